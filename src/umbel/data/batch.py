@@ -1,0 +1,38 @@
+"""One step's rows: what `data` hands to `nn` and `learn`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a table: fields by name, labels, and which of them were observed.
+
+    `fields` follow `FieldKind` (codes are int32 or int64, numbers float32). An unseen label is 0 where `seen` is false.
+    `weight` multiplies a row's loss per task; `index` is the row number in the table; `group` the user
+    (or the request) that a row belongs to, as a number that knows raw ids, not codes.
+    """
+
+    fields: Mapping[str, Tensor]
+    labels: Float[Tensor, "rows tasks"]
+    seen: Bool[Tensor, "rows tasks"]
+    index: Int[Tensor, "rows"]
+    weight: Float[Tensor, "rows tasks"] | None = None
+    group: Int[Tensor, "rows"] | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same rows on another device."""
+        return Batch(
+            {name: column.to(device, non_blocking=True) for name, column in self.fields.items()},
+            self.labels.to(device, non_blocking=True),
+            self.seen.to(device, non_blocking=True),
+            self.index,
+            None if self.weight is None else self.weight.to(device, non_blocking=True),
+            self.group,
+        )

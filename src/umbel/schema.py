@@ -1,0 +1,201 @@
+"""What a log means: its fields, its tasks, and which outputs of a model belong to which task (no torch here)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from umbel.errors import UserError, nearest
+
+
+class FieldKind(StrEnum):
+    """How a raw column becomes a tensor."""
+
+    ID = "id"              # one of many values: rows, 0 = unknown or missing
+    CATEGORY = "category"  # one of few values: rows, 0 = unknown or missing
+    NUMBER = "number"      # a scalar, standardised by training statistics: rows, NaN = missing
+    BAG = "bag"            # several values without order: rows x length, -1 = padding
+    SEQUENCE = "sequence"  # several values in order, the last `length` kept: rows x length, -1 = padding
+    VECTOR = "vector"      # precomputed numbers: rows x width, a row of NaN = missing
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One input of a model.
+
+    `column` is the raw column (the field's own name by default); `sql` derives the value instead.
+    `like` names the field whose vocabulary and embedding table this one shares; `target` names the field a
+    sequence is a history of (its candidate). `length` caps bags and sequences, `width` is a vector's.
+    Values seen fewer than `min_count` times in the training rows are unknown.
+
+    Example
+    -------
+    >>> Field("watched", FieldKind.SEQUENCE, like="video_id", length=50).table
+    'video_id'
+    """
+
+    name: str
+    kind: FieldKind
+    column: str | None = None
+    sql: str | None = None
+    like: str | None = None
+    target: str | None = None
+    length: int = 50
+    width: int = 0
+    min_count: int = 2
+
+    @property
+    def coded(self) -> bool:
+        """Whether its values are codes of a vocabulary (id, category, bag, sequence)."""
+        return self.kind not in (FieldKind.NUMBER, FieldKind.VECTOR)
+
+    @property
+    def many(self) -> bool:
+        """Whether a row holds several values (bag, sequence)."""
+        return self.kind in (FieldKind.BAG, FieldKind.SEQUENCE)
+
+    @property
+    def table(self) -> str:
+        """The name of the vocabulary and embedding table it reads."""
+        return self.like or self.name
+
+    @property
+    def size(self) -> int:
+        """Columns it takes in a packed table."""
+        if self.kind is FieldKind.VECTOR:
+            return self.width
+        return self.length if self.many else 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """What a label is: its name, how many outputs a task of this kind owns, and the labels it allows (inclusive)."""
+
+    name: str
+    outputs: int
+    low: float = -np.inf
+    high: float = np.inf
+    whole: bool = False
+
+
+BINARY = TaskKind("binary", outputs=1, low=0.0, high=1.0, whole=True)
+REGRESSION = TaskKind("regression", outputs=1)
+TASK_KINDS: dict[str, TaskKind] = {kind.name: kind for kind in (BINARY, REGRESSION)}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One objective: the event in column `label` (or `sql`), modelled where the event of `given` holds.
+
+    The output of a binary task is the logit of p(task | its `given` holds); the label stays the plain event.
+    `weight` multiplies the task's loss.
+    """
+
+    name: str
+    kind: TaskKind = BINARY
+    given: str | None = None
+    weight: float = 1.0
+    label: str | None = None
+    sql: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The fields a model reads and the tasks it answers, in order.
+
+    Example
+    -------
+    >>> schema = Schema((Field("user", FieldKind.ID),), (Task("click"), Task("buy", given="click")))
+    >>> schema.outputs, schema.chain("buy")
+    ((slice(0, 1, None), slice(1, 2, None)), ('click', 'buy'))
+    """
+
+    fields: tuple[Field, ...]
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        _check_names("fields", [field.name for field in self.fields])
+        _check_names("tasks", [task.name for task in self.tasks])
+        for field in self.fields:
+            self._check_field(field)
+        for task in self.tasks:
+            self.chain(task.name)
+
+    def field(self, name: str) -> Field:
+        """The field of that name; :raises UserError: if there is none."""
+        return _named(name, self.fields, "fields")
+
+    def task(self, name: str) -> Task:
+        """The task of that name; :raises UserError: if there is none."""
+        return _named(name, self.tasks, "tasks")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The vocabularies, each once, in the order of the fields that own them."""
+        return tuple(field.name for field in self.fields if field.coded and field.like is None)
+
+    @property
+    def outputs(self) -> tuple[slice, ...]:
+        """The slice of a model's outputs that each task owns."""
+        ends = np.cumsum([task.kind.outputs for task in self.tasks]).tolist()
+        return tuple(slice(end - task.kind.outputs, end) for task, end in zip(self.tasks, ends, strict=True))
+
+    def chain(self, name: str) -> tuple[str, ...]:
+        """A task behind the tasks it is given, the outermost first; :raises UserError: on a circle or a regression in between."""
+        found: list[str] = []
+        step: str | None = name
+        while step is not None:
+            if step in found:
+                raise UserError(f"tasks.{name}: 'given' runs in a circle", mend=f"cut one of {' -> '.join([*found, step])}")
+            if found and self.task(step).kind is not BINARY:
+                raise UserError(f"tasks.{found[-1]}: given {step!r} is not binary", mend="a sample space must be a binary task")
+            found.append(step)
+            step = self.task(step).given
+        return tuple(reversed(found))
+
+    def marginal(self, logits: Float[np.ndarray, "rows outputs"], name: str) -> Float[np.ndarray, "rows"]:
+        """log p(task): the sum of log-sigmoids of the logits along its chain.
+
+        `log p(buy) = log p(click) + log p(buy | click)`, so that no product of small numbers underflows.
+        """
+        column = {task.name: part.start for task, part in zip(self.tasks, self.outputs, strict=True)}
+        parts = [-np.logaddexp(0.0, -logits[:, column[step]]) for step in self.chain(name)]
+        return np.sum(parts, axis=0)
+
+    def _check_field(self, field: Field) -> None:
+        where = f"fields.{field.name}"
+        if field.column is not None and field.sql is not None:
+            raise UserError(f"{where}: both 'column' and 'sql'", mend="keep one")
+        if field.like is not None:
+            owner = self.field(field.like)
+            if not (field.coded and owner.coded and owner.like is None):
+                raise UserError(f"{where}: like = {field.like!r} owns no vocabulary", mend="name an id, category, bag or sequence without 'like'")
+        if field.target is not None and self.field(field.target).table != field.table:
+            raise UserError(f"{where}: target {field.target!r} has another vocabulary", mend=f"add like = {field.target!r}")
+        if field.kind is FieldKind.VECTOR and field.width < 1:
+            raise UserError(f"{where}: a vector needs its width", mend="add width = N")
+        if field.length < 1 or field.min_count < 1:
+            raise UserError(f"{where}: length and min_count are at least 1", mend="raise them")
+
+
+Named = TypeVar("Named", Field, Task)
+
+
+def _check_names(what: str, names: list[str]) -> None:
+    if not names:
+        raise UserError(f"{what}: none", mend=f"declare at least one under [{what}.NAME]")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{what}: {twice[0]!r} is declared twice", mend="rename one")
+
+
+def _named(name: str, among: tuple[Named, ...], what: str) -> Named:
+    for one in among:
+        if one.name == name:
+            return one
+    raise UserError(f"{what}: no {name!r}", mend=nearest(name, [one.name for one in among]))
