@@ -164,8 +164,10 @@ class Schema:
         `log p(buy) = log p(click) + log p(buy | click)`, so that no product of small numbers underflows.
         """
         column = {task.name: part.start for task, part in zip(self.tasks, self.outputs, strict=True)}
-        parts = [-np.logaddexp(0.0, -logits[:, column[step]]) for step in self.chain(name)]
-        return np.sum(parts, axis=0)
+        total = np.zeros(len(logits))
+        for step in self.chain(name):
+            total -= np.logaddexp(0.0, -logits[:, column[step]])
+        return total
 
     def _check_field(self, field: Field) -> None:
         where = f"fields.{field.name}"
@@ -174,7 +176,7 @@ class Schema:
         if field.like is not None:
             owner = self.field(field.like)
             if not (field.coded and owner.coded and owner.like is None):
-                raise UserError(f"{where}: like = {field.like!r} owns no vocabulary", mend="name an id, category, bag or sequence without 'like'")
+                raise UserError(f"{where}: like = {field.like!r} owns no vocabulary", mend="name a coded field without 'like'")
         if field.target is not None and self.field(field.target).table != field.table:
             raise UserError(f"{where}: target {field.target!r} has another vocabulary", mend=f"add like = {field.target!r}")
         if field.kind is FieldKind.VECTOR and field.width < 1:

@@ -1,0 +1,33 @@
+# One environment in .venv; every target makes it if it is not there.
+PYTHON ?= python3
+PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: demo test check bench clean
+
+demo: .venv/core
+	.venv/bin/umbel demo
+
+test: .venv/dev
+	.venv/bin/pytest -n 2 --dist loadfile
+
+check: .venv/dev
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/pytest tests/laws/test_house.py
+
+bench: .venv/dev
+	.venv/bin/umbel bench
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/core: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/core
+
+clean:
+	rm -rf .venv runs

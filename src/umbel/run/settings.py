@@ -1,0 +1,245 @@
+"""The run file: one TOML, read into typed settings; an unknown key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from umbel.errors import UserError, nearest
+
+Tree = dict[str, "Tree | list[Tree] | Leaf"]
+Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
+Moment = int | datetime | date | str
+
+
+class Section(BaseModel):
+    """One table of the run file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JoinSection(Section):
+    """`[[data.join]]`: a table joined to the log by key, as of the log's time where it has a time column."""
+
+    table: str
+    on: str
+    time: str | None = None
+
+
+class DataSection(Section):
+    """`[data]`: where the log is, and which of its columns are user, item and time."""
+
+    log: str
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    join: tuple[JoinSection, ...] = ()
+
+
+class FieldSection(Section):
+    """`[fields.NAME]`: see `umbel.schema.Field`."""
+
+    kind: Literal["id", "category", "number", "bag", "sequence", "vector"]
+    column: str | None = None
+    sql: str | None = None
+    like: str | None = None
+    target: str | None = None
+    length: int = Field(50, ge=1)
+    width: int = Field(0, ge=0)
+    min_count: int = Field(2, ge=1)
+
+
+class TaskSection(Section):
+    """`[tasks.NAME]`: see `umbel.schema.Task`."""
+
+    kind: Literal["binary", "regression"] = "binary"
+    label: str | None = None
+    sql: str | None = None
+    given: str | None = None
+    weight: float = Field(1.0, gt=0)
+
+
+class TimeSplit(Section):
+    """`[split] by = "time"`: the first moments of validation and of test; dates are days of `zone`."""
+
+    by: Literal["time"]
+    valid: Moment
+    test: Moment
+    zone: str = "UTC"
+
+
+class UserSplit(Section):
+    """`[split] by = "user"`: shares of users, by a stable hash of the raw id."""
+
+    by: Literal["user"]
+    valid: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+    seed: int = 0
+
+
+class ColumnSplit(Section):
+    """`[split] by = "column"`: a column says where a row belongs; rows with other values are dropped."""
+
+    by: Literal["column"]
+    column: str
+    train: str = "train"
+    valid: str = "valid"
+    test: str = "test"
+
+
+class ModelSection(Section):
+    """`[model]`: the recipe and its sizes."""
+
+    recipe: str
+    dim: int = Field(8, ge=1)
+    expert: tuple[int, ...] = (128, 64)
+    gate: tuple[int, ...] = ()
+    tower: tuple[int, ...] = (32,)
+    specific: int = Field(1, ge=1)
+    shared: int = Field(2, ge=0)
+    layers: int = Field(1, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class FitSection(Section):
+    """`[fit]`: how the model is trained."""
+
+    epochs: int = Field(15, ge=1)
+    patience: int = Field(2, ge=1)
+    batch: int = Field(4096, ge=1)
+    rate: float = Field(1e-3, gt=0)
+    l2: float = Field(1e-6, ge=0)
+    clip: float = Field(10.0, gt=0)
+    rows: Literal["adam", "adagrad"] = "adam"
+    exact: bool = False
+    denominator: Literal["rows", "seen"] = "seen"
+    seed: int = 1
+    threads: int = Field(0, ge=0)
+    device: str = "cpu"
+    minutes: float = Field(5.0, gt=0)
+
+
+class EvaluateSection(Section):
+    """`[evaluate]`: the intervals and the slices of a report."""
+
+    resamples: int = Field(200, ge=0)
+    slices: tuple[str, ...] = ()
+
+
+class CompareSection(Section):
+    """`[compare]`: what every recipe may choose from on validation (one budget for all), and what stands beside it."""
+
+    rates: tuple[float, ...] = ()
+    dims: tuple[int, ...] = ()
+    controls: bool = True
+    trees: bool = True
+    margin: float = Field(0.002, gt=0)
+
+
+class Settings(Section):
+    """A whole run file."""
+
+    data: DataSection
+    fields: dict[str, FieldSection]
+    tasks: dict[str, TaskSection]
+    split: Annotated[TimeSplit | UserSplit | ColumnSplit, Field(discriminator="by")]
+    model: ModelSection
+    fit: FitSection = FitSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    compare: CompareSection = CompareSection()
+
+    def to_toml(self) -> str:
+        """The resolved run file: every setting, defaults too; reading it back gives equal settings."""
+        return tomli_w.dumps(_jsonable(self.model_dump(mode="python", exclude_none=True)))
+
+
+def read(path: Path, changes: Sequence[str] = ()) -> Settings:
+    """Read a run file and apply `section.key=value` changes.
+
+    :raises UserError: for a missing file, broken TOML, an unknown key (with the nearest known one) or a wrong value.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such run file", mend="give the path of a TOML; examples/ has one") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: {error}", mend="a run file is TOML in UTF-8") from None
+    for change in changes:
+        _apply(tree, change)
+    return parse(tree, where=str(path))
+
+
+def parse(tree: Tree, *, where: str) -> Settings:
+    """Check a tree of keys and values; :raises UserError: for the first thing wrong with it."""
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        # An unknown key comes before the missing one that it was meant to be.
+        worst = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        raise _in_one_line(worst, where) from None
+
+
+def _apply(tree: Tree, change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {change}: not section.key=value", mend="e.g. --set fit.epochs=3")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise UserError(f"--set {change}: {section!r} is not a section", mend="name a key inside a section")
+        tree = below
+    tree[last] = _value(text.strip())
+
+
+def _value(text: str) -> Leaf:
+    try:
+        value: Leaf = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
+def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
+    place = [str(part) for part in detail["loc"] if part not in ("time", "user", "column") or detail["loc"][0] != "split"]
+    path = ".".join(place)
+    if detail["type"] == "extra_forbidden":
+        return UserError(f"{where}: unknown key {path!r}", mend=nearest(place[-1], _keys(detail["loc"])))
+    if detail["type"] == "missing":
+        return UserError(f"{where}: {path!r} is missing", mend=f"add {place[-1]} to [{'.'.join(place[:-1]) or 'the file'}]")
+    return UserError(f"{where}: {path} = {detail['input']!r}", mend=detail["msg"][0].lower() + detail["msg"][1:])
+
+
+def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
+    sections: dict[str, type[Section]] = {
+        "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
+        "evaluate": EvaluateSection, "compare": CompareSection,
+    }  # fmt: skip
+    splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
+    if len(place) == 1:
+        yield from Settings.model_fields
+    elif place[0] == "split":
+        yield from splits[str(place[1])].model_fields
+    elif "join" in place:
+        yield from JoinSection.model_fields
+    else:
+        yield from sections[str(place[0])].model_fields
+
+
+def _jsonable(value: object) -> dict[str, object]:
+    """Tuples become lists, as TOML knows no other."""
+    assert isinstance(value, dict)
+    return {key: _plain(one) for key, one in value.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return _jsonable(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value

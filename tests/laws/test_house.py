@@ -1,0 +1,153 @@
+"""The house stands: imports run down the floors, and the figures of the source stay inside their bounds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "umbel"
+FILES = sorted(SOURCE.rglob("*.py"))
+FLOORS = {
+    "errors": 0, "expression": 0.5, "schema": 1, "fusion": 1,
+    "data": 2, "nn": 2, "balance": 2,
+    "recipes": 3, "learn": 3, "evaluate": 3,
+    "bundle": 4, "coldstart": 4,
+    "run": 5,
+    "study": 6, "fuse": 6,
+    "serve": 7,
+    "cli": 8, "__main__": 9,
+}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def room(path: Path) -> str:
+    part = path.relative_to(SOURCE).parts[0]
+    return part.removesuffix(".py")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from [f"{node.module}.{name.name}" for name in node.names]
+        elif isinstance(node, ast.Import):
+            yield from [name.name for name in node.names]
+
+
+def functions(path: Path) -> Iterator[Function]:
+    yield from (node for node in ast.walk(tree(path)) if isinstance(node, Function))
+
+
+def parameters(function: Function) -> list[ast.arg]:
+    every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return [one for one in every if one.arg not in ("self", "cls")]
+
+
+def length(function: Function) -> int:
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def percentile(values: list[int], share: float) -> int:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_down(path: Path) -> None:
+    own = room(path)
+    if own == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("umbel."):
+            other = name.split(".")[1]
+            if other in FLOORS and other != own:
+                assert FLOORS[other] < FLOORS[own], f"{path.name} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[other]})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_file_is_one_room(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 300, f"{path.name}: {len(lines)} lines"
+    docstring = ast.get_docstring(tree(path))
+    assert docstring, f"{path.name} opens with no sentence"
+    assert not [line for line in lines if "TODO" in line or "FIXME" in line]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_functions_are_small_and_typed(path: Path) -> None:
+    for function in functions(path):
+        where = f"{path.name}:{function.lineno} {function.name}"
+        assert length(function) <= 50, f"{where}: {length(function)} lines"
+        assert len(parameters(function)) <= 6, f"{where}: {len(parameters(function))} parameters"
+        positional = [one for one in [*function.args.posonlyargs, *function.args.args] if one.arg not in ("self", "cls")]
+        assert len(positional) <= 3, f"{where}: {len(positional)} parameters that need no keyword"
+        assert function.args.kwarg is None, f"{where}: **kwargs"
+        assert function.returns is not None, f"{where}: no return type"
+        assert all(one.annotation for one in parameters(function)), f"{where}: a parameter without type"
+        defaults = [*function.args.defaults, *(one for one in function.args.kw_defaults if one)]
+        assert not any(isinstance(one, ast.List | ast.Dict | ast.Set) for one in defaults), f"{where}: a mutable default"
+
+
+def test_figures() -> None:
+    every = [function for path in FILES for function in functions(path)]
+    lengths = [length(function) for function in every]
+    assert percentile(lengths, 0.5) <= 8, f"median function: {percentile(lengths, 0.5)} lines"
+    assert percentile([len(parameters(function)) for function in every], 0.9) <= 4
+    assert percentile([len(path.read_text().splitlines()) for path in FILES], 0.5) <= 110
+
+
+def test_string_keys_are_rare() -> None:
+    subscripts = [node.slice for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.Subscript)]
+    keys = sum(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in subscripts)
+    lines = sum(len([line for line in path.read_text().splitlines() if line.strip()]) for path in FILES)
+    assert keys <= 10 * lines / 1000, f"{keys} string keys in {lines} lines"
+
+
+def test_no_import_circle() -> None:
+    edges = {module(path): set(targets(path)) for path in FILES}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"circle: {' -> '.join([*above, name])}"
+        if name in done:
+            return
+        for other in edges.get(name, set()):
+            visit(other, (*above, name))
+        done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def targets(path: Path) -> Iterator[str]:
+    known = {module(one) for one in FILES}
+    for name in imports(path):
+        for candidate in (name, name.rpartition(".")[0]):
+            if candidate in known and candidate not in (module(path), "umbel"):
+                yield candidate
+                break
+
+
+def test_tests_outweigh_the_source() -> None:
+    source = sum(len(path.read_text().splitlines()) for path in FILES)
+    tests = sum(len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py"))
+    assert tests >= 1.5 * source, f"{tests} test lines on {source} source lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_public_names_say_what_they_are(path: Path) -> None:
+    for node in tree(path).body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"

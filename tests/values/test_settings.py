@@ -1,0 +1,140 @@
+"""The run file: what it says comes back, and what is wrong with it is said in one line."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.run.settings import ColumnSplit, Settings, TimeSplit, UserSplit, read
+
+WHOLE = """
+[data]
+log = "log.parquet"
+user = "user_id"
+time = "time_ms"
+[[data.join]]
+table = "users.parquet"
+on = "user_id"
+[fields.user_id]
+kind = "id"
+[fields.hour]
+kind = "category"
+sql = "FLOOR(hourmin / 100)"
+[tasks.click]
+label = "is_click"
+[split]
+by = "time"
+valid = 2022-05-03
+test = 2022-05-04
+[model]
+recipe = "stem"
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(WHOLE)
+    return path
+
+
+def edited(path: Path, before: str, after: str) -> Path:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    return path
+
+
+def test_what_it_says(run_file: Path) -> None:
+    settings = read(run_file)
+    assert settings.data.user == "user_id"
+    assert settings.data.join[0].on == "user_id"
+    assert isinstance(settings.split, TimeSplit)
+    assert settings.split.valid == date(2022, 5, 3)
+    assert list(settings.fields) == ["user_id", "hour"]
+    assert settings.fit.epochs == 15
+
+
+def test_the_resolved_file_reads_back_the_same(run_file: Path, tmp_path: Path) -> None:
+    settings = read(run_file, ["fit.rate=0.01", "model.expert=[32, 16]"])
+    resolved = tmp_path / "resolved.toml"
+    resolved.write_text(settings.to_toml())
+    assert read(resolved) == settings
+    assert read(resolved).to_toml() == settings.to_toml()
+
+
+def test_set_overrides_one_key(run_file: Path) -> None:
+    settings = read(run_file, ["fit.epochs=3", "model.recipe=mmoe", "data.log=other file.csv", "tasks.like.label=is_like"])
+    assert settings.fit.epochs == 3
+    assert settings.model.recipe == "mmoe"
+    assert settings.data.log == "other file.csv"
+    assert settings.tasks["like"].label == "is_like"
+
+
+def test_the_other_splits(run_file: Path) -> None:
+    split = 'by = "time"\nvalid = 2022-05-03\ntest = 2022-05-04'
+    edited(run_file, split, 'by = "user"\nvalid = 0.1\ntest = 0.2')
+    assert read(run_file).split == UserSplit(by="user", valid=0.1, test=0.2)
+    edited(run_file, 'by = "user"\nvalid = 0.1\ntest = 0.2', 'by = "column"\ncolumn = "part"')
+    assert read(run_file).split == ColumnSplit(by="column", column="part")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('user = "user_id"', 'usr = "user_id"', "unknown key 'data.usr'; did you mean 'user'?"),
+        ("[split]", "[splitt]", "unknown key 'splitt'; did you mean 'split'?"),
+        ('recipe = "stem"', 'recipe = "stem"\ndims = 3', "unknown key 'model.dims'; did you mean 'dim'?"),
+        ('kind = "id"', 'kind = "id"\nmincount = 3', "unknown key 'fields.user_id.mincount'; did you mean 'min_count'?"),
+        ('label = "is_click"', 'lable = "is_click"', "unknown key 'tasks.click.lable'; did you mean 'label'?"),
+        ("test = 2022-05-04", "tset = 2022-05-04", "'split.test' is missing"),
+        ('on = "user_id"', 'on = "user_id"\ntme = "t"', "unknown key 'data.join.0.tme'; did you mean 'time'?"),
+        ('log = "log.parquet"\n', "", "'data.log' is missing; add log to [data]"),
+        ('kind = "id"', 'kind = "idd"', "fields.user_id.kind = 'idd'"),
+        ('recipe = "stem"', 'recipe = "stem"\ndim = 0', "model.dim = 0"),
+        ('by = "time"', 'by = "tiem"', "split"),
+    ],
+)
+def test_what_is_wrong(run_file: Path, before: str, after: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(edited(run_file, before, after))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_broken_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such run file"):
+        read(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[data\n")
+    with pytest.raises(UserError, match="a run file is TOML"):
+        read(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="UTF-8"):
+        read(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("fit.epochs", "not section.key=value"),
+        ("=3", "not section.key=value"),
+        ("data.log.x=3", "'log' is not a section"),
+        ("fit.epochz=3", "unknown key 'fit.epochz'; did you mean 'epochs'?"),
+        ("fit.epochs=many", "fit.epochs = 'many'"),
+    ],
+)
+def test_a_wrong_change(run_file: Path, change: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(run_file, [change])
+    assert message in str(caught.value)
+
+
+def test_settings_are_frozen(run_file: Path) -> None:
+    settings = read(run_file)
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(settings, "fit", settings.fit)  # noqa: B010
+    assert isinstance(settings, Settings)
