@@ -1,1 +1,1 @@
-"""umbel."""
+"""Train, study, serve and watch recommenders that pursue several objectives at once."""

@@ -208,7 +208,8 @@ def _value(text: str) -> Leaf:
 
 
 def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
-    place = [str(part) for part in detail["loc"] if part not in ("time", "user", "column") or detail["loc"][0] != "split"]
+    # pydantic puts the kind of split between "split" and its key.
+    place = [str(part) for at, part in enumerate(detail["loc"]) if at != 1 or detail["loc"][0] != "split"]
     path = ".".join(place)
     if detail["type"] == "extra_forbidden":
         return UserError(f"{where}: unknown key {path!r}", mend=nearest(place[-1], _keys(detail["loc"])))

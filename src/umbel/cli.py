@@ -1,0 +1,132 @@
+"""The verbs: arguments in, one call, a few lines out; nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umbel.errors import UserError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
+# What typer raises for a wrong command line: the parent of its BadParameter, which it does not export.
+UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParameter.__bases__ if issubclass(one, Exception))
+
+RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
+BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
+Log = Annotated[str, typer.Argument(help="a raw log: a file or a glob, Parquet or CSV")]
+Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option("-o", help="folder to leave")] = Path("runs/demo")) -> None:
+    """Simulate a log with a planted conflict, train recipes on it, and show that the known answer is found."""
+    from umbel.study.demo import run_demo
+
+    run_demo(out)
+
+
+@app.command()
+def ingest(run: RunFile, out: Annotated[Path, typer.Option("-o", help="table folder to leave")], change: Change = None) -> None:
+    """Turn a raw log and its joins into an encoded table."""
+    from umbel.run.run import prepare
+    from umbel.run.screen import Screen
+    from umbel.run.settings import read
+
+    with Screen() as screen:
+        table = prepare(read(run, change or ()), out, watch=screen)
+    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in table.parts.items())
+    typer.echo(f"{out}: {sizes} rows, {len(table.schema.fields)} fields, {len(table.schema.tasks)} tasks")
+
+
+@app.command()
+def train(
+    run: RunFile,
+    out: Annotated[Path, typer.Option("-o", help="run folder to leave; an interrupted one is resumed")],
+    change: Change = None,
+) -> None:
+    """Fit, stop early and calibrate on validation, judge once on test; leaves a report and a bundle."""
+    from umbel.run.run import train as train_run
+    from umbel.run.screen import Screen, headline
+    from umbel.run.settings import read
+
+    with Screen() as screen:
+        report = train_run(read(run, change or ()), out, watch=screen)
+    headline(report)
+    typer.echo(f"{out / 'report.html'}  {out / 'bundle'}")
+
+
+@app.command()
+def compare(
+    run: RunFile,
+    out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted one is resumed")],
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; default: all")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each recipe")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
+    change: Change = None,
+) -> None:
+    """Compare recipes over paired seeds with equal budgets, width controls and boosted trees."""
+    from umbel.run.settings import read
+    from umbel.study.compare import Contest, run_compare
+
+    run_compare(Contest(read(run, change or ()), tuple(recipe or ()), seeds=seeds, jobs=jobs), out)
+
+
+@app.command()
+def evaluate(bundle: BundleFolder, log: Log) -> None:
+    """Judge a bundle on a raw log that carries labels."""
+    from umbel.run.screen import headline
+    from umbel.run.use import judge_log
+
+    headline(judge_log(bundle, log))
+
+
+@app.command()
+def score(bundle: BundleFolder, log: Log, out: Annotated[Path, typer.Option("-o", help="Parquet or CSV to leave")]) -> None:
+    """Score raw rows: one calibrated prediction a task."""
+    from umbel.run.use import score_log
+
+    rows = score_log(bundle, log, out)
+    typer.echo(f"{out}: {rows:,} rows scored")
+
+
+@app.command()
+def bench(folder: Annotated[Path, typer.Argument(help="the folder of benchmarks")] = Path("benchmarks")) -> None:
+    """Run the benchmarks of a checkout and leave benchmarks/results/*.json."""
+    import runpy
+
+    if not (folder / "__main__.py").exists():
+        raise UserError(f"{folder}: no benchmarks here", mend="run `umbel bench` in a checkout of umbel")
+    runpy.run_path(str(folder), run_name="__main__")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb; exit 0 when done, 1 for a failure of ours, 2 for the user's input, 130 when interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    words = [word for word in given if word != "--debug"]
+    sys.exit(_run(words or ["--help"], debug="--debug" in given))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except UserError as error:
+        return _say(str(error), code=2, debug=debug)
+    except UsageErrors as error:
+        return _say(getattr(error, "format_message", error.__str__)(), code=2, debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted; the same command goes on from the last checkpoint", code=130, debug=debug)
+    except typer.Exit as finished:
+        return finished.exit_code
+    except Exception as error:  # the last line of defence: ours to mend, so say how to report it
+        return _say(f"{type(error).__name__}: {error} (a failure of umbel; run again with --debug for the traceback)", code=1, debug=debug)
+
+
+def _say(message: str, *, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"umbel: {message}".replace("\n", " "), err=True)
+    return code

@@ -1,0 +1,77 @@
+"""From settings to the objects they name: source, schema, split, sizes, plan."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from umbel.data.source import Join, Source
+from umbel.data.split import ByColumn, ByTime, ByUser, Split
+from umbel.errors import UserError, nearest
+from umbel.learn.optim import RowAdagrad, RowAdam
+from umbel.learn.plan import Plan
+from umbel.nn.losses import Denominator
+from umbel.recipes import RECIPES, Sizes
+from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
+from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
+
+ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
+
+
+def source(settings: Settings) -> Source:
+    """Where the raw rows are."""
+    data = settings.data
+    joins = tuple(Join(join.table, join.on, time=join.time) for join in data.join)
+    return Source(data.log, user=data.user, item=data.item, time=data.time, joins=joins)
+
+
+def schema(settings: Settings) -> Schema:
+    """What the raw rows mean."""
+    fields = tuple(Field(name, FieldKind(one.kind), **one.model_dump(exclude={"kind"})) for name, one in settings.fields.items())
+    tasks = tuple(Task(name, TASK_KINDS[one.kind], **one.model_dump(exclude={"kind"})) for name, one in settings.tasks.items())
+    return Schema(fields, tasks)
+
+
+def split(settings: Settings) -> Split:
+    """Which rows train, validate and test."""
+    one = settings.split
+    if isinstance(one, TimeSplit):
+        return ByTime(one.valid, one.test, zone=one.zone)
+    if isinstance(one, ColumnSplit):
+        return ByColumn(one.column, train=one.train, valid=one.valid, test=one.test)
+    return ByUser(one.valid, one.test, seed=one.seed)
+
+
+def sizes(settings: Settings, vocabulary: dict[str, int]) -> Sizes:
+    """How large the model is; :raises UserError: for a recipe that does not exist."""
+    model = settings.model
+    if model.recipe not in RECIPES:
+        raise UserError(f"model.recipe: no {model.recipe!r}", mend=nearest(model.recipe, RECIPES))
+    return Sizes(vocabulary, **model.model_dump(exclude={"recipe"}))
+
+
+def plan(fit: FitSection) -> Plan:
+    """How the model is trained; :raises UserError: for a device that is not there."""
+    return Plan(
+        epochs=fit.epochs,
+        patience=fit.patience,
+        rate=fit.rate,
+        clip=fit.clip,
+        l2=fit.l2,
+        exact=fit.exact,
+        rows=partial(ROWS[fit.rows]),
+        denominator=Denominator(fit.denominator),
+        device=_device(fit.device),
+        seed=fit.seed,
+        pause=60 * fit.minutes,
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"fit.device: {name!r} is not here", mend="use 'cpu', or install a torch build for that device") from None
+    return device
