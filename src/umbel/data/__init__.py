@@ -1,0 +1,1 @@
+"""From a raw log to batches: read, split, count, encode, store, load."""

@@ -1,0 +1,34 @@
+"""A raw log as batches, without a table: for scoring and evaluating a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import torch
+
+from umbel.data.batch import Batch
+from umbel.data.derive import needed
+from umbel.data.ingest import groups
+from umbel.data.labels import events
+from umbel.data.source import Source, batches, scan
+from umbel.data.table import assemble
+from umbel.data.vocab import Encoder
+
+
+def rows(source: Source, encoder: Encoder, size: int) -> Iterator[tuple[pl.DataFrame, Batch]]:
+    """The log in order, `size` rows at a time: the raw columns, and the batch that the encoder makes of them.
+
+    Codes equal those of ingest to the byte. A label whose column is absent is unseen.
+
+    :raises UserError: if a column that a field reads is missing.
+    """
+    frame = scan(source)
+    needed(encoder.schema, source, frame.collect_schema().names(), labels=False)
+    start = 0
+    for chunk in batches(frame, size):
+        group = torch.from_numpy(np.array(groups(chunk, source, start)))
+        index = torch.arange(start, start + chunk.height)
+        yield chunk, assemble(encoder.schema, encoder.encode(chunk), events(chunk, encoder.schema), groups=group, index=index)
+        start += chunk.height

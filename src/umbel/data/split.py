@@ -1,0 +1,139 @@
+"""How rows become training, validation and test rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64, UInt64
+
+from umbel.data.groups import stable
+from umbel.data.source import Source
+from umbel.errors import UserError, nearest
+
+PARTS = ("train", "valid", "test")
+Moment = dt.date | dt.datetime | int | str
+Border = dt.date | dt.datetime | int | str
+
+
+@dataclass(frozen=True, slots=True)
+class ByTime:
+    """Rows before `valid` train, rows from `test` on test, those between validate.
+
+    Compared is `column` (the source's time column by default). A moment is a date or datetime (in `zone` where it carries
+    none; a date is its midnight), an ISO string, or a number compared as it is.
+    A time column of integers is read as YYYYMMDD, seconds, milli-, micro- or nanoseconds by the size of its first value.
+    """
+
+    valid: Moment
+    test: Moment
+    zone: str = "UTC"
+    column: str | None = None
+
+    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+        """0 train, 1 valid, 2 test; null where the time is missing; :raises UserError: without a time column or order."""
+        name = self.column or source.time
+        if name is None:
+            raise UserError("split: by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
+        first = _first(frame, name, source.log)
+        borders = [_border(moment, first, zone=self.zone) for moment in (self.valid, self.test)]
+        if not pl.Series(borders).is_sorted() or borders[0] == borders[1]:
+            raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
+        valid, test = (pl.col(name) >= border for border in borders)
+        return valid.cast(pl.Int8) + test.cast(pl.Int8)
+
+
+@dataclass(frozen=True, slots=True)
+class ByUser:
+    """A share of users validates, another tests, the rest trains: by a stable hash of the raw user and `seed`."""
+
+    valid: float
+    test: float
+    seed: int = 0
+
+    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+        """0 train, 1 valid, 2 test, the same for all rows of a user; :raises UserError: without a user column."""
+        if source.user is None:
+            raise UserError("split: by user, but [data] names no user column", mend="add user = 'COLUMN' under [data]")
+        if min(self.valid, self.test) <= 0 or self.valid + self.test >= 1:
+            raise UserError(f"split: shares valid = {self.valid}, test = {self.test}", mend="both above 0, their sum below 1")
+        _first(frame, source.user, source.log)
+        return pl.col(source.user).map_batches(self._parts, return_dtype=pl.Int8, is_elementwise=True)
+
+    def _parts(self, users: pl.Series) -> pl.Series:
+        share = uniform(stable(users), self.seed)
+        parts = np.where(share < self.valid, 1, np.where(share < self.valid + self.test, 2, 0))
+        return pl.Series(users.name, parts.astype(np.int8))
+
+
+@dataclass(frozen=True, slots=True)
+class ByColumn:
+    """A column says the part: its value is `train`, `valid` or `test`; rows with any other value are dropped."""
+
+    column: str
+    valid: str
+    test: str
+    train: str = "train"
+
+    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+        """0 train, 1 valid, 2 test, null otherwise; :raises UserError: if there is no such column."""
+        _first(frame, self.column, source.log)
+        text = pl.col(self.column).cast(pl.String)
+        return text.replace_strict([self.train, self.valid, self.test], [0, 1, 2], default=None, return_dtype=pl.Int8)
+
+
+Split = ByTime | ByUser | ByColumn
+
+
+def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> np.ndarray:
+    """A number in [0, 1) for each group, the same on every machine (splitmix64 of the group, shifted by the seed)."""
+    mixed: UInt64[np.ndarray, "rows"] = groups.view(np.uint64) + np.uint64(((seed + 1) * 0x9E3779B97F4A7C15) % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)) / 2.0**53
+
+
+def _first(frame: pl.LazyFrame, name: str, log: str) -> pl.Series:
+    """The first known value of a column, as a series of its type (empty where there is none)."""
+    names = frame.collect_schema().names()
+    if name not in names:
+        raise UserError(f"{log}: no column {name!r}", mend=nearest(name, names))
+    return frame.select(pl.col(name).drop_nulls().head(1)).collect()[name]
+
+
+def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
+    """The moment as a value of the column's type."""
+    kind = first.dtype
+    if isinstance(moment, int) or (isinstance(moment, str) and kind == pl.String):
+        return moment
+    when = _aware(moment, zone)
+    if kind == pl.Date:
+        return when.date()
+    if isinstance(kind, pl.Datetime):
+        return when.astimezone(ZoneInfo(kind.time_zone)) if kind.time_zone else when.astimezone(dt.UTC).replace(tzinfo=None)
+    if kind == pl.String:
+        return when.isoformat() if isinstance(moment, dt.datetime) else when.date().isoformat()
+    if kind.is_numeric():
+        return _number(when, float(first.item()) if len(first) else 0.0)
+    raise UserError(f"split: a time column of type {kind} cannot be compared with {moment}", mend="give dates, datetimes or epoch numbers")
+
+
+def _aware(moment: Moment, zone: str) -> dt.datetime:
+    """The moment with a time zone; a date is its midnight."""
+    try:
+        value = dt.datetime.fromisoformat(str(moment))
+        return value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))
+    except (ValueError, ZoneInfoNotFoundError) as error:
+        raise UserError(f"split: {str(moment)!r} in zone {zone!r} is no moment", mend="write YYYY-MM-DD and a zone such as UTC") from error
+
+
+def _number(when: dt.datetime, first: float) -> int:
+    """The moment in the unit of the column, told by the size of its first value."""
+    if 19_000_101 <= first <= 29_991_231:
+        return int(when.strftime("%Y%m%d"))
+    unit = 1 if first < 1e11 else 10**3 if first < 1e14 else 10**6 if first < 1e17 else 10**9
+    return round(when.timestamp() * 1000) * unit // 1000

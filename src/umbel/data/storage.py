@@ -1,0 +1,119 @@
+"""Files of a table: schemas as JSON, arrays written piece by piece, folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+import numpy as np
+
+from umbel.errors import UserError, nearest
+from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
+
+MARK = "meta.json"
+
+
+def schema_to_json(schema: Schema) -> dict[str, object]:
+    """A schema as plain JSON values; tasks name their kind."""
+    fields = [asdict(field) for field in schema.fields]
+    tasks = [asdict(task) | {"kind": task.kind.name} for task in schema.tasks]
+    return {"fields": fields, "tasks": tasks}
+
+
+def schema_from_json(data: Mapping[str, object]) -> Schema:
+    """The schema that `schema_to_json` wrote; :raises UserError: for a kind that is not known."""
+    fields, tasks = (cast("list[dict[str, object]]", data[part]) for part in ("fields", "tasks"))
+    return Schema(tuple(_field(one) for one in fields), tuple(_task(one) for one in tasks))
+
+
+def file_name(name: str) -> str:
+    """A name as a file name: anything but letters, digits and `_.-~` is percent-encoded."""
+    return quote(name, safe="")
+
+
+def write_json(path: Path, data: object) -> None:
+    """JSON, indented, keys in the order given."""
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class Rows:
+    """A .npy file of known shape, filled piece by piece at any row (plain writes: mapped pages would count as memory)."""
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._width = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._start = self._file.tell()
+        self._file.truncate(self._start + self._width * shape[0])
+
+    def put(self, row: int, block: np.ndarray) -> None:
+        """Write rows from `row` on."""
+        self._file.seek(self._start + row * self._width)
+        self._file.write(np.ascontiguousarray(block).data)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes when it does not.
+
+    :raises UserError: if `folder` exists and is neither empty nor a table, or the disk is full.
+    """
+    if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not a table", mend="name another folder, or remove it yourself")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        _sync(partial)
+        _replace(partial, folder)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{folder}: the disk is full", mend="free space, or write elsewhere") from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    old = partial.with_suffix(".old")
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _field(data: Mapping[str, object]) -> Field:
+    known = cast("dict[str, str]", data)
+    return Field(**{**known, "kind": FieldKind(known["kind"])})  # type: ignore[arg-type]
+
+
+def _task(data: Mapping[str, object]) -> Task:
+    known = cast("dict[str, str]", data)
+    kind = known["kind"]
+    if kind not in TASK_KINDS:
+        raise UserError(f"tasks.{known['name']}: no kind {kind!r}", mend=nearest(kind, TASK_KINDS))
+    return Task(**{**known, "kind": TASK_KINDS[kind]})  # type: ignore[arg-type]

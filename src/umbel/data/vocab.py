@@ -1,0 +1,196 @@
+"""Raw values as codes: one vocabulary a table, and the encoder that ingest and scoring share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int32, Int64
+
+from umbel.data.derive import field_values
+from umbel.data.storage import file_name, schema_from_json, schema_to_json, write_json
+from umbel.errors import UserError
+from umbel.schema import Field, FieldKind, Schema
+
+VALUE = "value"
+COUNT = "count"
+
+
+class Vocabulary:
+    """The raw values of one table in code order: codes from 1 by training count (descending), then by UTF-8 bytes; 0 is unknown.
+
+    `frame` holds `value`, `count` (over all fields that share the table) and one count column a field, named by the field.
+    """
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+        values = frame[VALUE]
+        self._dtype = values.dtype
+        self._codes = pl.DataFrame({VALUE: values, "code": np.arange(1, len(values) + 1, dtype=np.int32)})
+
+    @property
+    def size(self) -> int:
+        """Rows of the table it codes for, the unknown value's included."""
+        return self.frame.height + 1
+
+    def encode(self, raw: pl.Series) -> Int32[np.ndarray, "rows"]:
+        """The code of each value; 0 where it is missing or unknown."""
+        keys = canonical(raw, self._dtype).rename(VALUE).to_frame()
+        found = keys.join(self._codes, on=VALUE, how="left", maintain_order="left")["code"]
+        return found.fill_null(0).to_numpy()
+
+    def decode(self, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
+        """The raw values behind codes; null for 0 and for padding."""
+        return self.frame[VALUE].gather(pl.Series(np.where(codes > 0, codes - 1, 0))).to_frame().select(
+            pl.when(pl.Series(codes > 0)).then(pl.col(VALUE))
+        )[VALUE]
+
+    def counts(self, field: str) -> Int64[np.ndarray, "codes"]:
+        """How often each code stood in the training rows of that field; 0 for the unknown code."""
+        return np.concatenate([np.zeros(1, np.int64), self.frame[field].to_numpy()])
+
+
+def code_type(raw: pl.DataType) -> pl.DataType:
+    """The type in which values are compared: Int64, UInt64, Float64 or String."""
+    if isinstance(raw, pl.UInt64):
+        return pl.UInt64()
+    if raw.is_integer() or isinstance(raw, pl.Boolean):
+        return pl.Int64()
+    return pl.Float64() if raw.is_float() or isinstance(raw, pl.Decimal) else pl.String()
+
+
+def canonical(raw: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Values in the type they are compared in; null where a value has no counterpart in it."""
+    if raw.dtype.is_float() or isinstance(raw.dtype, pl.Decimal):
+        raw = raw.cast(pl.Float64).fill_nan(None) + 0.0  # -0.0 becomes 0.0
+        if dtype.is_integer():
+            raw = raw.set(raw != raw.floor(), None)
+    return raw.cast(dtype, strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Encoded rows, packed row-major by type: codes of coded fields, and standardised numbers and vectors."""
+
+    codes: Int32[np.ndarray, "rows slots"]
+    numbers: Float32[np.ndarray, "rows width"]
+
+
+def layout(schema: Schema, *, coded: bool) -> dict[str, slice]:
+    """The columns that each coded (or number and vector) field takes in its pack, in schema order."""
+    places: dict[str, slice] = {}
+    start = 0
+    for field in schema.fields:
+        if field.coded == coded:
+            places[field.name] = slice(start, start + field.size)
+            start += field.size
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Mean and standard deviation of a number in the training rows."""
+
+    mean: float
+    sd: float
+
+
+class Encoder:
+    """A schema with its vocabularies and scales: raw rows in, packed columns out, the same at ingest and at scoring."""
+
+    def __init__(self, schema: Schema, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]) -> None:
+        self.schema = schema
+        self.vocabularies = vocabularies
+        self.scales = scales
+
+    def encode(self, frame: pl.DataFrame) -> Columns:
+        """The packed columns of raw rows; :raises UserError: for an infinite number or a vector of another width."""
+        values = field_values(frame, self.schema.fields)
+        coded, plain = layout(self.schema, coded=True), layout(self.schema, coded=False)
+        codes = np.empty((frame.height, sum(part.stop - part.start for part in coded.values())), np.int32)
+        numbers = np.empty((frame.height, sum(part.stop - part.start for part in plain.values())), np.float32)
+        for name, part in coded.items():
+            field = self.schema.field(name)
+            codes[:, part] = self._codes(field, values[name])
+        for name, part in plain.items():
+            numbers[:, part] = self._numbers(self.schema.field(name), values[name])
+        return Columns(codes, numbers)
+
+    def decode(self, name: str, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
+        """The raw values behind a field's codes."""
+        return self.vocabularies[self.schema.field(name).table].decode(codes)
+
+    def save(self, folder: Path) -> None:
+        """Write schema.json, scales.json and vocabulary/TABLE.parquet under a folder."""
+        (folder / "vocabulary").mkdir(parents=True, exist_ok=True)
+        write_json(folder / "schema.json", schema_to_json(self.schema))
+        write_json(folder / "scales.json", {name: [scale.mean, scale.sd] for name, scale in self.scales.items()})
+        for name, vocabulary in self.vocabularies.items():
+            vocabulary.frame.write_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet")
+
+    @staticmethod
+    def load(folder: Path) -> Encoder:
+        """The encoder that `save` wrote."""
+        schema = schema_from_json(json.loads((folder / "schema.json").read_text()))
+        scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text()).items()}
+        paths = {name: folder / "vocabulary" / f"{file_name(name)}.parquet" for name in schema.tables}
+        return Encoder(schema, {name: Vocabulary(pl.read_parquet(path)) for name, path in paths.items()}, scales)
+
+    def _codes(self, field: Field, raw: pl.Series) -> Int32[np.ndarray, "rows *length"]:
+        vocabulary = self.vocabularies[field.table]
+        if not field.many:
+            return vocabulary.encode(raw)[:, None]
+        lists = as_lists(raw, field)
+        lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+        flat = vocabulary.encode(lists.explode(empty_as_null=False, keep_nulls=False))
+        out = np.full((len(raw), field.length), -1, np.int32)
+        out[np.arange(field.length) < lengths[:, None]] = flat
+        return out
+
+    def _numbers(self, field: Field, raw: pl.Series) -> Float32[np.ndarray, "rows width"]:
+        if field.kind is FieldKind.VECTOR:
+            return vectors(raw, field)
+        scale = self.scales[field.name]
+        return ((plain_numbers(raw, field) - scale.mean) / scale.sd).astype(np.float32)[:, None]
+
+
+def as_lists(raw: pl.Series, field: Field) -> pl.Series:
+    """The last `length` values of each row; a text such as `[3, 5]`, `3 5` or `a|b` is cut at commas, blanks and bars."""
+    if raw.dtype == pl.String:
+        raw = raw.str.extract_all(r"[^\s,|;\[\]]+")
+    if isinstance(raw.dtype, pl.Array):
+        raw = raw.arr.to_list()
+    if not isinstance(raw.dtype, pl.List):
+        raise UserError(f"fields.{field.name}: a {field.kind} needs lists, not {raw.dtype}", mend="give a list column, or kind = 'id'")
+    return raw.list.tail(field.length)
+
+
+def plain_numbers(raw: pl.Series, field: Field) -> np.ndarray:
+    """float64 with NaN for missing; :raises UserError: for text or an infinite number."""
+    if not (raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null)):
+        raise UserError(f"fields.{field.name}: a number cannot be read from {raw.dtype}", mend="use kind = 'category', or CAST it in sql")
+    values = raw.cast(pl.Float64).to_numpy()
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise UserError(f"fields.{field.name}: {infinite} infinite values", mend="make them null, or clip them with LEAST and GREATEST")
+    return values
+
+
+def vectors(raw: pl.Series, field: Field) -> Float32[np.ndarray, "rows width"]:
+    """A row of NaN where the vector is missing; :raises UserError: where its width is not the declared one."""
+    lists = as_lists(raw, Field(field.name, FieldKind.VECTOR, width=field.width, length=2**31 - 1))
+    lengths = lists.list.len()
+    wrong = lists.filter(lists.is_not_null() & (lengths != field.width))
+    if len(wrong):
+        what = f"fields.{field.name}: {len(wrong)} vectors are not {field.width} wide"
+        raise UserError(what, mend=f"set width = {len(wrong[0])}, or drop them")
+    out = np.full((len(raw), field.width), np.nan, np.float32)
+    flat = lists.drop_nulls().explode(empty_as_null=False, keep_nulls=False).cast(pl.Float32).to_numpy()
+    if np.isinf(flat).any():
+        raise UserError(f"fields.{field.name}: {int(np.isinf(flat).sum())} infinite values", mend="make them null")
+    out[lists.is_not_null().to_numpy()] = flat.reshape(-1, field.width)
+    return out
