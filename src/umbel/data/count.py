@@ -9,7 +9,7 @@ from jaxtyping import Int8
 from umbel.data.derive import field_values
 from umbel.data.labels import contradictions, events
 from umbel.data.split import PARTS
-from umbel.data.vocab import COUNT, VALUE, Encoder, Scale, Vocabulary, as_lists, canonical, code_type, plain_numbers
+from umbel.data.vocab import COUNT, DTYPES, VALUE, Encoder, Key, Scale, Vocabulary, as_lists, canonical, key_of, plain_numbers
 from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
 
@@ -83,10 +83,10 @@ class Tally:
     def _vocabulary(self, table: str) -> Vocabulary:
         sharing = [field.name for field in self._schema.fields if field.coded and field.table == table]
         counted = {name: self._values.pop(name).counted() for name in sharing}
-        dtype = _common([frame[VALUE].dtype for frame in counted.values()])
+        key = _common([key_of(frame[VALUE]) for frame in counted.values()])
         merged: pl.DataFrame | None = None
         for name, frame in counted.items():
-            mine = frame.select(pl.col(VALUE).cast(dtype), pl.col(COUNT).alias(name))
+            mine = frame.select(pl.col(VALUE).cast(DTYPES[key]), pl.col(COUNT).alias(name))
             merged = mine if merged is None else merged.join(mine, on=VALUE, how="full", coalesce=True)
         assert merged is not None
         least = self._schema.field(table).min_count
@@ -103,7 +103,7 @@ class _Values:
         self._fresh: list[pl.DataFrame] = []
 
     def add(self, values: pl.Series) -> None:
-        keys = canonical(values, code_type(values.dtype)).drop_nulls().rename(VALUE).to_frame()
+        keys = canonical(values, key_of(values)).drop_nulls().rename(VALUE).to_frame()
         self._fresh.append(keys.group_by(VALUE).agg(pl.len().cast(pl.Int64).alias(COUNT)))
         if sum(frame.height for frame in self._fresh) > max(1_000_000, 0 if self._merged is None else self._merged.height):
             self._merge()
@@ -144,8 +144,8 @@ def _flat(raw: pl.Series, field: Field) -> pl.Series:
     return as_lists(raw, field).explode(empty_as_null=False, keep_nulls=False) if field.many else raw
 
 
-def _common(dtypes: list[pl.DataType]) -> pl.DataType:
-    """One type for all fields of a table: theirs if they agree, Float64 for integers and floats, else String."""
-    if len(set(dtypes)) == 1:
-        return dtypes[0]
-    return pl.Float64() if set(dtypes) <= {pl.Int64(), pl.Float64()} else pl.String()
+def _common(keys: list[Key]) -> Key:
+    """One type for all fields of a table: theirs if they agree, FLOAT for integers and floats, else TEXT."""
+    if len(set(keys)) == 1:
+        return keys[0]
+    return Key.FLOAT if set(keys) <= {Key.INTEGER, Key.FLOAT} else Key.TEXT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,18 @@ VALUE = "value"
 COUNT = "count"
 
 
+class Key(StrEnum):
+    """The types in which raw values are compared."""
+
+    INTEGER = "integer"
+    UNSIGNED = "unsigned"
+    FLOAT = "float"
+    TEXT = "text"
+
+
+DTYPES = {Key.INTEGER: pl.Int64, Key.UNSIGNED: pl.UInt64, Key.FLOAT: pl.Float64, Key.TEXT: pl.String}
+
+
 class Vocabulary:
     """The raw values of one table in code order: codes from 1 by training count (descending), then by UTF-8 bytes; 0 is unknown.
 
@@ -29,7 +42,7 @@ class Vocabulary:
     def __init__(self, frame: pl.DataFrame) -> None:
         self.frame = frame
         values = frame[VALUE]
-        self._dtype = values.dtype
+        self._key = key_of(values)
         self._codes = pl.DataFrame({VALUE: values, "code": np.arange(1, len(values) + 1, dtype=np.int32)})
 
     @property
@@ -39,7 +52,7 @@ class Vocabulary:
 
     def encode(self, raw: pl.Series) -> Int32[np.ndarray, "rows"]:
         """The code of each value; 0 where it is missing or unknown."""
-        keys = canonical(raw, self._dtype).rename(VALUE).to_frame()
+        keys = canonical(raw, self._key).rename(VALUE).to_frame()
         found = keys.join(self._codes, on=VALUE, how="left", maintain_order="left")["code"]
         return found.fill_null(0).to_numpy()
 
@@ -54,22 +67,23 @@ class Vocabulary:
         return np.concatenate([np.zeros(1, np.int64), self.frame[field].to_numpy()])
 
 
-def code_type(raw: pl.DataType) -> pl.DataType:
-    """The type in which values are compared: Int64, UInt64, Float64 or String."""
-    if isinstance(raw, pl.UInt64):
-        return pl.UInt64()
-    if raw.is_integer() or isinstance(raw, pl.Boolean):
-        return pl.Int64()
-    return pl.Float64() if raw.is_float() or isinstance(raw, pl.Decimal) else pl.String()
+def key_of(raw: pl.Series) -> Key:
+    """The type in which a column's values are compared; dates, times and categories compare as text."""
+    kind = raw.dtype.inner if isinstance(raw.dtype, pl.List) else raw.dtype
+    if kind == pl.UInt64:
+        return Key.UNSIGNED
+    if kind.is_integer() or kind in (pl.Boolean, pl.Null):
+        return Key.INTEGER
+    return Key.FLOAT if kind.is_float() or kind == pl.Decimal else Key.TEXT
 
 
-def canonical(raw: pl.Series, dtype: pl.DataType) -> pl.Series:
+def canonical(raw: pl.Series, key: Key) -> pl.Series:
     """Values in the type they are compared in; null where a value has no counterpart in it."""
-    if raw.dtype.is_float() or isinstance(raw.dtype, pl.Decimal):
+    if raw.dtype.is_float() or raw.dtype == pl.Decimal:
         raw = raw.cast(pl.Float64).fill_nan(None) + 0.0  # -0.0 becomes 0.0
-        if dtype.is_integer():
+        if key in (Key.INTEGER, Key.UNSIGNED):
             raw = raw.set(raw != raw.floor(), None)
-    return raw.cast(dtype, strict=False)
+    return raw.cast(DTYPES[key], strict=False)
 
 
 @dataclass(frozen=True, slots=True)
