@@ -1,0 +1,222 @@
+"""The one training loop: a generator, so that the caller's own loop logs, saves and stops."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from umbel.data.batch import Batch
+from umbel.errors import UserError
+from umbel.learn.plan import Plan
+from umbel.learn.seam import Model
+from umbel.learn.state import Progress, State, random_state, set_random_state
+from umbel.learn.step import Exact, Fast, Step
+from umbel.learn.tally import Tally
+from umbel.nn.losses import Denominator
+
+LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
+Trained = TypeVar("Trained", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch, or the part of it until a pause, came to.
+
+    `number` counts epochs, and `step` batches of this one, from 1. `losses` are means per task over the labels so far,
+    task weights included. `score` is the judge's (None until `finished`), `best` the best so far, `stop` whether training ends here.
+    `rows` were trained on in `seconds`, judging and pauses not counted.
+    """
+
+    number: int
+    step: int
+    finished: bool
+    losses: tuple[float, ...]
+    score: float | None
+    best: float | None
+    stop: bool
+    rows: int
+    seconds: float
+    state: State
+
+
+def fit(
+    model: Trained,
+    batches: Callable[[int, int], Iterable[Batch]],
+    *,
+    plan: Plan,
+    judge: Callable[[Trained], float],
+    start: State | None = None,
+) -> Generator[Epoch, None, None]:
+    """Train the model in place and yield each epoch; after the last, `state.best` holds the best weights.
+
+    `batches(epoch, step)` gives the batches of an epoch, counted from 0, from that step on; `judge` scores the model after every
+    epoch, the higher the better. `start` continues a training from where it stood: on a CPU, to the same bytes as if it had never stopped.
+    The judge and the caller may draw random numbers, which changes nothing here.
+
+    :raises UserError: when a loss or the judge's score is not a finite number, when there are no rows, or when `start` belongs
+        to another model or plan.
+
+    Example
+    -------
+    ``for epoch in fit(model, loader, plan=Plan(), judge=judge): save(epoch.state, folder)``
+    """
+    training = _Training(model, plan, judge)
+    training.begin(start)
+    while not training.progress.over(plan):
+        for part in training.parts(batches):
+            with training.apart():
+                yield part
+
+
+@final
+class _Training(Generic[Trained]):
+    """The moving parts of one `fit`."""
+
+    def __init__(self, model: Trained, plan: Plan, judge: Callable[[Trained], float]) -> None:
+        model.to(plan.device)
+        self.model = model
+        self.plan = plan
+        self.judge = judge
+        self.tasks = [task.name for task in model.schema.tasks]
+        self.step: Step = Exact(model, plan) if plan.exact else Fast(model, plan)
+        self.schedule = plan.schedule(self.step.optimizer) if plan.schedule is not None else None
+        self.progress = Progress()
+        self.best: Mapping[str, Tensor] = {}
+        self.tally = Tally(len(self.tasks), plan.device)
+
+    def begin(self, start: State | None) -> None:
+        if start is None:
+            torch.manual_seed(self.plan.seed)
+            return
+        _check_fits("weights", start.weights, self.model.state_dict())
+        _check_fits("row optimiser", start.table, self.step.table_state())
+        self.model.load_state_dict(start.weights)
+        self.step.load(start.dense)
+        self.step.load_table(start.table)
+        self.tally.load(start.tally)
+        self.progress, self.best = start.progress, start.best
+        # A schedule is replayed from the scores, so that no object of it is ever written down.
+        for score in start.progress.scores:
+            _advance(self.schedule, score)
+        set_random_state(start.random, self.plan.device)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """While this lasts, others may draw random numbers."""
+        return torch.random.fork_rng([self.plan.device] if self.plan.device.type == "cuda" else [])
+
+    def parts(self, batches: Callable[[int, int], Iterable[Batch]]) -> Iterator[Epoch]:
+        """The rest of one epoch: an unfinished report at every pause, then the judged one."""
+        for _ in self._train(batches):
+            yield self._report(self.progress, finished=False)
+        if not self.progress.rows:
+            raise UserError("training: no rows", mend="widen the training part of [split]")
+        trained = self.progress
+        losses = self.tally.means()
+        self._close(self._judged())
+        yield replace(self._report(trained, finished=True), losses=losses)
+
+    def _train(self, batches: Callable[[int, int], Iterable[Batch]]) -> Iterator[None]:
+        self.model.train(True)
+        before, began = self.progress.seconds, time.monotonic()
+        for batch in batches(self.progress.epoch, self.progress.step):
+            self._learn(batch)
+            passed = time.monotonic() - began
+            if self.plan.pause is not None and passed >= self.plan.pause:
+                self._look()
+                self.progress = replace(self.progress, seconds=before + passed)
+                yield
+                before, began = self.progress.seconds, time.monotonic()
+        self._look()
+        self.progress = replace(self.progress, seconds=before + time.monotonic() - began)
+
+    def _learn(self, batch: Batch) -> None:
+        batch = batch.to(self.plan.device)
+        step, rows = self.progress.step, len(batch.labels)
+        self.tally.add(self.step(batch), self._counts(batch), step=step)
+        self.progress = replace(self.progress, step=step + 1, rows=self.progress.rows + rows)
+        if step % LOOK == LOOK - 1:
+            self._look()
+
+    def _counts(self, batch: Batch) -> Int[Tensor, "tasks"]:
+        """How many labels each task's mean loss is the mean of."""
+        if self.plan.denominator is Denominator.SEEN:
+            return batch.seen.sum(dim=0)
+        return torch.full(batch.labels.shape[1:], len(batch.labels), device=batch.labels.device)
+
+    def _look(self) -> None:
+        self.tally.check(self.tasks, epoch=self.progress.epoch + 1)
+
+    def _judged(self) -> float:
+        with self.apart():
+            score = float(self.judge(self.model))
+        if not math.isfinite(score):
+            raise UserError(
+                f"training: the validation score after epoch {self.progress.epoch + 1} is {score}",
+                mend="the validation part needs rows with both labels for at least one task; widen it in [split]",
+            )
+        return score
+
+    def _close(self, score: float) -> None:
+        """End an epoch: the score, the best weights, the schedule, empty sums."""
+        done = self.progress
+        self.progress = Progress(epoch=done.epoch + 1, scores=(*done.scores, score))
+        if self.progress.best == done.epoch:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        _advance(self.schedule, score)
+        self.tally = Tally(len(self.tasks), self.plan.device)
+
+    def _report(self, trained: Progress, *, finished: bool) -> Epoch:
+        best = self.progress.best
+        return Epoch(
+            number=trained.epoch + 1,
+            step=trained.step,
+            finished=finished,
+            losses=self.tally.means(),
+            score=self.progress.scores[-1] if finished else None,
+            best=None if best is None else self.progress.scores[best],
+            stop=finished and self.progress.over(self.plan),
+            rows=trained.rows,
+            seconds=trained.seconds,
+            state=self._state(),
+        )
+
+    def _state(self) -> State:
+        return State(
+            progress=self.progress,
+            weights={name: tensor.detach() for name, tensor in self.model.state_dict().items()},
+            best=self.best,
+            dense=self.step.state(),
+            table=self.step.table_state(),
+            tally=self.tally.state(),
+            random=random_state(self.plan.device),
+        )
+
+
+def _advance(schedule: LRScheduler | None, score: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch expects a step of the optimiser before each of these, which a replay has not
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(score)
+        elif schedule is not None:
+            schedule.step()
+
+
+def _check_fits(what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse a state that another model or plan has left; :raises UserError: naming the first tensor that differs."""
+    for name in sorted({*given, *expected}):
+        shapes = [tuple(among[name].shape) if name in among else None for among in (given, expected)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"checkpoint: {what} {name!r} is {shapes[0]}, the model and plan ask for {shapes[1]}",
+                mend="train into a new folder, or go back to the recipe and plan it came from",
+            )

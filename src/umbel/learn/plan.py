@@ -1,0 +1,66 @@
+"""How a model is trained: numbers, and torch's own objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from umbel.errors import UserError
+from umbel.learn.optim import RowAdam, RowOptimizer
+from umbel.nn.losses import Denominator
+
+CPU = torch.device("cpu")
+IMPROVEMENT = 1e-6  # a score must exceed the best by more than this to count
+
+
+def plateau(optimizer: Optimizer) -> ReduceLROnPlateau:
+    """A tenth of the rate after every epoch without an improvement: the schedule behind STEM's published results.
+
+    Example
+    -------
+    >>> Plan(schedule=plateau, patience=3).schedule.__name__
+    'plateau'
+    """
+    return ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=0, threshold=IMPROVEMENT, threshold_mode="abs")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a training but the model, the rows and the judge.
+
+    `rate` is Adam's on the dense parameters, and the row optimiser's unless it names its own; `schedule` scales both after every epoch.
+    `rows` builds the row optimiser of a table: `RowAdam`, `RowAdagrad`, or a `functools.partial` of one.
+    `l2` is lambda in `(lambda / 2) * ||E||^2`, over the rows a step touches; `exact` takes it over the whole table, with dense Adam
+    on everything, as published results were had: a step then costs as much as the table is large.
+    `clip` bounds the joint norm of the dense gradients and of the table's, its L2 part included.
+    Training stops after `patience` epochs in a row without an improvement of more than 1e-6.
+    `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast.
+    `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
+    on a GPU only under `torch.use_deterministic_algorithms(True)`.
+    """
+
+    epochs: int = 15
+    patience: int = 2
+    rate: float = 1e-3
+    clip: float = 10.0
+    l2: float = 1e-6
+    exact: bool = False
+    rows: Callable[[Tensor], RowOptimizer] = RowAdam
+    schedule: Callable[[Optimizer], LRScheduler] | None = None
+    denominator: Denominator = Denominator.SEEN
+    device: torch.device = CPU
+    precision: torch.dtype | None = None
+    seed: int = 1
+    pause: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.patience < 1:
+            raise UserError(f"fit: epochs = {self.epochs}, patience = {self.patience}", mend="both are at least 1")
+        if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0):
+            numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}"
+            raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 is at least 0")

@@ -1,0 +1,124 @@
+"""One update of a model from one batch: over the rows it touches, or over everything."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from umbel.data.batch import Batch
+from umbel.learn.plan import Plan
+from umbel.learn.seam import Model
+from umbel.nn.losses import task_losses
+from umbel.nn.views import compact
+
+
+class Step(ABC):
+    """Losses, gradients, L2, one joint clipping, Adam on the dense parameters; what becomes of the table is up to the kind of step."""
+
+    def __init__(self, model: Model, plan: Plan, trained: list[nn.Parameter]) -> None:
+        self.model = model
+        self.plan = plan
+        self.optimizer = Adam(trained, lr=plan.rate, fused=True)
+
+    @abstractmethod
+    def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
+        """Update the model; the losses before the update, on the device."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The dense optimiser's tensors, named by the number of their parameter."""
+        states = [self.optimizer.state.get(parameter, {}) for parameter in self._trained()]
+        return {f"{number}.{name}": tensor for number, state in enumerate(states) for name, tensor in state.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        trained = self._trained()
+        for key, tensor in state.items():
+            number, _, name = key.partition(".")
+            parameter = trained[int(number)]
+            self.optimizer.state[parameter][name] = tensor.to(parameter.device, copy=True)
+
+    @abstractmethod
+    def table_state(self) -> dict[str, Tensor]:
+        """The row optimiser's tensors, by name."""
+
+    @abstractmethod
+    def load_table(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `table_state` gave."""
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _descend(self, batch: Batch, rows: Mapping[str, Tensor], table: Tensor) -> Float[Tensor, "tasks"]:
+        """Leave clipped gradients, L2's part included, on the dense parameters and on `table`."""
+        plan, model = self.plan, self.model
+        self.optimizer.zero_grad()
+        with torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
+            logits = model.score(rows, batch.fields)
+        losses = task_losses(logits.float(), batch, model.schema, denominator=plan.denominator)
+        torch.autograd.backward(losses.sum())
+        if table.grad is not None:
+            table.grad.add_(table.detach(), alpha=plan.l2)
+        nn.utils.clip_grad_norm_([*model.dense_parameters(), table], plan.clip)
+        return losses.detach()
+
+
+@final
+class Fast(Step):
+    """The touched rows become a leaf of their own; each is updated once, whatever the size of the table.
+
+    L2 counts the touched rows only: `(lambda / 2) * ||E_touched||^2`.
+    """
+
+    def __init__(self, model: Model, plan: Plan) -> None:
+        super().__init__(model, plan, model.dense_parameters())
+        self.rows = plan.rows(model.table)
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
+        """Update the dense parameters, and the rows that the batch reads."""
+        ids, rows = compact(self.model.rows(batch.fields))
+        table = rows["table"].detach().requires_grad_()
+        losses = self._descend(batch, {**rows, "table": table}, table)
+        self.optimizer.step()
+        if table.grad is not None:
+            self.rows.step(ids, table.grad, rate=self._rate())
+        return losses
+
+    def table_state(self) -> dict[str, Tensor]:
+        """The row optimiser's own."""
+        return self.rows.state()
+
+    def load_table(self, state: Mapping[str, Tensor]) -> None:
+        """Hand it back to the row optimiser."""
+        self.rows.load(state)
+
+    def _rate(self) -> float:
+        """The row optimiser's rate, scaled as the schedule has scaled the dense one."""
+        own = self.plan.rate if self.rows.rate is None else self.rows.rate
+        return own * float(self.optimizer.param_groups[0]["lr"]) / self.plan.rate
+
+
+@final
+class Exact(Step):
+    """Dense Adam over everything, with `(lambda / 2) * ||E||^2` over the whole table in every step: for parity with published numbers."""
+
+    def __init__(self, model: Model, plan: Plan) -> None:
+        super().__init__(model, plan, [*model.dense_parameters(), model.table])
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
+        """Update everything."""
+        losses = self._descend(batch, self.model.rows(batch.fields), self.model.table)
+        self.optimizer.step()
+        return losses
+
+    def table_state(self) -> dict[str, Tensor]:
+        """Nothing: the table's moments are the dense optimiser's."""
+        return {}
+
+    def load_table(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing: the table's moments are the dense optimiser's."""

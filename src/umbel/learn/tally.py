@@ -1,0 +1,56 @@
+"""Running sums of an epoch's losses, kept on the device: reading them is the only moment that waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from umbel.errors import UserError
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+@final
+class Tally:
+    """Per task: the sum of losses, the labels behind them, and the first step whose loss was not a finite number."""
+
+    def __init__(self, tasks: int, device: torch.device) -> None:
+        self.sums = torch.zeros(tasks, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(tasks, dtype=torch.float64, device=device)
+        self.broken = torch.full((tasks,), NEVER, device=device)
+
+    def add(self, losses: Float[Tensor, "tasks"], counts: Int[Tensor, "tasks"], *, step: int) -> None:
+        """Count one step's mean losses, each by the number of labels it is the mean of."""
+        self.sums.addcmul_(losses.double(), counts.double())
+        self.counts.add_(counts)
+        self.broken.clamp_(max=torch.where(losses.isfinite(), NEVER, step))
+
+    def means(self) -> tuple[float, ...]:
+        """Mean loss of each task over the labels so far."""
+        return tuple((self.sums / self.counts.clamp(min=1.0)).tolist())
+
+    def check(self, tasks: Sequence[str], *, epoch: int) -> None:
+        """Do nothing while every loss was finite.
+
+        :raises UserError: naming the first task and step that was not, both counted from 1.
+        """
+        broken = self.broken.tolist()
+        step = min(broken)
+        if step != NEVER:
+            raise UserError(
+                f"training: the loss of task {tasks[broken.index(step)]!r} is not a finite number in epoch {epoch}, step {step + 1}",
+                mend="lower the learning rate ([fit] rate), or look for extreme numbers among its labels and the number fields",
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """The live sums, by name."""
+        return {"sums": self.sums, "counts": self.counts, "broken": self.broken}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
