@@ -103,13 +103,13 @@ def compact(rows: Mapping[str, Tensor]) -> tuple[Int[Tensor, "touched"], dict[st
     ([1, 3], [[1, -1], [0, 1]], [[2.0, 3.0], [6.0, 7.0]])
     """
     table, place = rows["table"], rows["place"]
-    touched = torch.zeros(len(table) + 1, dtype=torch.bool, device=place.device)
-    touched[place + 1] = True
-    ids = touched[1:].nonzero().squeeze(1)
-    local = torch.full((len(table) + 1,), -1, device=place.device)
-    local[ids + 1] = torch.arange(len(ids), device=place.device)
+    # Sorting the batch's places costs the same whatever the table's length; marking them in the table would not.
+    ids, local = torch.unique(place.int() if len(table) < 2**31 else place, return_inverse=True)
+    if len(ids) and ids[0] < 0:
+        ids, local = ids[1:], local - 1
+    ids = ids.long()
     leaf = table.detach().index_select(0, ids).requires_grad_()
-    return ids, {**rows, "table": leaf, "place": local[place + 1]}
+    return ids, {**rows, "table": leaf, "place": local}
 
 
 def _columns(field: Field, codes: Tensor) -> Tensor:
