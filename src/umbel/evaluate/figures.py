@@ -1,0 +1,164 @@
+"""All figures of one task on one set of rows, each with its interval: what a report's cell holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from umbel.evaluate import metrics
+from umbel.evaluate.intervals import Interval, Resamples, Sampled, follow, resampled_sums, user_sums
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.ranking import user_aucs
+
+CURVE_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One bin of a reliability curve: mean prediction, mean label, rows."""
+
+    predicted: float
+    observed: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One task on one set of rows: counts, metrics by name, the reliability curve.
+
+    `positives` is None for a regression. `draws` are the resampled values behind the intervals; they are for paired
+    differences and are not written to the report.
+    """
+
+    rows: int
+    users: int
+    positives: int | None
+    metrics: Mapping[str, Interval | Undefined]
+    curve: tuple[Point, ...] = ()
+    draws: Mapping[str, Sampled | Undefined] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a task's figures need of its rows: labels, what ranks them, what predicts them, and the draws of their users."""
+
+    labels: Float[np.ndarray, "rows"]
+    scores: Float[np.ndarray, "rows"]
+    predictions: Float[np.ndarray, "rows"]
+    groups: Int[np.ndarray, "rows"]
+    by: Resamples
+
+    def where(self, rows: Int[np.ndarray, "some"]) -> Rows:
+        """Some of the rows, by number."""
+        return Rows(self.labels[rows], self.scores[rows], self.predictions[rows], self.groups[rows], self.by.of(rows))
+
+
+def binary_figures(rows: Rows) -> Figures:
+    """AUC, GAUC and PR-AUC of the scores; log-loss, NE, ECE and calibration ratio of the predictions, a probability each."""
+    draws = {**_ranked(rows), "gauc": _gauc(rows), **_summed(rows)}
+    intervals = {name: _interval(one, reflect=name == "ece") for name, one in draws.items()}
+    return Figures(len(rows.labels), rows.by.users, int(rows.labels.sum()), intervals, curve(rows.labels, rows.predictions), draws)
+
+
+def regression_figures(rows: Rows) -> Figures:
+    """RMSE, MAE and R2 of the predictions, in the label's unit."""
+    labels, predictions = rows.labels.astype(np.float64), rows.predictions
+    draws = _squared(rows, {name: metric(labels, predictions) for name, metric in _REGRESSION.items()})
+    intervals = {name: _interval(one) for name, one in draws.items()}
+    return Figures(len(labels), rows.by.users, None, intervals, curve(labels, predictions), draws)
+
+
+def curve(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> tuple[Point, ...]:
+    """Mean prediction against mean label in ten bins of equal mass (fewer where predictions coincide)."""
+    if not len(labels) or np.isnan(predictions).any():
+        return ()
+    place = metrics.bin_of(predictions, metrics.equal_mass_edges(predictions, CURVE_BINS))
+    count = np.bincount(place)
+    used = np.flatnonzero(count)
+    predicted, observed = (np.bincount(place, column.astype(np.float64))[used] / count[used] for column in (predictions, labels))
+    return tuple(Point(float(p), float(y), int(n)) for p, y, n in zip(predicted, observed, count[used], strict=True))
+
+
+def _ranked(rows: Rows) -> dict[str, Sampled | Undefined]:
+    ranking = metrics.ordered(rows.labels, rows.scores)
+    if isinstance(ranking, Undefined):
+        return dict.fromkeys(("auc", "pr_auc"), ranking)
+    values = {"auc": metrics.auc(rows.labels, rows.scores), "pr_auc": metrics.average_precision(rows.labels, rows.scores)}
+    tracks = follow(ranking.curves, rows.by.of(ranking.order)).T
+    return {name: _sampled(value, track, rows) for (name, value), track in zip(values.items(), tracks, strict=True)}
+
+
+def _gauc(rows: Rows) -> Sampled | Undefined:
+    value = metrics.gauc(rows.labels, rows.scores, rows.groups)
+    if isinstance(value, Undefined):
+        return value
+    users = user_aucs(rows.labels, rows.scores, rows.groups)
+    _, first = np.unique(rows.groups, return_index=True)
+    sums = np.zeros((rows.by.count.shape[1], 2))
+    weight = np.where(users.both, users.rows, 0).astype(np.float64)
+    sums[rows.by.code[first]] = np.stack([weight * users.auc, weight], axis=1)
+    won, total = resampled_sums(sums, rows.by).T
+    return Sampled(value, _divide(won, total), rows.by.users)
+
+
+def _summed(rows: Rows) -> dict[str, Sampled | Undefined]:
+    """The metrics of probabilities, all functions of one matrix of sums; ECE keeps the bins of the rows as they are."""
+    labels, p = rows.labels.astype(np.float64), rows.predictions
+    values: dict[str, float | Undefined] = {name: metric(labels, p) for name, metric in _PROBABILITY.items()}
+    if isinstance(values["logloss"], Undefined):
+        return {name: value for name, value in values.items() if isinstance(value, Undefined)}
+    place = metrics.bin_of(p, metrics.equal_mass_edges(p))
+    gaps = np.zeros((rows.by.count.shape[1], metrics.ECE_BINS))
+    np.add.at(gaps, (rows.by.code, place), labels - p)
+    sums = user_sums((np.ones_like(p), labels, p, metrics.row_logloss(labels, p)), rows.by)
+    sums = resampled_sums(np.concatenate([sums, gaps], axis=1), rows.by)
+    count, positives, promised, loss = sums[:, :4].T
+    tracks = {
+        "logloss": _divide(loss, count),
+        "ne": _divide(_divide(loss, count), metrics.entropy(_divide(positives, count))),
+        "ece": _divide(np.abs(sums[:, 4:]).sum(axis=1), count),
+        "calibration_ratio": _divide(promised, positives),
+    }
+    return {name: _sampled(value, tracks[name], rows) for name, value in values.items()}
+
+
+def _squared(rows: Rows, values: Mapping[str, float | Undefined]) -> dict[str, Sampled | Undefined]:
+    if all(isinstance(value, Undefined) for value in values.values()):
+        return {name: value for name, value in values.items() if isinstance(value, Undefined)}
+    error, centred = rows.predictions - rows.labels, rows.labels - rows.labels.mean(dtype=np.float64)
+    columns = np.ones_like(error), np.square(error), np.abs(error), centred, np.square(centred)
+    count, square, absolute, first, second = resampled_sums(user_sums(columns, rows.by), rows.by).T
+    spread = second - _divide(np.square(first), count)
+    tracks = {"rmse": np.sqrt(_divide(square, count)), "mae": _divide(absolute, count), "r2": 1 - _divide(square, spread)}
+    return {name: _sampled(value, tracks[name], rows) for name, value in values.items()}
+
+
+_PROBABILITY: dict[str, Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float | Undefined]] = {
+    "logloss": metrics.logloss,
+    "ne": metrics.normalised_entropy,
+    "ece": metrics.ece,
+    "calibration_ratio": metrics.calibration_ratio,
+}
+_REGRESSION = {"rmse": metrics.rmse, "mae": metrics.mae, "r2": metrics.r2}
+METRICS = ("auc", "pr_auc", "gauc", *_PROBABILITY)
+REGRESSION_METRICS = tuple(_REGRESSION)
+
+
+def _sampled(value: float | Undefined, track: Float[np.ndarray, "draws"], rows: Rows) -> Sampled | Undefined:
+    if isinstance(value, Undefined):
+        return value
+    return Sampled(value, np.where(np.isfinite(track), track, np.nan), rows.by.users)
+
+
+def _interval(sampled: Sampled | Undefined, *, reflect: bool = False) -> Interval | Undefined:
+    if isinstance(sampled, Undefined):
+        return sampled
+    return sampled.reflected() if reflect else sampled.interval()
+
+
+def _divide(above: Float[np.ndarray, "draws"], below: Float[np.ndarray, "draws"]) -> Float[np.ndarray, "draws"]:
+    ratio: Float[np.ndarray, "draws"] = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    return ratio

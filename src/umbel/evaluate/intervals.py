@@ -1,0 +1,118 @@
+"""How sure a number is: users are drawn again with replacement, once for all recipes and seeds, and the metric follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Num, UInt8
+
+LEVEL = 0.95
+FEWEST_USERS = 10
+FEWEST_DEFINED = 0.9
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value between two bounds; bounds are None, with the `reason`, where resampling cannot give them."""
+
+    value: float
+    low: float | None
+    high: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """How often each user is drawn in each resample: `count` is resamples x users, a row of `code` the user it belongs to.
+
+    Draws are multinomial: as many users as there are, each equally likely (Efron's bootstrap, clusters = users). They
+    depend on the set of users and the seed alone, so two recipes judged on the same rows share them. One byte each.
+    """
+
+    count: UInt8[np.ndarray, "resamples users"]
+    code: Int[np.ndarray, "rows"]
+
+    def of(self, rows: Num[np.ndarray, "some"]) -> Resamples:
+        """The same draws for some of the rows: their numbers, or a mask."""
+        return Resamples(self.count, self.code[rows])
+
+    @property
+    def users(self) -> int:
+        """How many users own the rows."""
+        return len(np.unique(self.code))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A metric on the rows as they are and on every resample (NaN where undefined); differences are taken draw by draw."""
+
+    value: float
+    draws: Float[np.ndarray, "resamples"]
+    users: int
+
+    def interval(self) -> Interval:
+        """The central 95 % of the draws (percentile interval).
+
+        Without bounds where fewer than 10 users own the rows or more than a tenth of the draws are undefined.
+        """
+        known = self.draws[~np.isnan(self.draws)]
+        if self.users < FEWEST_USERS:
+            return Interval(self.value, None, None, f"{self.users} users are too few to resample")
+        if len(known) < FEWEST_DEFINED * len(self.draws) or not len(known):
+            return Interval(self.value, None, None, f"defined in {len(known)} of {len(self.draws)} resamples only")
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(self.value, float(low), float(high))
+
+    def reflected(self) -> Interval:
+        """The same bounds mirrored at the value and cut at 0, for a metric that noise can only raise.
+
+        An absolute calibration gap grows by the same noise in the value and again in every draw: a percentile interval
+        would lie above the value, the mirrored one (Davison & Hinkley's basic interval) takes the growth away.
+        """
+        plain = self.interval()
+        if plain.low is None or plain.high is None:
+            return plain
+        return Interval(self.value, max(0.0, 2 * self.value - plain.high), max(0.0, 2 * self.value - plain.low))
+
+
+def resample(groups: Int[np.ndarray, "rows"], *, resamples: int = 200, seed: int = 0) -> Resamples:
+    """Draw users with replacement `resamples` times; `groups` are raw users, one a row.
+
+    Example
+    -------
+    >>> draws = resample(np.array([7, 7, 9]), resamples=4, seed=1)
+    >>> draws.count.shape, draws.code.tolist(), set(draws.count.sum(axis=1).tolist())
+    ((4, 2), [0, 0, 1], {2})
+    """
+    users, code = np.unique(groups, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    count = np.zeros((resamples, len(users)), dtype=np.uint8)
+    for row in count if len(users) else ():
+        row[:] = np.minimum(np.bincount(generator.integers(len(users), size=len(users)), minlength=len(users)), 255)
+    return Resamples(count, code.reshape(-1).astype(np.int64))
+
+
+def follow(metrics: Callable[[UInt8[np.ndarray, "rows"]], tuple[float, ...]], by: Resamples) -> Float[np.ndarray, "resamples metrics"]:
+    """Metrics under each resample's row weights, one resample at a time: memory stays at a few arrays of rows."""
+    weight = np.empty(len(by.code), dtype=np.uint8)
+    return np.asarray([metrics(row.take(by.code, out=weight, mode="clip")) for row in by.count], dtype=np.float64)
+
+
+def user_sums(columns: Sequence[Num[np.ndarray, "rows"]], by: Resamples) -> Float[np.ndarray, "users columns"]:
+    """Each user's sum of each column.
+
+    What is a function of sums (a mean loss, a ratio, calibration gaps) needs these once, and then a matrix product.
+    """
+    users = by.count.shape[1]
+    return np.stack([np.bincount(by.code, column, minlength=users) for column in columns], axis=1)
+
+
+def resampled_sums(sums: Float[np.ndarray, "users columns"], by: Resamples) -> Float[np.ndarray, "resamples columns"]:
+    """Sums over users under each resample, float64, in chunks of users."""
+    total = np.zeros((len(by.count), sums.shape[1]))
+    for start in range(0, len(sums), _CHUNK):
+        total += by.count[:, start : start + _CHUNK].astype(np.float64) @ sums[start : start + _CHUNK]
+    return total
