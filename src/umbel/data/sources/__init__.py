@@ -1,0 +1,1 @@
+"""Public logs: how each is fetched, and the folder layout it is brought into."""
