@@ -14,6 +14,8 @@ from umbel.data.source import scan
 from umbel.data.sources import kuairand
 from umbel.data.sources.kuairand import EARLY, FEEDBACK, FILES, LATE, USERS, VIDEOS
 from umbel.errors import UserError
+from umbel.run import resolve
+from umbel.run.settings import read
 from umbel.schema import FieldKind
 
 LOG = kuairand._LOG.columns
@@ -46,7 +48,8 @@ def users() -> pl.DataFrame:
 
 
 def videos() -> pl.DataFrame:
-    rows = {name: [f"{name} {video}" if kind == pl.String else 2 for video in range(9, 0, -1)] for name, kind in kuairand._VIDEOS.schema.items()}
+    kinds = kuairand._VIDEOS.schema
+    rows = {name: [f"{name} {video}" if kinds[name] == pl.String else 2 for video in range(9, 0, -1)] for name in kinds}
     return pl.DataFrame({**rows, "video_id": list(range(9, 0, -1)), "tag": ["39", "1,28", None] * 3})
 
 
@@ -208,6 +211,15 @@ def test_a_converted_folder_can_be_scanned(csvs: Path, tmp_path: Path) -> None:
     assert frame.height == 3
     wanted = {field.column or field.name for field in kuairand.schema().fields if field.sql is None}
     assert wanted <= set(frame.columns)
+
+
+def test_the_example_run_file_says_the_same() -> None:
+    settings = read(Path(__file__).parents[2] / "examples/kuairand.toml")
+    written = resolve.schema(settings)
+    assert set(written.fields) == set(kuairand.schema().fields)
+    assert written.tasks == kuairand.schema().tasks
+    assert resolve.split(settings) == kuairand.split()
+    assert resolve.source(settings) == kuairand.source(Path("../shared/data/kuairand-pure"))
 
 
 @needs_data
