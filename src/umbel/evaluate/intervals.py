@@ -59,15 +59,17 @@ class Sampled:
         Without bounds where fewer than 10 users own the rows or more than a tenth of the draws are undefined.
         """
         known = self.draws[~np.isnan(self.draws)]
+        if not len(self.draws):
+            return Interval(self.value, None, None, "no resamples were asked for")
         if self.users < FEWEST_USERS:
             return Interval(self.value, None, None, f"{self.users} users are too few to resample")
-        if len(known) < FEWEST_DEFINED * len(self.draws) or not len(known):
+        if len(known) < FEWEST_DEFINED * len(self.draws):
             return Interval(self.value, None, None, f"defined in {len(known)} of {len(self.draws)} resamples only")
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(self.value, float(low), float(high))
 
     def reflected(self) -> Interval:
-        """The same bounds mirrored at the value and cut at 0, for a metric that noise can only raise.
+        """The same bounds mirrored at the value, cut at 0 and widened to the value, for a metric that noise can only raise.
 
         An absolute calibration gap grows by the same noise in the value and again in every draw: a percentile interval
         would lie above the value, the mirrored one (Davison & Hinkley's basic interval) takes the growth away.
@@ -75,7 +77,7 @@ class Sampled:
         plain = self.interval()
         if plain.low is None or plain.high is None:
             return plain
-        return Interval(self.value, max(0.0, 2 * self.value - plain.high), max(0.0, 2 * self.value - plain.low))
+        return Interval(self.value, max(0.0, min(self.value, 2 * self.value - plain.high)), max(self.value, 2 * self.value - plain.low))
 
 
 def resample(groups: Int[np.ndarray, "rows"], *, resamples: int = 200, seed: int = 0) -> Resamples:

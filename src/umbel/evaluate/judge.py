@@ -79,7 +79,7 @@ def evaluate(
     """Every task's report, in schema order.
 
     AUC, GAUC and PR-AUC read the logits (a marginal's are `schema.marginal`); the other metrics read `calibrated` (from
-    `calibrate_all`, or `cross_calibrate_all` on the part calibrators were fitted on), a marginal's being the product along
+    `calibrate_all`, or `cross_calibrated` on the part calibrators were fitted on), a marginal's being the product along
     its chain. `slices` maps a name to a label per row; `by` are the draws behind the intervals
     (`resample(groups)` if None).
     """
@@ -105,7 +105,7 @@ def calibrate_all(
     return np.stack(columns, axis=1)
 
 
-def cross_calibrate_all(predictions: Predictions, *, folds: int = 5) -> Float[np.ndarray, "rows tasks"]:
+def cross_calibrated(predictions: Predictions, *, folds: int = 5) -> Float[np.ndarray, "rows tasks"]:
     """The same for the rows calibrators are fitted on: every row's come from other users (see `cross_fitted`)."""
     columns = [
         cross_fitted(

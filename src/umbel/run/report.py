@@ -1,0 +1,102 @@
+"""A run's report: what was run, what came of it, and `report.json` to and from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from umbel.errors import UserError
+from umbel.evaluate.judge import TaskReport
+from umbel.run.record import task_from_json, task_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One epoch: the mean training loss of each task (schema order), the validation score, rows and seconds."""
+
+    epoch: int
+    losses: tuple[float | None, ...]
+    score: float | None
+    rows: int
+    seconds: float
+
+    @staticmethod
+    def of(line: Mapping[str, object]) -> Moment:
+        """From a line of `log.jsonl`; a number that is not finite becomes None."""
+        epoch, losses, score, rows, seconds = (line[key] for key in ("epoch", "losses", "score", "rows", "seconds"))
+        assert isinstance(losses, list | tuple)
+        assert isinstance(seconds, int | float)
+        return Moment(int(str(epoch)), tuple(_finite(loss) for loss in losses), _finite(score), int(str(rows)), float(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a run leaves to read; `to_json` is `report.json`.
+
+    `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
+    `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
+    file, `versions` those of the libraries.
+    """
+
+    recipe: str
+    seed: int
+    rows: Mapping[str, int]
+    tasks: tuple[TaskReport, ...]
+    parameters: int
+    seconds: float
+    rows_per_second: float
+    peak_memory_bytes: int
+    validation: tuple[TaskReport, ...] = ()
+    history: tuple[Moment, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON; a metric that cannot be had is null beside its reason."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            **plain,
+            "tasks": {task.name: task_to_json(task) for task in self.tasks},
+            "validation": {task.name: task_to_json(task) for task in self.validation},
+            "history": [{name: getattr(moment, name) for name in Moment.__slots__} for moment in self.history],
+        }
+
+    @staticmethod
+    def from_json(saved: Mapping[str, object]) -> Report:
+        """The report `to_json` wrote; :raises UserError: if a part is missing or of another shape."""
+        try:
+            tasks, validation, history = (saved[name] for name in ("tasks", "validation", "history"))
+            assert isinstance(tasks, dict)
+            assert isinstance(validation, dict)
+            assert isinstance(history, list)
+            plain: dict[str, Any] = {name: saved[name] for name in _PLAIN}
+            return Report(
+                **plain,
+                tasks=tuple(task_from_json(name, task) for name, task in tasks.items()),
+                validation=tuple(task_from_json(name, task) for name, task in validation.items()),
+                history=tuple(Moment.of(line) for line in history),
+            )
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"report: not one of ours ({error!r})", mend="make it again with umbel train") from error
+
+
+def read_report(path: Path) -> Report:
+    """The report in a file; :raises UserError: if there is none, or it is broken."""
+    try:
+        return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such report", mend="give the folder of a finished run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({error})", mend="make it again with umbel train") from error
+
+
+_PLAIN = ("recipe", "seed", "rows", "parameters", "seconds", "rows_per_second", "peak_memory_bytes", "settings", "versions", "commit")
+
+
+def _finite(number: object) -> float | None:
+    return float(number) if isinstance(number, int | float) and math.isfinite(number) else None
