@@ -11,6 +11,7 @@ from umbel.errors import UserError, nearest
 OPERATORS = frozenset({"+", "-", "*", "/", "=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ","})
 WORDS = frozenset({"AND", "OR", "NOT", "IS", "NULL", "IN", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END", "AS", "TRUE", "FALSE"})
 FUNCTIONS = frozenset({"ABS", "CAST", "CEIL", "COALESCE", "FLOOR", "GREATEST", "LEAST", "LOWER", "NULLIF", "SIGN", "TRIM", "UPPER"})
+OUTERMOST = frozenset({"LOG1P", "SQRT"})
 TYPES = frozenset({"BIGINT", "DOUBLE", "STRING"})
 
 _TOKEN = re.compile(
@@ -39,6 +40,8 @@ def check(text: str, *, where: str) -> tuple[str, ...]:
 
     `/` is true division, as in Spark: `7 / 2` is 3.5; write `FLOOR(a / 100)` for the whole part. Its right side is a
     number other than 0, or `NULLIF(x, 0)`: engines disagree about division by zero. `CAST` goes to BIGINT, DOUBLE or STRING.
+    `LOG1P` and `SQRT` may only enclose the whole expression, where a value without a finite result is missing: inside,
+    engines disagree about it.
 
     :raises UserError: naming the forbidden word and its place.
 
@@ -88,8 +91,26 @@ def _check_token(token: Token, before: list[Token], after: list[Token], *, where
         raise UserError(f"{place} may divide by zero", mend="divide by a number other than 0 or by NULLIF(x, 0)")
     if _is_type(token, before) and token.word not in TYPES:
         raise UserError(f"{place} is no type that every engine casts alike", mend=nearest(token.word, TYPES))
-    if token.kind == "name" and _opens(after) and token.word not in FUNCTIONS | WORDS:
-        raise UserError(f"{place} is not in the closed list of functions", mend=nearest(token.word, FUNCTIONS))
+    if token.kind == "name" and _opens(after) and token.word in OUTERMOST:
+        if before or not _closes_last(after):
+            raise UserError(f"{place} must enclose the whole expression", mend=f"write {token.word}(...) with nothing around it")
+    elif token.kind == "name" and _opens(after) and token.word not in FUNCTIONS | WORDS:
+        raise UserError(f"{place} is not in the closed list of functions", mend=nearest(token.word, FUNCTIONS | OUTERMOST))
+
+
+def _closes_last(after: list[Token]) -> bool:
+    """Whether the bracket that opens here closes at the very end."""
+    depth = 0
+    for place, token in enumerate(after):
+        depth += (token.text == "(") - (token.text == ")")
+        if not depth:
+            return place == len(after) - 1
+    return False
+
+
+def outermost(text: str) -> bool:
+    """Whether a checked expression is one of the functions whose non-finite results are missing."""
+    return next(_tokens(text)).word in OUTERMOST
 
 
 def _safe_divisor(after: list[Token]) -> bool:

@@ -8,7 +8,7 @@ import polars as pl
 
 from umbel.data.source import Source
 from umbel.errors import UserError, nearest
-from umbel.expression import check
+from umbel.expression import check, outermost
 from umbel.schema import Field, Schema, Task
 
 
@@ -62,7 +62,8 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
 def _sql(text: str, *, where: str) -> pl.Expr:
     check(text, where=where)
     try:
-        return pl.sql_expr(text)
+        found = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{where}: {text!r} cannot be read ({reason})", mend="correct the expression") from error
+    return pl.when(found.is_finite()).then(found) if outermost(text) else found

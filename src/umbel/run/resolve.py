@@ -1,4 +1,4 @@
-"""From settings to the objects they name: source, schema, split, sizes, plan."""
+"""From settings to the objects they name: source, schema, split, model, plan."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from functools import partial
 
 import torch
 
+from umbel.bundle import Built
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
-from umbel.errors import UserError, nearest
+from umbel.errors import UserError
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
 from umbel.nn.losses import Denominator
-from umbel.recipes import RECIPES, Sizes
+from umbel.nn.recommender import Sizes
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
@@ -43,12 +44,10 @@ def split(settings: Settings) -> Split:
     return ByUser(one.valid, one.test, seed=one.seed)
 
 
-def sizes(settings: Settings, vocabulary: dict[str, int]) -> Sizes:
-    """How large the model is; :raises UserError: for a recipe that does not exist."""
+def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
+    """How the model is made, over vocabularies of these sizes."""
     model = settings.model
-    if model.recipe not in RECIPES:
-        raise UserError(f"model.recipe: no {model.recipe!r}", mend=nearest(model.recipe, RECIPES))
-    return Sizes(vocabulary, **model.model_dump(exclude={"recipe"}))
+    return Built(model.recipe, Sizes(vocabulary, **model.model_dump(exclude={"recipe", "views"})), model.views)
 
 
 def plan(fit: FitSection) -> Plan:

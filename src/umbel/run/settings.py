@@ -95,9 +95,10 @@ class ColumnSplit(Section):
 
 
 class ModelSection(Section):
-    """`[model]`: the recipe and its sizes."""
+    """`[model]`: the recipe, its sizes, and its paradigm of views where that is not the recipe's own."""
 
     recipe: str
+    views: str | None = None
     dim: int = Field(8, ge=1)
     expert: tuple[int, ...] = (128, 64)
     gate: tuple[int, ...] = ()
@@ -134,8 +135,10 @@ class EvaluateSection(Section):
 
 
 class CompareSection(Section):
-    """`[compare]`: what every recipe may choose from on validation (one budget for all), and what stands beside it."""
+    """`[compare]`: who takes part, what each may choose from on validation (one budget for all), and what stands beside it."""
 
+    recipes: tuple[str, ...] = ()
+    seeds: int = Field(3, ge=1)
     rates: tuple[float, ...] = ()
     dims: tuple[int, ...] = ()
     controls: bool = True

@@ -10,12 +10,12 @@ from umbel.learn.fit import Epoch
 class Watch(Protocol):
     """A listener; a run calls it and never waits for it."""
 
-    def ingested(self, rows: int, total: int | None) -> None:
-        """So many raw rows are encoded, of so many if that is known."""
+    def ingested(self, rows: int) -> None:
+        """So many raw rows are done."""
         ...
 
-    def stepped(self, epoch: int, step: int, steps: int, rows: int) -> None:
-        """A training step of so many rows is about to be taken."""
+    def stepped(self, epoch: int, *, done: int, rows: int) -> None:
+        """Of an epoch's rows so many are done; the next step is about to be taken."""
         ...
 
     def finished(self, epoch: Epoch) -> None:
@@ -31,10 +31,10 @@ class Watch(Protocol):
 class Silence:
     """Hears everything and says nothing."""
 
-    def ingested(self, rows: int, total: int | None) -> None:
+    def ingested(self, rows: int) -> None:
         """Nothing."""
 
-    def stepped(self, epoch: int, step: int, steps: int, rows: int) -> None:
+    def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         """Nothing."""
 
     def finished(self, epoch: Epoch) -> None:

@@ -1,0 +1,202 @@
+"""A model to take away: everything that turns raw rows into calibrated predictions, verified when it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from umbel import durable
+from umbel.data.batch import Batch
+from umbel.data.derive import needed
+from umbel.data.raw import rows as raw_rows
+from umbel.data.source import Join, Source
+from umbel.data.vocab import Encoder
+from umbel.errors import UserError, nearest
+from umbel.evaluate.calibrate import Calibrator, from_json, to_json
+from umbel.evaluate.judge import calibrate_all, marginals
+from umbel.learn.predict import predict
+from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.routing import PARADIGMS
+from umbel.recipes import RECIPES
+from umbel.schema import Schema
+
+Json = dict[str, Any]
+FORMAT = 1
+GOLDEN = 32          # raw rows kept with their predictions
+TOLERANCE = 1e-6     # on predictions, same runtime
+SIZE = 4096          # rows scored at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """How a model was made, so that it can be made again: a recipe, its sizes, and its paradigm of views (None: the recipe's own)."""
+
+    recipe: str
+    sizes: Sizes
+    views: str | None = None
+
+    def __call__(self, schema: Schema) -> Recommender:
+        """The untrained model; :raises UserError: for a recipe or paradigm that does not exist."""
+        if self.recipe not in RECIPES:
+            raise UserError(f"model.recipe: no {self.recipe!r}", mend=nearest(self.recipe, RECIPES))
+        if self.views is None:
+            return RECIPES[self.recipe](schema, self.sizes)
+        if self.views not in PARADIGMS:
+            raise UserError(f"model.views: no {self.views!r}", mend=nearest(self.views, PARADIGMS))
+        return RECIPES[self.recipe](schema, self.sizes, paradigm=PARADIGMS[self.views])
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A trained model with all that scoring needs.
+
+    `columns` of predictions: one a task (the conditional where the task is `given` another, named TASK), and the
+    marginal of each such task, named TASK_marginal.
+
+    Example
+    -------
+    ``Bundle.load(Path("runs/a/bundle")).score(source)``
+    """
+
+    source: Source
+    encoder: Encoder
+    built: Built
+    model: Recommender
+    calibrators: Mapping[str, Calibrator]
+    report: Mapping[str, object]
+
+    @property
+    def schema(self) -> Schema:
+        """The fields it reads and the tasks it answers."""
+        return self.encoder.schema
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the predictions, in order."""
+        return (*(task.name for task in self.schema.tasks), *(f"{name}_marginal" for name in _chained(self.schema)))
+
+    def predict(self, batch: Batch) -> Float[np.ndarray, "rows columns"]:
+        """Calibrated predictions of encoded rows."""
+        given = calibrate_all(self.schema, predict(self.model, [batch]), self.calibrators)
+        whole = [marginals(self.schema, given, name)[:, None] for name in _chained(self.schema)]
+        return np.concatenate([given, *whole], axis=1)
+
+    def score(self, source: Source, size: int = SIZE) -> Iterator[tuple[pl.DataFrame, Float[np.ndarray, "rows columns"]]]:
+        """Raw rows with their calibrated predictions, in the order of the log, `size` rows at a time."""
+        for frame, batch in raw_rows(source, self.encoder, size):
+            yield frame, self.predict(batch)
+
+    def save(self, folder: Path, *, golden: Source) -> None:
+        """Write the bundle whole or not at all; its golden rows are the first of `golden`.
+
+        :raises UserError: if the disk is full, or `golden` has no rows.
+        """
+        frame, scores = next(self.score(golden, GOLDEN), (None, None))
+        if frame is None or scores is None:
+            raise UserError(f"{golden.log}: no rows", mend="a bundle keeps some rows with their scores")
+        with durable.folder(folder) as made:
+            self.encoder.save(made / "encoder")
+            save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, made / "weights.safetensors")
+            frame.select(needed(self.schema, golden, frame.columns, labels=False)).write_parquet(made / "golden.parquet")
+            for name, content in self._documents(scores).items():
+                (made / name).write_text(json.dumps(content, indent=1))
+            sums = _sums(made)
+            manifest = {"format": FORMAT, "files": sums, "checksum": _checksum(sums)}
+            (made / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+    def _documents(self, scores: Float[np.ndarray, "rows columns"]) -> dict[str, object]:
+        return {
+            "source.json": asdict(self.source),
+            "recipe.json": asdict(self.built),
+            "calibrators.json": {name: to_json(one) for name, one in self.calibrators.items()},
+            "report.json": dict(self.report),
+            "golden.json": {"scores": scores.tolist()},
+        }
+
+    @staticmethod
+    def load(folder: Path) -> Bundle:
+        """Read a bundle; :raises UserError: unless every file is what was written and the golden rows score as they did."""
+        _verify(folder)
+        encoder = Encoder.load(folder / "encoder")
+        built = _built(_read(folder, "recipe.json"))
+        model = built(encoder.schema)
+        try:
+            model.load_state_dict(load_file(folder / "weights.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            raise UserError(f"{folder}/weights.safetensors: does not fit the recipe ({error})", mend="export the bundle again") from None
+        bundle = Bundle(
+            source=_source(_read(folder, "source.json")),
+            encoder=encoder,
+            built=built,
+            model=model.eval(),
+            calibrators={name: from_json(one) for name, one in _read(folder, "calibrators.json").items()},
+            report=_read(folder, "report.json"),
+        )
+        bundle._check_golden(folder)
+        return bundle
+
+    def _check_golden(self, folder: Path) -> None:
+        expected = np.array(_read(folder, "golden.json")["scores"])
+        frames = list(self.score(Source(str(folder / "golden.parquet"), user=self.source.user), GOLDEN))
+        worst = float(np.abs(frames[0][1] - expected).max())
+        if not worst <= TOLERANCE:
+            raise UserError(
+                f"{folder}: golden rows score otherwise, by up to {worst:.2g} (allowed {TOLERANCE:g})",
+                mend="load it with the versions named in its report, or export it again",
+            )
+
+
+def _chained(schema: Schema) -> tuple[str, ...]:
+    return tuple(task.name for task in schema.tasks if task.given is not None)
+
+
+def _source(saved: Json) -> Source:
+    return Source(**{**saved, "joins": tuple(Join(**join) for join in saved["joins"])})
+
+
+def _built(saved: Json) -> Built:
+    sizes: Json = {key: tuple(value) if isinstance(value, list) else value for key, value in saved["sizes"].items()}
+    return Built(saved["recipe"], Sizes(**sizes), saved["views"])
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _checksum(sums: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+
+
+def _verify(folder: Path) -> None:
+    if not (folder / "manifest.json").is_file():
+        raise UserError(f"{folder}: not a bundle (no manifest.json)", mend="give a folder that `umbel train` left, such as RUN/bundle")
+    manifest = _read(folder, "manifest.json")
+    expected = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(expected, dict):
+        raise UserError(f"{folder}: bundle format {manifest.get('format')!r}, not {FORMAT}", mend="load it with the umbel that wrote it")
+    if _checksum(expected) != manifest.get("checksum"):
+        raise UserError(f"{folder}/manifest.json: was changed", mend="copy the bundle again")
+    found = _sums(folder)
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            how = "is missing" if name not in found else "was not part of it" if name not in expected else "is truncated or changed"
+            raise UserError(f"{folder}/{name}: {how}", mend="copy the bundle again")
+
+
+def _read(folder: Path, name: str) -> Json:
+    try:
+        found: Json = json.loads((folder / name).read_text())
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}/{name}: not readable ({error})", mend="copy the bundle again") from None

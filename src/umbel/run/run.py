@@ -1,0 +1,159 @@
+"""The main job: a run file in; a judged model, its report and its bundle out."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from umbel import durable
+from umbel.bundle import Bundle
+from umbel.data.ingest import ingest
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.evaluate.intervals import resample
+from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
+from umbel.run import resolve
+from umbel.run.fitting import Fitted, fit_model, logits
+from umbel.run.page import page
+from umbel.run.report import Moment, Report, read_report
+from umbel.run.settings import Settings, read
+from umbel.run.slicing import slices
+from umbel.run.watch import Silence, Watch
+
+LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
+
+
+def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> Table:
+    """Encode the run file's log into a table folder; :raises UserError: for anything wrong with the log."""
+    look = watch or Silence()
+    return ingest(resolve.source(settings), resolve.schema(settings), resolve.split(settings), folder, progress=look.ingested)
+
+
+def train(settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None) -> Report:
+    """Fit, stop early on validation, calibrate on validation, judge once on test; a run that was stopped goes on.
+
+    Leaves the table (unless one is given), `log.jsonl`, `checkpoint/`, `predictions.npz`, `bundle/`, `report.json` and
+    `report.html` in `folder`. A finished run is not trained again: its report is read.
+
+    :raises UserError: if `folder` holds a run of other settings, or something else.
+    """
+    look = watch or Silence()
+    claim(settings, folder)
+    if (folder / "report.json").exists():
+        look.stage(f"{folder}: this run is finished; its report is read")
+        return read_report(folder / "report.json")
+    began = time.monotonic()
+    if table is None:
+        table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
+    fitted = fit_model(settings, table, folder, look)
+    look.stage("best epoch loaded; calibrating on validation, then judging on test")
+    return _judged(settings, folder, table, fitted=fitted, began=began)
+
+
+def claim(settings: Settings, folder: Path) -> None:
+    """Make the run folder, or find in it the same run; :raises UserError: if it belongs to anything else."""
+    resolved = folder / "run.toml"
+    if not resolved.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
+        durable.write(resolved, settings.to_toml())
+        durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
+        return
+    before = read(resolved)
+    if before != settings:
+        raise UserError(f"{folder}: holds a run of other settings ({_difference(before, settings)})", mend="name another folder with -o")
+
+
+def happened(table: Table, part: str, outputs: Float[np.ndarray, "rows outputs"]) -> Predictions:
+    """A model's logits on one part, beside what happened."""
+    events, observed = table.events(part)
+    return Predictions(table.schema, outputs, events, observed, table.groups(part))
+
+
+def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, began: float) -> Report:
+    valid = happened(table, "valid", logits(fitted.model, table, "valid"))
+    calibrators = fit_calibrators(valid)
+    draws = settings.evaluate.resamples
+    validation = evaluate(valid, cross_calibrated(valid), by=resample(valid.groups, resamples=draws))
+    test = happened(table, "test", logits(fitted.model, table, "test"))
+    given = calibrate_all(table.schema, test.logits, calibrators)
+    tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
+    report = _report(settings, table, fitted, tasks=tasks, validation=validation, began=began)
+    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json())
+    bundle.save(folder / "bundle", golden=table.source)
+    save_predictions(folder / "predictions.npz", test, given)
+    durable.write(folder / "report.html", page(report))
+    durable.write(folder / "report.json", json.dumps(report.to_json(), indent=1))
+    return report
+
+
+def _report(
+    settings: Settings, table: Table, fitted: Fitted, *, tasks: tuple[TaskReport, ...], validation: tuple[TaskReport, ...], began: float
+) -> Report:
+    history = tuple(Moment.of(line) for line in fitted.history)
+    made = _made()
+    return Report(
+        recipe=settings.model.recipe,
+        seed=settings.fit.seed,
+        rows={part: len(rows) for part, rows in table.parts.items()},
+        tasks=tasks,
+        parameters=sum(parameter.numel() for parameter in fitted.model.parameters()),
+        seconds=time.monotonic() - began,
+        rows_per_second=sum(moment.rows for moment in history) / max(sum(moment.seconds for moment in history), 1e-9),
+        peak_memory_bytes=peak_memory(),
+        validation=validation,
+        history=history,
+        settings=settings.model_dump(mode="json", exclude_none=True),
+        versions=made.versions,
+        commit=made.commit,
+    )
+
+
+def peak_memory() -> int:
+    """The most bytes this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def save_predictions(path: Path, test: Predictions, given: Float[np.ndarray, "rows tasks"]) -> None:
+    """Leave what `compare` pairs by: logits and calibrated predictions of the test rows, in the table's order."""
+    content = io.BytesIO()
+    np.savez(content, logits=test.logits, calibrated=given)
+    durable.write(path, content.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where a run came from: the commit of the working directory, if it is one, and the versions of what it ran on."""
+
+    commit: str | None
+    versions: dict[str, str]
+
+
+def _made() -> Made:
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return Made(git.stdout.strip() or None, {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}})
+
+
+def _difference(before: Settings, now: Settings) -> str:
+    """The first key in which two run files differ."""
+    old, new = _flat(before.model_dump()), _flat(now.model_dump())
+    key = next(key for key in [*old, *new] if old.get(key) != new.get(key))
+    return f"{key} = {old.get(key)!r} there, {new.get(key)!r} here"
+
+
+def _flat(tree: Mapping[str, object], above: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found

@@ -1,0 +1,118 @@
+"""A run on the terminal: a progress bar with loss per task, rows/s and time left, and the table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from umbel.evaluate.figures import Figures
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.slices import Worst
+from umbel.learn.fit import Epoch
+from umbel.run.report import Report
+
+
+@final
+class RowsPerSecond(ProgressColumn):
+    """Rows a second of the running task."""
+
+    def render(self, task: Task) -> Text:
+        """`1.2 M rows/s`, or nothing before the first rows."""
+        return Text(f"{_short(task.speed)} rows/s" if task.speed else "", style="cyan")
+
+
+@final
+class Screen:
+    """A `Watch` that draws on standard error; on no terminal it prints one line an epoch."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
+        self.bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RowsPerSecond(), TimeRemainingColumn(),
+            console=self.console, transient=True, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.line = self.bar.add_task("", visible=False, total=None)
+        self.epoch = 0
+        self.losses = ""
+
+    def __enter__(self) -> Screen:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def ingested(self, rows: int) -> None:
+        """Move the bar of the ingest."""
+        self.bar.update(self.line, description="ingest", completed=rows, visible=True)
+
+    def stepped(self, epoch: int, *, done: int, rows: int) -> None:
+        """Move the bar of the epoch."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.bar.reset(self.line, total=rows, visible=True)
+        self.bar.update(self.line, description=f"epoch {epoch}  {self.losses}", completed=done)
+
+    def finished(self, epoch: Epoch) -> None:
+        """Print the epoch's line."""
+        self.losses = "loss " + " ".join(f"{loss:.4f}" for loss in epoch.losses)
+        score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.score == epoch.best else ''}"
+        speed = f"{_short(epoch.rows / max(epoch.seconds, 1e-9))} rows/s"
+        self.console.print(f"epoch {epoch.number:>3}  {self.losses}  {score}  {speed}", highlight=False)
+
+    def stage(self, name: str) -> None:
+        """Print what comes now."""
+        self.bar.update(self.line, visible=False)
+        self.console.print(name, style="dim", highlight=False)
+
+
+def _short(number: float) -> str:
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def show(table: Table) -> None:
+    """Print a table to standard output, as wide as it needs where that is no terminal."""
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)
+
+
+def headline(report: Report) -> None:
+    """Print a report's figures, one task a line, intervals at 95 %."""
+    table = Table(title=f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows")
+    names = list(dict.fromkeys(name for task in report.tasks for name in task.figures.metrics))
+    for name in ("task", *names, "positives"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in report.tasks:
+        _add(table, task.name, task.figures, names)
+        if task.marginal is not None:
+            _add(table, f"{task.name} (marginal)", task.marginal, names)
+    show(table)
+    for task in report.tasks:
+        if isinstance(task.worst, Worst):
+            worst = task.worst
+            where = f"{worst.slice} = {worst.label}"
+            Console().print(f"worst slice of {task.name}: {where}, {worst.metric} {_cell(worst.value)}", highlight=False)
+
+
+def _add(table: Table, name: str, figures: Figures, names: Sequence[str]) -> None:
+    cells = [_cell(figures.metrics[one]) if one in figures.metrics else "" for one in names]
+    table.add_row(name, *cells, "" if figures.positives is None else f"{figures.positives:,}")
+
+
+def _cell(measured: Interval | Undefined) -> str:
+    if isinstance(measured, Undefined):
+        return f"none: {measured.reason}"
+    if measured.low is None or measured.high is None:
+        return f"{measured.value:.4f}"
+    return f"{measured.value:.4f} ±{(measured.high - measured.low) / 2:.4f}"

@@ -1,0 +1,57 @@
+"""Who takes part in a comparison: recipes, width controls, boosted trees; and what each may choose from."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from umbel.errors import UserError, nearest
+from umbel.recipes import RECIPES
+from umbel.run.settings import Settings
+
+# The shared-view recipe that stands for a recipe with several views when width alone is asked about.
+CONTROLS = {"alone": "shared_bottom", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple"}
+TREES = ("trees", "trees + target means")
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control)."""
+
+    name: str
+    recipe: str
+    wider: int = 1
+
+    def grid(self, settings: Settings) -> tuple[Settings, ...]:
+        """The settings it may choose among on validation: the same number for every entrant."""
+        compare, model, fit = settings.compare, settings.model, settings.fit
+        pairs = itertools.product(compare.rates or (fit.rate,), compare.dims or (model.dim,))
+        return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
+
+    def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
+        model = settings.model.model_copy(update={"recipe": self.recipe, "dim": dim * self.wider})
+        fit = settings.fit.model_copy(update={"rate": rate})
+        return settings.model_copy(update={"model": model, "fit": fit})
+
+
+def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
+    """The recipes asked for (all by default), then the control of each that keeps several views.
+
+    `views` says how many a recipe keeps: its control is a shared view of the same total width.
+
+    :raises UserError: for a recipe that does not exist.
+    """
+    names = settings.compare.recipes or tuple(RECIPES)
+    for name in names:
+        if name not in RECIPES:
+            raise UserError(f"recipe: no {name!r}", mend=nearest(name, RECIPES))
+    plain = [Entrant(name, name) for name in names]
+    wide = {(CONTROLS[name], views[name]) for name in names if views[name] > 1 and name in CONTROLS} if settings.compare.controls else set()
+    return (*plain, *(Entrant(f"{recipe} x{wider}", recipe, wider) for recipe, wider in sorted(wide)))
+
+
+def seeded(settings: Settings, seed: int) -> Settings:
+    """The same settings under another seed."""
+    return settings.model_copy(update={"fit": settings.fit.model_copy(update={"seed": seed})})
+
+

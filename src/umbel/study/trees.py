@@ -1,0 +1,148 @@
+"""The baseline to beat: one boosted-tree model a task on the same columns, plain or with out-of-fold target means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    Trees = HistGradientBoostingClassifier | HistGradientBoostingRegressor
+
+from umbel.data.table import Table
+from umbel.evaluate.judge import mean_auc
+from umbel.evaluate.metrics import Undefined
+from umbel.schema import BINARY, Field, FieldKind
+
+LEAST_CODES = 256    # more codes than scikit-learn's trees can split as categories: the field gets target means
+FOLDS = 5
+PRIOR = 20.0         # rows that the global mean weighs in a smoothed target mean
+TREES = 500          # at most; early stopping on validation finds how many
+PATIENCE = 20        # trees without a gain
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What trees read: one matrix a part, and which columns hold categories."""
+
+    parts: dict[str, Float[np.ndarray, "rows columns"]]
+    categories: Bool[np.ndarray, "columns"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Trees of one rate: their outputs (log-odds, or predictions) per part, and their mean AUC on validation."""
+
+    outputs: dict[str, Float[np.ndarray, "rows tasks"]]
+    score: float
+    leaves: int
+
+
+def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
+    """Fit scikit-learn's histogram-boosted trees for every task, stopped early on the validation part.
+
+    Categories of up to 255 codes are split as categories; larger vocabularies as numbers in order of frequency. With
+    `means`, each of the large ones brings per task its smoothed mean label and its count in training: out of fold on training rows,
+    from all training rows elsewhere.
+    """
+    columns = _columns(table)
+    if means:
+        columns = _with_means(table, columns, seed)
+    outputs = {part: np.empty((len(table.parts[part]), len(table.schema.tasks))) for part in ("valid", "test")}
+    leaves = 0
+    for task in range(len(table.schema.tasks)):
+        model = _grow_one(table, columns, task, rate=rate, seed=seed)
+        leaves += sum(predictor.get_n_leaf_nodes() for stage in model._predictors for predictor in stage)
+        for part, out in outputs.items():
+            out[:, task] = getattr(model, "decision_function", model.predict)(columns.parts[part])
+    labels, seen = table.labels("valid")
+    score = mean_auc(table.schema, labels, seen, outputs["valid"])
+    return Grown(outputs, float("-inf") if isinstance(score, Undefined) else score, leaves)
+
+
+def _grow_one(table: Table, columns: Columns, task: int, *, rate: float, seed: int) -> Trees:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    binary = table.schema.tasks[task].kind is BINARY
+    make = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
+    stop = {"early_stopping": True, "n_iter_no_change": PATIENCE}
+    model: Trees = make(learning_rate=rate, max_iter=TREES, categorical_features=columns.categories, random_state=seed, **stop)
+    (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task) for part in ("train", "valid"))
+    model.fit(x, y, X_val=x_valid, y_val=y_valid)
+    return model
+
+
+def _seen(table: Table, columns: Columns, part: str, task: int) -> tuple[Float[np.ndarray, "some columns"], Float[np.ndarray, "some"]]:
+    labels, seen = table.labels(part)
+    rows = seen[:, task]
+    return columns.parts[part][rows], labels[rows, task].astype(np.float64)
+
+
+def _columns(table: Table) -> Columns:
+    parts: dict[str, Float[np.ndarray, "rows columns"]] = {}
+    categories: list[bool] = []
+    for part in PARTS:
+        made = [one for field in table.schema.fields for one in _field(table, field, part)]
+        parts[part] = np.concatenate([column.astype(np.float64) for column, _ in made], axis=1)
+        categories = [flag for column, flag in made for _ in range(column.shape[1])]
+    return Columns(parts, np.array(categories))
+
+
+def _field(table: Table, field: Field, part: str) -> Iterator[tuple[np.ndarray, bool]]:
+    values = table.column(field.name, part)
+    if field.many:
+        yield (values >= 0).sum(axis=1, keepdims=True), False
+        if field.target is not None:
+            target = table.column(field.target, part)
+            yield ((values == target[:, None]) & (target[:, None] > 0)).any(axis=1, keepdims=True), False
+    elif field.kind is FieldKind.VECTOR:
+        yield values, False
+    else:
+        yield values[:, None], field.coded and not _large(table, field)
+
+
+def _large(table: Table, field: Field) -> bool:
+    return table.encoder.vocabularies[field.table].size >= LEAST_CODES
+
+
+def _with_means(table: Table, columns: Columns, seed: int) -> Columns:
+    large = [field for field in table.schema.fields if field.coded and not field.many and _large(table, field)]
+    made = [_means(table, field, seed) for field in large]
+    parts = {part: np.concatenate([columns.parts[part], *(one[part] for one in made)], axis=1) for part in PARTS}
+    added = parts["train"].shape[1] - len(columns.categories)
+    return Columns(parts, np.concatenate([columns.categories, np.zeros(added, dtype=bool)]))
+
+
+def _means(table: Table, field: Field, seed: int) -> dict[str, Float[np.ndarray, "rows columns"]]:
+    """Smoothed mean label per task and the count of one field's codes; training rows never count their own label."""
+    size = table.encoder.vocabularies[field.table].size
+    labels, seen = table.labels("train")
+    code = table.column(field.name, "train")
+    fold = np.random.default_rng(seed).integers(FOLDS, size=len(code))
+    found = {part: np.empty((len(table.parts[part]), labels.shape[1] + 1)) for part in PARTS}
+    for held in range(FOLDS):
+        rest = fold != held
+        found["train"][~rest] = _statistics(code[rest], labels[rest], seen[rest], size=size)[code[~rest]]
+    whole = _statistics(code, labels, seen, size=size)
+    for part in ("valid", "test"):
+        found[part][:] = whole[table.column(field.name, part)]
+    return found
+
+
+def _statistics(
+    code: Int[np.ndarray, "rows"], labels: Float[np.ndarray, "rows tasks"], seen: Bool[np.ndarray, "rows tasks"], *, size: int
+) -> Float[np.ndarray, "codes columns"]:
+    """Per code `(sum of labels + PRIOR * global mean) / (rows seen + PRIOR)` per task, and log(1 + rows)."""
+    columns = []
+    for task in range(labels.shape[1]):
+        own = seen[:, task]
+        total = np.bincount(code[own], labels[own, task].astype(np.float64), minlength=size)
+        rows = np.bincount(code[own], minlength=size)
+        columns.append((total + PRIOR * labels[own, task].mean()) / (rows + PRIOR))
+    return np.stack([*columns, np.log1p(np.bincount(code, minlength=size))], axis=1)

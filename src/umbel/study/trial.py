@@ -1,0 +1,74 @@
+"""One run of a comparison, in a process of its own, so that its memory is given back."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from umbel import durable
+from umbel.data.table import Table
+from umbel.evaluate.judge import Predictions, calibrate_all, fit_calibrators
+from umbel.run.fitting import fit_model, logits
+from umbel.run.run import claim, happened, peak_memory, save_predictions
+from umbel.run.settings import Settings
+from umbel.run.watch import Silence
+from umbel.study.trees import grow
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a run cost and how it stood on validation, where alone anything is chosen."""
+
+    score: float
+    parameters: int
+    seconds: float
+    rows_per_second: float
+    peak_memory_bytes: int
+
+    def save(self, folder: Path) -> None:
+        """Write `trial.json`: the sign that the run is finished."""
+        durable.write(folder / "trial.json", json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(folder: Path) -> Trial | None:
+        """The finished run in a folder, if it is one."""
+        path = folder / "trial.json"
+        return Trial(**json.loads(path.read_text())) if path.exists() else None
+
+
+def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
+    """Train (or find trained) one model; with `test`, leave its predictions of the test rows too."""
+    claim(settings, folder)
+    began = time.monotonic()
+    fitted = fit_model(settings, table, folder, Silence())
+    trained = sum(float(str(line["rows"])) for line in fitted.history)
+    seconds = sum(float(str(line["seconds"])) for line in fitted.history)
+    if test:
+        _predict(table, folder, {part: logits(fitted.model, table, part) for part in ("valid", "test")})
+    parameters = sum(parameter.numel() for parameter in fitted.model.parameters())
+    found = Trial.load(folder) or Trial(fitted.score, parameters, time.monotonic() - began, trained / max(seconds, 1e-9), peak_memory())
+    found.save(folder)
+    return found
+
+
+def run_trees(table: Table, folder: Path, *, rates: tuple[float, ...], means: bool, seed: int) -> Trial:
+    """Grow trees at each rate, keep the best on validation, and leave its predictions of the test rows."""
+    began = time.monotonic()
+    best = max((grow(table, rate=rate, means=means, seed=seed) for rate in rates), key=lambda one: one.score)
+    _predict(table, folder, best.outputs)
+    seconds = time.monotonic() - began
+    found = Trial(best.score, best.leaves, seconds, len(table.parts["train"]) / seconds, peak_memory())
+    found.save(folder)
+    return found
+
+
+def _predict(table: Table, folder: Path, outputs: dict[str, Float[np.ndarray, "rows outputs"]]) -> None:
+    """Calibrate on validation, as every run does, and save the test rows."""
+    calibrators = fit_calibrators(happened(table, "valid", outputs["valid"]))
+    test: Predictions = happened(table, "test", outputs["test"])
+    save_predictions(folder / "predictions.npz", test, calibrate_all(table.schema, test.logits, calibrators))
