@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Report:
             **plain,
             "tasks": {task.name: task_to_json(task) for task in self.tasks},
             "validation": {task.name: task_to_json(task) for task in self.validation},
-            "history": [{name: getattr(moment, name) for name in Moment.__slots__} for moment in self.history],
+            "history": [asdict(moment) | {"losses": list(moment.losses)} for moment in self.history],
         }
 
     @staticmethod

@@ -1,0 +1,203 @@
+"""report.html: what came of a run, for a person; one file that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+from umbel.evaluate.figures import METRICS, REGRESSION_METRICS, Figures
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.judge import TaskReport
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.slices import Worst
+from umbel.run import markup as html
+from umbel.run.plots import curves, reliability, whisker
+from umbel.run.report import Report
+
+TITLES = {
+    "auc": "AUC", "gauc": "GAUC", "pr_auc": "PR-AUC", "logloss": "log-loss", "ne": "NE", "ece": "ECE",
+    "calibration_ratio": "ratio", "rmse": "RMSE", "mae": "MAE", "r2": "R²",
+}  # fmt: skip
+MEANINGS = {
+    "AUC": "chance that a row with the event scores above one without it; of logits.",
+    "GAUC": "AUC inside each user, averaged by impressions, over users who have both; of logits.",
+    "PR-AUC": "precision averaged over recall; the share of positives is what chance would reach.",
+    "log-loss": "mean negative log-likelihood of calibrated probabilities, in nats.",
+    "NE": "log-loss over that of always answering the base rate; below 1 the model knows something.",
+    "ECE": "mean gap between probability and what happened, over 15 bins of equal mass.",
+    "ratio": "predicted over observed positives; 1 is right.",
+    "RMSE, MAE": "root mean squared and mean absolute error, in the label's unit.",
+    "R²": "share of the label's variance explained.",
+    "interval": "95 %; users are drawn again with replacement, so it speaks of other users like these.",
+}
+_COLOURS = 6
+
+
+def page(report: Report) -> str:
+    """The whole page of a run."""
+    names = ", ".join(task.name for task in report.tasks)
+    parts = [_head(report, names), _results("Results on test", report.tasks), _training(report), _calibration(report.tasks)]
+    parts += [_slices(report.tasks), _validation(report.validation), _run(report)]
+    return html.document(f"{report.recipe}: {names}", [part for part in parts if part])
+
+
+def metric_table(tasks: Sequence[TaskReport], names: Sequence[str]) -> str:
+    """A row a task and sample space, a column a metric, and the counts."""
+    rows = [
+        [html.title_cell(task.name, space), _counts(figures), *(html.cell(figures.metrics.get(name)) for name in names)]
+        for task in tasks
+        for space, figures in spaces(task)
+    ]
+    return html.card(html.table(["task", "rows", *(TITLES[name] for name in names)], rows))
+
+
+def spaces(task: TaskReport) -> Iterator[tuple[str, Figures]]:
+    """The sample spaces of a task's figures, named."""
+    yield ("all rows" if task.given is None else f"where {task.given} holds"), task.figures
+    if task.marginal is not None:
+        yield f"all rows ({task.given} and {task.name})", task.marginal
+
+
+def settings_table(settings: Mapping[str, object]) -> str:
+    """Nested settings as one list of dotted keys."""
+    rows = [[html.title_cell(key), f'<td class="left"><code>{escape(str(value))}</code></td>'] for key, value in flat(settings)]
+    return html.table(["setting", "value"], rows)
+
+
+def flat(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    """Nested keys, dotted.
+
+    Example
+    -------
+    >>> list(flat({"fit": {"epochs": 3}, "seed": 1}))
+    [('fit.epochs', 3), ('seed', 1)]
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _head(report: Report, names: str) -> str:
+    entries = {
+        "rows for training": html.count(report.rows.get("train", 0)),
+        "rows for validation": html.count(report.rows.get("valid", 0)),
+        "rows for test": html.count(report.rows.get("test", 0)),
+        "parameters": html.count(report.parameters),
+        "in all": f"{report.seconds:,.0f} s",
+        "training": f"{report.rows_per_second:,.0f} rows/s",
+        "peak memory": f"{report.peak_memory_bytes / 2**30:.2f} GiB",
+    }
+    under = f"<p class='mute'>{escape(names)} · seed {report.seed}</p>"
+    return f"<header><h1>{escape(report.recipe)}</h1>{under}{html.facts(entries)}</header>"
+
+
+def _results(title: str, tasks: Sequence[TaskReport]) -> str:
+    binary = [task for task in tasks if task.figures.positives is not None]
+    regression = [task for task in tasks if task.figures.positives is None]
+    parts = [metric_table(some, names) for some, names in ((binary, METRICS), (regression, REGRESSION_METRICS)) if some]
+    worst = "".join(f"<li>{_worst(task)}</li>" for task in tasks)
+    return html.section(title, *parts, f"<ul>{worst}</ul>", html.folded("What the columns say", html.glossary(MEANINGS)))
+
+
+def _counts(figures: Figures) -> str:
+    if figures.positives is None:
+        return html.words(html.count(figures.rows), f"{html.count(figures.users)} users")
+    share = figures.positives / max(figures.rows, 1)
+    return html.words(html.count(figures.rows), f"{html.count(figures.positives)} positive, {share:.3g}")
+
+
+def _worst(task: TaskReport) -> str:
+    if isinstance(task.worst, Undefined):
+        return f"{escape(task.name)}: no worst slice ({escape(task.worst.reason)})"
+    value = f"{TITLES[task.worst.metric]} {html.number(task.worst.value.value)} ({html.span(task.worst.value)})"
+    where = f"<b>{escape(task.worst.slice)}: {escape(task.worst.label)}</b>"
+    return f"{escape(task.name)} is worst on {where}, {escape(value)}"
+
+
+def _training(report: Report) -> str:
+    if not report.history:
+        return ""
+    scores = [moment.score for moment in report.history]
+    known = [score for score in scores if score is not None]
+    best = scores.index(max(known)) + 1 if known else None
+    title = "<h3>{}</h3>".format
+    cards = [html.card(title("validation score"), curves(scores, name="score", colour=5, best=best, reading="higher is better"))]
+    for at, task in enumerate(report.tasks):
+        losses = [moment.losses[at] if at < len(moment.losses) else None for moment in report.history]
+        picture = curves(losses, name="loss", colour=at % _COLOURS, best=best)
+        cards.append(html.card(title(f"{escape(task.name)}: training loss"), picture))
+    kept = "" if best is None else f"The weights of epoch {best} of {len(scores)} were kept: the highest validation score."
+    return html.section("Training", f"<p>{kept}</p>", html.grid(cards))
+
+
+def _calibration(tasks: Sequence[TaskReport]) -> str:
+    cards = []
+    for at, task in enumerate(tasks):
+        for space, figures in spaces(task):
+            picture = reliability(figures.curve, name=task.name, colour=at % _COLOURS)
+            rows = [[*map(html.words, (html.number(p.predicted), html.number(p.observed), html.count(p.rows)))] for p in figures.curve]
+            bins = html.folded("bins and counts", html.table(["predicted", "observed", "rows"], rows))
+            cards.append(html.card(f"<h3>{escape(task.name)}</h3><span class='mute'>{escape(space)}</span>", picture, bins))
+    note = "A dot is a tenth of the rows, by prediction; on the dashed line what was predicted is what happened."
+    return html.section("Calibration on test", f"<p>{note}</p>", html.grid(cards))
+
+
+def _slices(tasks: Sequence[TaskReport]) -> str:
+    names = list(dict.fromkeys(name for task in tasks for name in task.slices))
+    if not names:
+        return ""
+    note = "The worst slice of a task is marked; the dashed line is the task on all its rows. Slices too small to judge say so."
+    parts = [html.card(f"<h3>{escape(name)}</h3>", _slice_table(name, tasks)) for name in names]
+    return html.section("Slices of test", f"<p>{note}</p>", *parts)
+
+
+def _slice_table(name: str, tasks: Sequence[TaskReport]) -> str:
+    labels = list(dict.fromkeys(label for task in tasks for label in task.slices.get(name, {})))
+    head = ["", *(f"{task.name}, {TITLES[next(iter(task.figures.metrics))]}" for task in tasks), "rows", "users"]
+    rows, marked = [], set()
+    for place, label in enumerate(labels):
+        first = next(task.slices[name][label] for task in tasks if label in task.slices.get(name, {}))
+        worst = [task.name for task in tasks if isinstance(task.worst, Worst) and (task.worst.slice, task.worst.label) == (name, label)]
+        if worst:
+            marked.add(place)
+        badge = f"worst for {', '.join(worst)}" if worst else ""
+        cells = [_slice_cell(task, name, label, colour=at % _COLOURS) for at, task in enumerate(tasks)]
+        rows.append([html.title_cell(label, badge=badge), *cells, html.words(html.count(first.rows)), html.words(html.count(first.users))])
+    return html.table(head, rows, marked=frozenset(marked))
+
+
+def _slice_cell(task: TaskReport, name: str, label: str, *, colour: int) -> str:
+    found = task.slices.get(name, {})
+    if label not in found:
+        return html.cell(None)
+    value = _first(found[label])
+    if isinstance(value, Undefined):
+        return html.cell(value)
+    whole = _first(task.figures)
+    intervals = [one for one in (whole, *map(_first, found.values())) if isinstance(one, Interval)]
+    low = min(one.value if one.low is None else one.low for one in intervals)
+    high = max(one.value if one.high is None else one.high for one in intervals)
+    guide = whole.value if isinstance(whole, Interval) else None
+    return html.cell(value, under=whisker(value, low=low, high=high, colour=colour, guide=guide))
+
+
+def _first(figures: Figures) -> Interval | Undefined:
+    return next(iter(figures.metrics.values()))
+
+
+def _validation(tasks: Sequence[TaskReport]) -> str:
+    if not tasks:
+        return ""
+    note = "<p>Calibrated by what was fitted on other users' validation rows; the best epoch was chosen on these rows, so they flatter.</p>"
+    return html.section("Validation", html.folded("Figures on validation", note, _results("", tasks)))
+
+
+def _run(report: Report) -> str:
+    made = {"recipe": report.recipe, "seed": str(report.seed), "commit": report.commit or "unknown"} | dict(report.versions)
+    versions = html.table(["what", "value"], [[html.title_cell(key), html.words(value)] for key, value in made.items()])
+    parts = [html.card(versions)]
+    if report.settings:
+        parts.append(html.card(html.folded("All settings", settings_table(report.settings))))
+    return html.section("What was run", *parts)
