@@ -18,6 +18,8 @@ UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParamet
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
 Log = Annotated[str, typer.Argument(help="a raw log: a file or a glob, Parquet or CSV")]
+TableFolder = Annotated[Path, typer.Option("--table")]
+Out = Annotated[Path, typer.Option("-o")]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
 
 
@@ -69,10 +71,35 @@ def compare(
     change: Change = None,
 ) -> None:
     """Compare recipes over paired seeds with equal budgets, width controls and boosted trees."""
+    from umbel.run.screen import Screen
     from umbel.run.settings import read
-    from umbel.study.compare import Contest, run_compare
+    from umbel.study.compare import run_compare
+    from umbel.study.show import standings
 
-    run_compare(Contest(read(run, change or ()), tuple(recipe or ()), seeds=seeds, jobs=jobs), out)
+    asked = [*(change or ()), f"compare.recipes={recipe or []}", f"compare.seeds={seeds}"]
+    with Screen() as screen:
+        found = run_compare(read(run, asked), out, jobs=jobs, watch=screen)
+    standings(found)
+    typer.echo(str(out / "compare.html"))
+
+
+@app.command(hidden=True)
+def trial(run: RunFile, table: TableFolder, out: Out, test: bool = False) -> None:
+    """Train one model of a comparison from a table; with --test leave its predictions of the test rows."""
+    from umbel.data.table import Table
+    from umbel.run.settings import read
+    from umbel.study.trial import run_trial
+
+    run_trial(read(run), Table.open(table), out, test=test)
+
+
+@app.command(hidden=True)
+def trees(table: TableFolder, out: Out, rate: Annotated[list[float], typer.Option()], seed: int = 1, means: bool = False) -> None:
+    """Grow one set of boosted trees of a comparison from a table."""
+    from umbel.data.table import Table
+    from umbel.study.trial import run_trees
+
+    run_trees(Table.open(table), out, rates=tuple(rate), means=means, seed=seed)
 
 
 @app.command()

@@ -102,15 +102,16 @@ def headline(report: Report) -> None:
         if isinstance(task.worst, Worst):
             worst = task.worst
             where = f"{worst.slice} = {worst.label}"
-            Console().print(f"worst slice of {task.name}: {where}, {worst.metric} {_cell(worst.value)}", highlight=False)
+            Console().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
 
 
 def _add(table: Table, name: str, figures: Figures, names: Sequence[str]) -> None:
-    cells = [_cell(figures.metrics[one]) if one in figures.metrics else "" for one in names]
+    cells = [cell(figures.metrics[one]) if one in figures.metrics else "" for one in names]
     table.add_row(name, *cells, "" if figures.positives is None else f"{figures.positives:,}")
 
 
-def _cell(measured: Interval | Undefined) -> str:
+def cell(measured: Interval | Undefined) -> str:
+    """`value ±half the interval`, or why there is none."""
     if isinstance(measured, Undefined):
         return f"none: {measured.reason}"
     if measured.low is None or measured.high is None:

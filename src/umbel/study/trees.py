@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    Trees = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
 from umbel.data.table import Table
 from umbel.evaluate.judge import mean_auc
@@ -24,7 +19,18 @@ FOLDS = 5
 PRIOR = 20.0         # rows that the global mean weighs in a smoothed target mean
 TREES = 500          # at most; early stopping on validation finds how many
 PATIENCE = 20        # trees without a gain
+LEAVES = 31          # at most, in each tree
 PARTS = ("train", "valid", "test")
+
+
+class Trees(Protocol):
+    """What is used of scikit-learn's boosted trees."""
+
+    n_iter_: int
+
+    def predict(self, x: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows"]:
+        """Predictions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """Trees of one rate: their outputs (log-odds, or predictions) per part, and their mean AUC on validation."""
+    """Trees of one rate: outputs (log-odds, or predictions) per part, mean AUC on validation, and leaves at most."""
 
     outputs: dict[str, Float[np.ndarray, "rows tasks"]]
     score: float
@@ -58,7 +64,7 @@ def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
     leaves = 0
     for task in range(len(table.schema.tasks)):
         model = _grow_one(table, columns, task, rate=rate, seed=seed)
-        leaves += sum(predictor.get_n_leaf_nodes() for stage in model._predictors for predictor in stage)
+        leaves += LEAVES * model.n_iter_
         for part, out in outputs.items():
             out[:, task] = getattr(model, "decision_function", model.predict)(columns.parts[part])
     labels, seen = table.labels("valid")
@@ -72,10 +78,11 @@ def _grow_one(table: Table, columns: Columns, task: int, *, rate: float, seed: i
     binary = table.schema.tasks[task].kind is BINARY
     make = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
     stop = {"early_stopping": True, "n_iter_no_change": PATIENCE}
-    model: Trees = make(learning_rate=rate, max_iter=TREES, categorical_features=columns.categories, random_state=seed, **stop)
+    sizes = {"max_iter": TREES, "max_leaf_nodes": LEAVES}
+    model = make(learning_rate=rate, categorical_features=columns.categories, random_state=seed, **sizes, **stop)
     (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task) for part in ("train", "valid"))
-    model.fit(x, y, X_val=x_valid, y_val=y_valid)
-    return model
+    grown: Trees = model.fit(x, y, X_val=x_valid, y_val=y_valid)
+    return grown
 
 
 def _seen(table: Table, columns: Columns, part: str, task: int) -> tuple[Float[np.ndarray, "some columns"], Float[np.ndarray, "some"]]:

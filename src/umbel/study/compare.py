@@ -1,0 +1,143 @@
+"""Recipes x seeds on the same rows: paired differences with intervals, width controls and boosted trees; resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from umbel import durable
+from umbel.bundle import Built
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.nn.recommender import Sizes
+from umbel.recipes import RECIPES
+from umbel.run.page import comparison_page
+from umbel.run.run import claim, prepare
+from umbel.run.settings import Settings
+from umbel.run.watch import Watch
+from umbel.study.entrants import TREES, Entrant, entrants, seeded
+from umbel.study.trial import Trial
+from umbel.study.verdict import Comparison, Line, judge
+
+TREE_RATES = (0.03, 0.06, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One process of a comparison: what it is called, where it leaves its files, and its command line."""
+
+    name: str
+    folder: Path
+    words: tuple[str, ...]
+
+
+def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Comparison:
+    """Choose each entrant's rate and width on validation from one equal budget, run its seeds, judge all on the same test rows.
+
+    Every run is a process of its own; finished ones are found again, so that a stopped comparison goes on. Leaves
+    `compare.json`, `compare.html` and `runs/`.
+
+    :raises UserError: for what `train` refuses, or if `folder` holds another comparison.
+    """
+    claim(settings, folder)
+    table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
+    names = entrants(settings, _views(settings, table))
+    chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
+    finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, _seeds(settings))]
+    _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
+    lines = (*(_line(folder, entrant, chosen[entrant.name], settings) for entrant in names), *_tree_lines(settings, folder))
+    found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
+    durable.write(folder / "compare.html", comparison_page(found.to_json()))
+    durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
+    return found
+
+
+def _line(folder: Path, entrant: Entrant, chosen: Settings, settings: Settings) -> Line:
+    folders = tuple(_folder(folder, entrant, seeded(chosen, seed)) for seed in _seeds(settings))
+    among = len(entrant.grid(settings))
+    return Line(entrant.name, folders, {"recipe": entrant.recipe, "rate": chosen.fit.rate, "dim": chosen.model.dim, "of": among})
+
+
+def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
+    for name in TREES if settings.compare.trees else ():
+        folders = tuple(folder / "runs" / name / f"seed={seed}" for seed in _seeds(settings))
+        yield Line(name, folders, {"recipe": name, "of": len(TREE_RATES)})
+
+
+def _views(settings: Settings, table: Table) -> dict[str, int]:
+    """How many views each recipe keeps for these tasks, read off a model with empty vocabularies."""
+    model = settings.model
+    sizes = Sizes(dict.fromkeys(table.schema.tables, 1), dim=1, specific=model.specific, shared=model.shared, layers=model.layers)
+    return {name: Built(name, sizes)(table.schema).table.shape[1] for name in RECIPES}
+
+
+def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
+    """For each entrant the settings that stood best on validation, by the first seed; the test rows are not read."""
+    trials = {entrant.name: [(one, _folder(folder, entrant, one)) for one in entrant.grid(settings)] for entrant in names}
+    asked = [(name, pair) for name, pairs in trials.items() if len(pairs) > 1 for pair in pairs]
+    _run_all([_neural(name, one, at, test=False) for name, (one, at) in asked if Trial.load(at) is None], jobs=jobs, watch=watch)
+    return {name: max(pairs, key=lambda pair: _score(pair[1]))[0] if len(pairs) > 1 else pairs[0][0] for name, pairs in trials.items()}
+
+
+def _score(folder: Path) -> float:
+    trial = Trial.load(folder)
+    assert trial is not None, folder
+    return trial.score
+
+
+def _finals(chosen: Settings, folder: Path, entrant: Entrant, seeds: range) -> Iterator[Run]:
+    for seed in seeds:
+        one = seeded(chosen, seed)
+        at = _folder(folder, entrant, one)
+        if not (at / "predictions.npz").exists():
+            yield _neural(entrant.name, one, at, test=True)
+
+
+def _folder(folder: Path, entrant: Entrant, settings: Settings) -> Path:
+    """One folder a run; a trial that is chosen becomes its first seed's run."""
+    return folder / "runs" / entrant.name / f"rate={settings.fit.rate:g} dim={settings.model.dim} seed={settings.fit.seed}"
+
+
+def _neural(name: str, settings: Settings, at: Path, *, test: bool) -> Run:
+    file = at.parent / f"{at.name}.toml"
+    durable.write(file, settings.to_toml())
+    return Run(f"{name} {at.name}", at, ("trial", str(file), *(("--test",) if test else ())))
+
+
+def _trees(settings: Settings, folder: Path) -> Iterator[Run]:
+    for means, name in enumerate(TREES if settings.compare.trees else ()):
+        for seed in _seeds(settings):
+            at = folder / "runs" / name / f"seed={seed}"
+            if not (at / "predictions.npz").exists():
+                rates = [word for rate in TREE_RATES for word in ("--rate", f"{rate:g}")]
+                yield Run(f"{name} {at.name}", at, ("trees", *rates, "--seed", str(seed), *(("--means",) if means else ())))
+
+
+def _seeds(settings: Settings) -> range:
+    return range(settings.fit.seed, settings.fit.seed + settings.compare.seeds)
+
+
+def _run_all(runs: list[Run], *, jobs: int, watch: Watch) -> None:
+    """Each run in a process of its own, `jobs` at a time, the cores shared evenly among them."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ThreadPoolExecutor(jobs) as pool:
+        for done, run in enumerate(pool.map(lambda run: _run_one(run, threads), runs), start=1):
+            watch.stage(f"{done}/{len(runs)}  {run.name}")
+
+
+def _run_one(run: Run, threads: int) -> Run:
+    table = run.folder.parents[2] / "table"
+    command = [sys.executable, "-m", "umbel", *run.words, "--table", str(table), "-o", str(run.folder)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 0:
+        return run
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("umbel: ")
+    if done.returncode == 2:
+        raise UserError(f"{run.name}: {last}", mend="the comparison goes on where it stopped once this is mended")
+    raise RuntimeError(f"{run.name} ended with {done.returncode}: {last}")

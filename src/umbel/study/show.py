@@ -1,0 +1,40 @@
+"""A comparison on the terminal: entrants x tasks, and the verdicts."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.paired import Verdict
+from umbel.run.screen import cell, show
+from umbel.study.verdict import Comparison, Standing
+
+
+def standings(found: Comparison) -> None:
+    """Print each entrant's first metric per task, what was chosen for it and its cost; then the differences that are more than noise."""
+    tasks = list(found.recipes[0].tasks)
+    table = Table(title=f"test: {found.rows['test']:,} rows; mean over seeds, 95 % over users")
+    for name in ("recipe", *tasks, "mean", "rate", "dim", "parameters", "rows/s", "memory"):
+        table.add_column(name, justify="left" if name == "recipe" else "right")
+    for one in found.recipes:
+        first = [next(iter(one.tasks[task].values())) for task in tasks]
+        table.add_row(one.name, *map(cell, first), _mean(one), *_cost(one))
+    show(table)
+    pairs = Table(title="differences")
+    for name in ("task", "recipe", "against", "difference", "p", "verdict"):
+        pairs.add_column(name, justify="right" if name in ("difference", "p") else "left")
+    for pair in found.paired:
+        if pair.verdict is not Verdict.OPEN:
+            pairs.add_row(pair.task, pair.recipe, pair.against, cell(pair.paired.mean), f"{pair.paired.p:.2g}", pair.verdict.value)
+    show(pairs)
+
+
+def _mean(one: Standing) -> str:
+    values = [next(iter(metrics.values())) for metrics in one.tasks.values()]
+    known = [value.value for value in values if isinstance(value, Interval)]
+    return f"{sum(known) / len(known):.4f}" if known else "none"
+
+
+def _cost(one: Standing) -> tuple[str, ...]:
+    chosen = (str(one.chosen.get(name, "")) for name in ("rate", "dim"))
+    return (*chosen, f"{one.cost.parameters:,}", f"{one.cost.rows_per_second:,.0f}", f"{one.cost.peak_memory_bytes / 1e9:.2f} GB")
