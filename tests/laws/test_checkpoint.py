@@ -33,7 +33,7 @@ PLANS = {
     "exact": Plan(epochs=3, pause=0.0, rate=0.05, exact=True),
     "milestones": Plan(epochs=3, pause=0.0, rate=0.05, schedule=lambda optimizer: MultiStepLR(optimizer, [1, 2])),
     "plateau": Plan(epochs=4, patience=4, pause=0.0, rate=0.05, schedule=plateau),
-    "patience": Plan(epochs=9, patience=2, pause=0.0, rate=0.05),
+    "patience": Plan(epochs=4, patience=1, pause=0.0, rate=0.05),
 }
 
 
@@ -174,7 +174,7 @@ def test_a_save_that_is_cut_off_costs_nothing(call: int, tmp_path: Path) -> None
     train(fresh(), plan, tmp_path / "cut")
     train(fresh(), plan, tmp_path / "whole")
     assert_same(checkpoint.load(tmp_path / "cut"), checkpoint.load(tmp_path / "whole"))
-    assert sorted(path.name[0] for path in (tmp_path / "cut").iterdir()) == ["0", "0"]
+    assert all(path.name.isdigit() for path in (tmp_path / "cut").iterdir())
 
 
 def test_killed_again_and_again_it_gets_there(tmp_path: Path) -> None:
