@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from umbel.data.source import scan
+from umbel.data.source import Log
 from umbel.data.sources import kuairand
 from umbel.data.sources.kuairand import EARLY, FEEDBACK, FILES, LATE, USERS, VIDEOS
 from umbel.errors import UserError
@@ -207,7 +207,8 @@ def test_histories_share_the_videos_table() -> None:
 
 def test_a_converted_folder_can_be_scanned(csvs: Path, tmp_path: Path) -> None:
     kuairand.convert(csvs, tmp_path / "out")
-    frame = scan(kuairand.source(tmp_path / "out")).collect()
+    log = Log(kuairand.source(tmp_path / "out"))
+    frame = pl.concat(log.read(log.names, 1000))
     assert frame.height == 3
     wanted = {field.column or field.name for field in kuairand.schema().fields if field.sql is None}
     assert wanted <= set(frame.columns)
@@ -224,9 +225,10 @@ def test_the_example_run_file_says_the_same() -> None:
 
 @needs_data
 def test_the_shared_folder_has_this_layout() -> None:
-    source = kuairand.source(SHARED)
-    frame = scan(source)
-    parts = frame.select(part=kuairand.split().label(frame, source)).collect()["part"].value_counts().sort("part")["count"].to_list()
+    log = Log(kuairand.source(SHARED))
+    part = kuairand.split().label(log)
+    frame = pl.concat(log.read(part.meta.root_names(), 1 << 17)).select(part=part)
+    parts = frame["part"].value_counts().sort("part")["count"].to_list()
     assert parts == [131_474, 18_581, 30_329]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from jaxtyping import Int8
 
 from umbel.data.derive import field_values
+from umbel.data.frequency import COUNT, VALUE, Frequencies, in_order
+from umbel.data.keys import Key, canonical, common, key_of
 from umbel.data.labels import contradictions, events
 from umbel.data.split import PARTS
-from umbel.data.vocab import COUNT, DTYPES, VALUE, Encoder, Key, Scale, Vocabulary, as_lists, canonical, key_of, plain_numbers
+from umbel.data.values import as_lists, plain_numbers
+from umbel.data.vocab import Encoder, Scale, Vocabulary
 from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
 
@@ -23,7 +28,7 @@ class Tally:
         self._schema = schema
         self.sizes = [0] * len(PARTS)
         self.rows = 0
-        self._values: dict[str, _Values] = {field.name: _Values() for field in schema.fields if field.coded}
+        self._values: dict[str, Frequencies] = {field.name: Frequencies() for field in schema.fields if field.coded}
         self._moments: dict[str, _Moments] = {field.name: _Moments() for field in schema.fields if field.kind is FieldKind.NUMBER}
         shape = (len(PARTS), len(schema.tasks))
         self._seen, self._low, self._high = np.zeros(shape, np.int64), np.full(shape, np.inf), np.full(shape, -np.inf)
@@ -83,40 +88,19 @@ class Tally:
     def _vocabulary(self, table: str) -> Vocabulary:
         sharing = [field.name for field in self._schema.fields if field.coded and field.table == table]
         counted = {name: self._values.pop(name).counted() for name in sharing}
-        key = _common([key_of(frame[VALUE]) for frame in counted.values()])
-        merged: pl.DataFrame | None = None
-        for name, frame in counted.items():
-            mine = frame.select(pl.col(VALUE).cast(DTYPES[key]), pl.col(COUNT).alias(name))
-            merged = mine if merged is None else merged.join(mine, on=VALUE, how="full", coalesce=True)
-        assert merged is not None
-        least = self._schema.field(table).min_count
-        frame = merged.with_columns(pl.col(sharing).fill_null(0)).with_columns(pl.sum_horizontal(sharing).alias(COUNT))
-        kept = frame.filter(pl.col(COUNT) >= least).sort(-pl.col(COUNT), pl.col(VALUE).cast(pl.String))
-        return Vocabulary(kept.select(VALUE, COUNT, *sharing).rechunk())
+        key = common([key_of(frame[VALUE]) for frame in counted.values()])
+        merged = _merged(counted, key).with_columns(pl.sum_horizontal(sharing).alias(COUNT))
+        kept = merged.filter(pl.col(COUNT) >= self._schema.field(table).min_count).select(VALUE, COUNT, *sharing)
+        return Vocabulary(in_order(kept).rechunk())
 
 
-class _Values:
-    """Counts of one field's values, merged when the unmerged ones outgrow the merged."""
-
-    def __init__(self) -> None:
-        self._merged: pl.DataFrame | None = None
-        self._fresh: list[pl.DataFrame] = []
-
-    def add(self, values: pl.Series) -> None:
-        keys = canonical(values, key_of(values)).drop_nulls().rename(VALUE).to_frame()
-        self._fresh.append(keys.group_by(VALUE).agg(pl.len().cast(pl.Int64).alias(COUNT)))
-        if sum(frame.height for frame in self._fresh) > max(1_000_000, 0 if self._merged is None else self._merged.height):
-            self._merge()
-
-    def counted(self) -> pl.DataFrame:
-        self._merge()
-        assert self._merged is not None
-        return self._merged
-
-    def _merge(self) -> None:
-        held = self._fresh if self._merged is None else [self._merged, *self._fresh]
-        self._merged = pl.concat(held).group_by(VALUE).agg(pl.col(COUNT).sum())
-        self._fresh = []
+def _merged(counted: Mapping[str, pl.DataFrame], key: Key) -> pl.DataFrame:
+    """The values of all fields that share a table, with one count column a field."""
+    frames = [frame.select(canonical(frame[VALUE], key), pl.col(COUNT).alias(name)) for name, frame in counted.items()]
+    merged = frames[0]
+    for frame in frames[1:]:
+        merged = merged.join(frame, on=VALUE, how="full", coalesce=True, maintain_order="left_right")
+    return merged.with_columns(pl.col(list(counted)).fill_null(0))
 
 
 class _Moments:
@@ -142,10 +126,3 @@ class _Moments:
 
 def _flat(raw: pl.Series, field: Field) -> pl.Series:
     return as_lists(raw, field).explode(empty_as_null=False, keep_nulls=False) if field.many else raw
-
-
-def _common(keys: list[Key]) -> Key:
-    """One type for all fields of a table: theirs if they agree, FLOAT for integers and floats, else TEXT."""
-    if len(set(keys)) == 1:
-        return keys[0]
-    return Key.FLOAT if set(keys) <= {Key.INTEGER, Key.FLOAT} else Key.TEXT

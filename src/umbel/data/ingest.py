@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from umbel.data.count import Tally
 from umbel.data.derive import needed
 from umbel.data.groups import stable
 from umbel.data.labels import events
-from umbel.data.source import Source, batches, scan
+from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, Split
 from umbel.data.storage import MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
@@ -22,11 +22,12 @@ from umbel.data.vocab import Encoder
 from umbel.errors import UserError
 from umbel.schema import Schema
 
-CHUNK = 1 << 17
-PART = "__part__"
+CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
 
 
-def ingest(source: Source, schema: Schema, split: Split, folder: Path, *, progress: Callable[[int], None] | None = None) -> Table:
+def ingest(
+    source: Source, schema: Schema, split: Split, *, folder: Path, progress: Callable[[int], None] | None = None
+) -> Table:
     """Encode a log into a table folder: vocabularies and scales from training rows only, parts contiguous, rows in log order.
 
     The log is read twice, in constant memory plus the vocabularies. `progress` is told the rows done so far: a row counts half
@@ -35,75 +36,92 @@ def ingest(source: Source, schema: Schema, split: Split, folder: Path, *, progre
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
     with fresh_folder(folder) as partial:
-        log = _Log(source, schema, split, progress)
+        rows = _Rows(source, schema, split, progress=progress)
         tally = Tally(schema)
-        for frame, parts in log.read():
+        for frame, parts in rows.read():
             tally.add(frame, parts)
         tally.check()
         encoder = tally.encoder()
         encoder.save(partial)
         write_json(partial / "source.json", asdict(source))
-        _encode(log, encoder, tally.sizes, partial)
+        _Encoding(rows, encoder, tally.sizes, folder=partial).run()
         stops = np.cumsum(tally.sizes).tolist()
         ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, tally.sizes, strict=True)}
         write_json(partial / MARK, {"format": 1, "parts": ranges, "dropped": tally.dropped, "contradictions": tally.against})
     return Table.open(folder)
 
 
-class _Log:
+class _Rows:
     """The needed raw columns of a log, with the part of each row."""
 
-    def __init__(self, source: Source, schema: Schema, split: Split, progress: Callable[[int], None] | None) -> None:
-        frame = scan(source)
-        columns = needed(schema, source, frame.collect_schema().names(), labels=True)
+    def __init__(self, source: Source, schema: Schema, split: Split, *, progress: Callable[[int], None] | None) -> None:
         self.source, self.schema = source, schema
-        self._frame = frame.select(*columns, split.label(frame, source).alias(PART))
+        self._log = Log(source)
+        self._columns = needed(schema, source, self._log.names, labels=True)
+        self._part = split.label(self._log)
         self._progress = progress
         self._halves = 0
 
     def read(self) -> Iterator[tuple[pl.DataFrame, Int8[np.ndarray, "rows"]]]:
-        for frame in batches(self._frame, CHUNK):
-            yield frame, frame[PART].fill_null(-1).to_numpy()
+        """Batches and their parts, -1 for rows that belong to none."""
+        slots = sum(field.size for field in self.schema.fields)
+        size = min(CHUNK, max(CHUNK >> 4, (CHUNK << 5) // slots))
+        columns = dict.fromkeys([*self._columns, *self._part.meta.root_names()])
+        for frame in self._log.read(list(columns), size):
+            yield frame, frame.select(self._part.fill_null(-1)).to_series().to_numpy()
             self._halves += frame.height
             if self._progress is not None:
                 self._progress(self._halves // 2)
 
 
-def _encode(log: _Log, encoder: Encoder, sizes: list[int], folder: Path) -> None:
-    """The second pass: encode each batch and write each part's rows at its own place."""
-    files: dict[str, Rows] = {}
-    places = np.cumsum([0, *sizes])[:-1]
-    ends = np.cumsum(sizes)
-    read = 0
-    try:
-        for frame, parts in log.read():
-            arrays = _arrays(log, encoder, frame, read)
-            read += frame.height
-            if not files:
-                files = {name: Rows(folder / f"{name}.npy", array.dtype, (sum(sizes), *array.shape[1:])) for name, array in arrays.items()}
-            for part in range(len(PARTS)):
-                mine = parts == part
-                if places[part] + mine.sum() > ends[part]:
-                    raise UserError(f"{log.source.log}: changed while it was read", mend="run again when nothing writes to it")
-                for name, array in arrays.items():
-                    files[name].put(int(places[part]), array[mine])
-                places[part] += mine.sum()
-    finally:
-        for file in files.values():
-            file.close()
-    if (places != ends).any():
-        raise UserError(f"{log.source.log}: changed while it was read", mend="run again when nothing writes to it")
+class _Encoding:
+    """The second pass: every batch is encoded, and the rows of each part are written at their own place."""
 
+    def __init__(self, rows: _Rows, encoder: Encoder, sizes: list[int], *, folder: Path) -> None:
+        self._rows, self._encoder, self._folder = rows, encoder, folder
+        self._ends = np.cumsum(sizes)
+        self._places = self._ends - sizes
+        self._files: dict[str, Rows] = {}
+        self._read = 0
 
-def _arrays(log: _Log, encoder: Encoder, frame: pl.DataFrame, read: int) -> dict[str, np.ndarray]:
-    columns = encoder.encode(frame)
-    return {
-        "int32": columns.codes,
-        "float32": columns.numbers,
-        "labels": events(frame, log.schema),
-        "group": groups(frame, log.source, read),
-        "time": times(frame, log.source),
-    }
+    def run(self) -> None:
+        """:raises UserError: if the log has not the rows that were counted."""
+        try:
+            for frame, parts in self._rows.read():
+                self._write(self._arrays(frame), parts)
+        finally:
+            for file in self._files.values():
+                file.close()
+        self._check(self._places == self._ends)
+
+    def _write(self, arrays: Mapping[str, np.ndarray], parts: Int8[np.ndarray, "rows"]) -> None:
+        for part in range(len(PARTS)):
+            mine = parts == part
+            count = int(mine.sum())
+            self._check(self._places[part] + count <= self._ends[part])
+            for name, array in arrays.items():
+                self._file(name, array).put(int(self._places[part]), array if count == len(mine) else array[mine])
+            self._places[part] += count
+
+    def _file(self, name: str, like: np.ndarray) -> Rows:
+        if name not in self._files:
+            self._files[name] = Rows(self._folder / f"{name}.npy", like.dtype, (int(self._ends[-1]), *like.shape[1:]))
+        return self._files[name]
+
+    def _check(self, holds: np.bool | np.ndarray) -> None:
+        if not np.all(holds):
+            raise UserError(f"{self._rows.source.log}: changed while it was read", mend="run again when nothing writes to it")
+
+    def _arrays(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
+        columns = self._encoder.encode(frame)
+        start, self._read = self._read, self._read + frame.height
+        return {
+            "int32": columns.codes,
+            "float32": columns.numbers,
+            "labels": events(frame, self._encoder.schema),
+            "group": groups(frame, self._rows.source, start),
+            "time": times(frame, self._rows.source),
+        }
 
 
 def groups(frame: pl.DataFrame, source: Source, start: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from umbel.data.batch import Batch
 from umbel.data.derive import needed
 from umbel.data.ingest import groups
 from umbel.data.labels import events
-from umbel.data.source import Source, batches, scan
+from umbel.data.source import Log, Source
 from umbel.data.table import assemble
 from umbel.data.vocab import Encoder
 
@@ -24,10 +24,10 @@ def rows(source: Source, encoder: Encoder, size: int) -> Iterator[tuple[pl.DataF
 
     :raises UserError: if a column that a field reads is missing.
     """
-    frame = scan(source)
-    needed(encoder.schema, source, frame.collect_schema().names(), labels=False)
+    log = Log(source)
+    needed(encoder.schema, source, log.names, labels=False)
     start = 0
-    for chunk in batches(frame, size):
+    for chunk in log.read(log.names, size):
         group = torch.from_numpy(np.array(groups(chunk, source, start)))
         index = torch.arange(start, start + chunk.height)
         yield chunk, assemble(encoder.schema, encoder.encode(chunk), events(chunk, encoder.schema), groups=group, index=index)

@@ -1,24 +1,17 @@
-"""Where a log lies and what is joined to it: one lazy frame over Parquet or CSV."""
+"""Where a log lies and what is joined to it; opened, its rows in order."""
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
+from umbel.data.files import open_file, reading
+from umbel.data.join import Join, Joined
 from umbel.errors import UserError, nearest
 
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A table joined to the log by key `on`; with `time`, the last row not after the log row's own time."""
-
-    table: str
-    on: str
-    time: str | None = None
+__all__ = ["Join", "Log", "Source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,52 +25,69 @@ class Source:
     joins: tuple[Join, ...] = ()
 
 
-def scan(source: Source) -> pl.LazyFrame:
-    """The log with its joins applied, lazily; rows in the order of the file.
+class Log:
+    """A source, opened: `names` are all its columns, the log's first, and `read` gives its rows.
 
-    :raises UserError: for a missing or unreadable file, a column both sides have, a key that is missing or not unique.
+    The log itself is streamed; of joined tables, the columns that are read are held in memory.
+
+    :raises UserError: for a missing or unreadable file, a column that two files have, a key that is missing or not unique.
     """
-    frame = open_file(source.log)
-    for join in source.joins:
-        frame = _join(frame, join, source)
-    return frame
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._frame = open_file(source.log)
+        with reading(source.log):
+            self._own = self._frame.collect_schema().names()
+        self.names = list(self._own)
+        self._joins: list[Joined] = []
+        for join in source.joins:
+            self._add(join)
+
+    def read(self, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
+        """Those columns of all rows, in the order of the log, exactly `size` rows at a time (the last may be fewer)."""
+        used = [join for join in self._joins if set(columns) & set(join.adds)]
+        wanted = [*columns, *(name for join in used for name in join.reads)]
+        held = [join.held(wanted) for join in used]
+        own = [name for name in dict.fromkeys(wanted) if name in self._own]
+        for frame in _batches(self._frame.select(own), size, path=self.source.log):
+            whole = frame
+            for table in held:
+                whole = table.to(whole)
+            yield whole.select(columns)
+
+    def first(self, name: str) -> pl.Series:
+        """The first known value of a column, as a series of its type (empty where there is none)."""
+        if name not in self.names:
+            raise UserError(f"{self.source.log}: no column {name!r}", mend=nearest(name, self.names))
+        known = pl.Series()
+        for frame in self.read([name], 1 << 16):
+            known = frame[name].drop_nulls().head(1)
+            if len(known):
+                break
+        return known
+
+    def _add(self, join: Join) -> None:
+        if join.on not in self.names:
+            raise UserError(f"{self.source.log}: no column {join.on!r} to join on", mend=nearest(join.on, self.names))
+        joined = Joined(join, self.source.time)
+        both = sorted(set(joined.adds) & set(self.names))
+        if both:
+            raise UserError(f"{join.table}: column {both[0]!r} is also in the log or in another table", mend="rename or drop one of them")
+        self.names += joined.adds
+        self._joins.append(joined)
 
 
-def open_file(path: str) -> pl.LazyFrame:
-    """A lazy frame over a file or glob, by suffix; :raises UserError: where there is none."""
-    if not glob.glob(path):  # noqa: PTH207  Path.glob refuses absolute patterns
-        raise UserError(f"{path}: no such file", mend="check the path; it is relative to the working directory")
-    if Path(path).suffix == ".parquet":
-        return pl.scan_parquet(path)
-    if Path(path).suffix == ".csv":
-        return pl.scan_csv(path, infer_schema_length=10_000)
-    raise UserError(f"{path}: neither .parquet nor .csv", mend="convert it to Parquet")
-
-
-def batches(frame: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
-    """The rows in order, exactly `size` at a time (the last may be short), so that sums do not depend on threads."""
+def _batches(frame: pl.LazyFrame, size: int, *, path: str) -> Iterator[pl.DataFrame]:
+    """The rows in order, exactly `size` at a time, so that sums over them do not depend on threads."""
     kept: list[pl.DataFrame] = []
-    for chunk in frame.collect_batches(chunk_size=size, maintain_order=True, lazy=True):
-        kept.append(chunk)
-        while sum(part.height for part in kept) >= size:
-            whole = pl.concat(kept)
-            yield whole.head(size).rechunk()
-            kept = [whole.slice(size)]
-    rest = pl.concat(kept) if kept else None
-    if rest is not None and rest.height:
-        yield rest.rechunk()
-
-
-def _join(frame: pl.LazyFrame, join: Join, source: Source) -> pl.LazyFrame:
-    table = open_file(join.table)
-    left, right = frame.collect_schema().names(), table.collect_schema().names()
-    for names, where in ((left, source.log), (right, join.table)):
-        if join.on not in names:
-            raise UserError(f"{where}: no column {join.on!r} to join on", mend=nearest(join.on, names))
-    both = set(left) & set(right) - {join.on}
-    if both:
-        raise UserError(f"{join.table}: column {min(both)!r} is also in the log", mend="rename or drop one of them")
-    twice = table.select(pl.col(join.on).drop_nulls().is_duplicated().any()).collect().item()
-    if twice:
-        raise UserError(f"{join.table}: key {join.on!r} is not unique", mend="keep one row a key, or give the join a time column")
-    return frame.join(table, on=join.on, how="left", maintain_order="left")
+    held = 0
+    with reading(path):
+        for chunk in frame.collect_batches(chunk_size=size, maintain_order=True, lazy=True):
+            kept.append(chunk)
+            held += chunk.height
+            while held >= size:
+                whole = pl.concat(kept)
+                yield whole.head(size).rechunk()
+                kept, held = [whole.slice(size)], held - size
+    if held:
+        yield pl.concat(kept).rechunk()

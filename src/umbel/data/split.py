@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64, UInt64
+from jaxtyping import Float64, Int64
 
 from umbel.data.groups import stable
-from umbel.data.source import Source
-from umbel.errors import UserError, nearest
+from umbel.data.lookup import mixed
+from umbel.data.source import Log
+from umbel.errors import UserError
 
 PARTS = ("train", "valid", "test")
 Moment = dt.date | dt.datetime | int | str
@@ -33,12 +34,12 @@ class ByTime:
     zone: str = "UTC"
     column: str | None = None
 
-    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+    def label(self, log: Log) -> pl.Expr:
         """0 train, 1 valid, 2 test; null where the time is missing; :raises UserError: without a time column or order."""
-        name = self.column or source.time
+        name = self.column or log.source.time
         if name is None:
             raise UserError("split: by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
-        first = _first(frame, name, source.log)
+        first = log.first(name)
         borders = [_border(moment, first, zone=self.zone) for moment in (self.valid, self.test)]
         if not pl.Series(borders).is_sorted() or borders[0] == borders[1]:
             raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
@@ -54,14 +55,15 @@ class ByUser:
     test: float
     seed: int = 0
 
-    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+    def label(self, log: Log) -> pl.Expr:
         """0 train, 1 valid, 2 test, the same for all rows of a user; :raises UserError: without a user column."""
-        if source.user is None:
+        user = log.source.user
+        if user is None:
             raise UserError("split: by user, but [data] names no user column", mend="add user = 'COLUMN' under [data]")
         if min(self.valid, self.test) <= 0 or self.valid + self.test >= 1:
             raise UserError(f"split: shares valid = {self.valid}, test = {self.test}", mend="both above 0, their sum below 1")
-        _first(frame, source.user, source.log)
-        return pl.col(source.user).map_batches(self._parts, return_dtype=pl.Int8, is_elementwise=True)
+        log.first(user)
+        return pl.col(user).map_batches(self._parts, return_dtype=pl.Int8, is_elementwise=True)
 
     def _parts(self, users: pl.Series) -> pl.Series:
         share = uniform(stable(users), self.seed)
@@ -78,9 +80,9 @@ class ByColumn:
     test: str
     train: str = "train"
 
-    def label(self, frame: pl.LazyFrame, source: Source) -> pl.Expr:
+    def label(self, log: Log) -> pl.Expr:
         """0 train, 1 valid, 2 test, null otherwise; :raises UserError: if there is no such column."""
-        _first(frame, self.column, source.log)
+        log.first(self.column)
         text = pl.col(self.column).cast(pl.String)
         return text.replace_strict([self.train, self.valid, self.test], [0, 1, 2], default=None, return_dtype=pl.Int8)
 
@@ -88,21 +90,9 @@ class ByColumn:
 Split = ByTime | ByUser | ByColumn
 
 
-def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> np.ndarray:
-    """A number in [0, 1) for each group, the same on every machine (splitmix64 of the group, shifted by the seed)."""
-    mixed: UInt64[np.ndarray, "rows"] = groups.view(np.uint64) + np.uint64(((seed + 1) * 0x9E3779B97F4A7C15) % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)) / 2.0**53
-
-
-def _first(frame: pl.LazyFrame, name: str, log: str) -> pl.Series:
-    """The first known value of a column, as a series of its type (empty where there is none)."""
-    names = frame.collect_schema().names()
-    if name not in names:
-        raise UserError(f"{log}: no column {name!r}", mend=nearest(name, names))
-    return frame.select(pl.col(name).drop_nulls().head(1)).collect()[name]
+def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> Float64[np.ndarray, "rows"]:
+    """A number in [0, 1) for each group, the same on every machine."""
+    return (mixed(groups, seed) >> np.uint64(11)) / 2.0**53
 
 
 def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:

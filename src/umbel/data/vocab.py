@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,11 @@ import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
 from umbel.data.derive import field_values
+from umbel.data.frequency import VALUE
+from umbel.data.keys import Finder
 from umbel.data.storage import file_name, schema_from_json, schema_to_json, write_json
-from umbel.errors import UserError
+from umbel.data.values import as_lists, plain_numbers, vectors
 from umbel.schema import Field, FieldKind, Schema
-
-VALUE = "value"
-COUNT = "count"
-
-
-class Key(StrEnum):
-    """The types in which raw values are compared."""
-
-    INTEGER = "integer"
-    UNSIGNED = "unsigned"
-    FLOAT = "float"
-    TEXT = "text"
-
-
-DTYPES = {Key.INTEGER: pl.Int64, Key.UNSIGNED: pl.UInt64, Key.FLOAT: pl.Float64, Key.TEXT: pl.String}
 
 
 class Vocabulary:
@@ -41,9 +27,7 @@ class Vocabulary:
 
     def __init__(self, frame: pl.DataFrame) -> None:
         self.frame = frame
-        values = frame[VALUE]
-        self._key = key_of(values)
-        self._codes = pl.DataFrame({VALUE: values, "code": np.arange(1, len(values) + 1, dtype=np.int32)})
+        self._finder = Finder(frame[VALUE])
 
     @property
     def size(self) -> int:
@@ -52,38 +36,16 @@ class Vocabulary:
 
     def encode(self, raw: pl.Series) -> Int32[np.ndarray, "rows"]:
         """The code of each value; 0 where it is missing or unknown."""
-        keys = canonical(raw, self._key).rename(VALUE).to_frame()
-        found = keys.join(self._codes, on=VALUE, how="left", maintain_order="left")["code"]
-        return found.fill_null(0).to_numpy()
+        return self._finder.find(raw) + np.int32(1)
 
     def decode(self, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
         """The raw values behind codes; null for 0 and for padding."""
-        return self.frame[VALUE].gather(pl.Series(np.where(codes > 0, codes - 1, 0))).to_frame().select(
-            pl.when(pl.Series(codes > 0)).then(pl.col(VALUE))
-        )[VALUE]
+        places = pl.Series(codes - 1, dtype=pl.Int64)
+        return self.frame[VALUE].gather(places.set(places < 0, None))
 
     def counts(self, field: str) -> Int64[np.ndarray, "codes"]:
         """How often each code stood in the training rows of that field; 0 for the unknown code."""
         return np.concatenate([np.zeros(1, np.int64), self.frame[field].to_numpy()])
-
-
-def key_of(raw: pl.Series) -> Key:
-    """The type in which a column's values are compared; dates, times and categories compare as text."""
-    kind = raw.dtype.inner if isinstance(raw.dtype, pl.List) else raw.dtype
-    if kind == pl.UInt64:
-        return Key.UNSIGNED
-    if kind.is_integer() or kind in (pl.Boolean, pl.Null):
-        return Key.INTEGER
-    return Key.FLOAT if kind.is_float() or kind == pl.Decimal else Key.TEXT
-
-
-def canonical(raw: pl.Series, key: Key) -> pl.Series:
-    """Values in the type they are compared in; null where a value has no counterpart in it."""
-    if raw.dtype.is_float() or raw.dtype == pl.Decimal:
-        raw = raw.cast(pl.Float64).fill_nan(None) + 0.0  # -0.0 becomes 0.0
-        if key in (Key.INTEGER, Key.UNSIGNED):
-            raw = raw.set(raw != raw.floor(), None)
-    return raw.cast(DTYPES[key], strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,41 +132,3 @@ class Encoder:
             return vectors(raw, field)
         scale = self.scales[field.name]
         return ((plain_numbers(raw, field) - scale.mean) / scale.sd).astype(np.float32)[:, None]
-
-
-def as_lists(raw: pl.Series, field: Field) -> pl.Series:
-    """The last `length` values of each row; a text such as `[3, 5]`, `3 5` or `a|b` is cut at commas, blanks and bars."""
-    if raw.dtype == pl.String:
-        raw = raw.str.extract_all(r"[^\s,|;\[\]]+")
-    if isinstance(raw.dtype, pl.Array):
-        raw = raw.arr.to_list()
-    if not isinstance(raw.dtype, pl.List):
-        raise UserError(f"fields.{field.name}: a {field.kind} needs lists, not {raw.dtype}", mend="give a list column, or kind = 'id'")
-    return raw.list.tail(field.length)
-
-
-def plain_numbers(raw: pl.Series, field: Field) -> np.ndarray:
-    """float64 with NaN for missing; :raises UserError: for text or an infinite number."""
-    if not (raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null)):
-        raise UserError(f"fields.{field.name}: a number cannot be read from {raw.dtype}", mend="use kind = 'category', or CAST it in sql")
-    values = raw.cast(pl.Float64).to_numpy()
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        raise UserError(f"fields.{field.name}: {infinite} infinite values", mend="make them null, or clip them with LEAST and GREATEST")
-    return values
-
-
-def vectors(raw: pl.Series, field: Field) -> Float32[np.ndarray, "rows width"]:
-    """A row of NaN where the vector is missing; :raises UserError: where its width is not the declared one."""
-    lists = as_lists(raw, Field(field.name, FieldKind.VECTOR, width=field.width, length=2**31 - 1))
-    lengths = lists.list.len()
-    wrong = lists.filter(lists.is_not_null() & (lengths != field.width))
-    if len(wrong):
-        what = f"fields.{field.name}: {len(wrong)} vectors are not {field.width} wide"
-        raise UserError(what, mend=f"set width = {len(wrong[0])}, or drop them")
-    out = np.full((len(raw), field.width), np.nan, np.float32)
-    flat = lists.drop_nulls().explode(empty_as_null=False, keep_nulls=False).cast(pl.Float32).to_numpy()
-    if np.isinf(flat).any():
-        raise UserError(f"fields.{field.name}: {int(np.isinf(flat).sum())} infinite values", mend="make them null")
-    out[lists.is_not_null().to_numpy()] = flat.reshape(-1, field.width)
-    return out

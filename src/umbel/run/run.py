@@ -37,7 +37,7 @@ LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> Table:
     """Encode the run file's log into a table folder; :raises UserError: for anything wrong with the log."""
     look = watch or Silence()
-    return ingest(resolve.source(settings), resolve.schema(settings), resolve.split(settings), folder, progress=look.ingested)
+    return ingest(resolve.source(settings), resolve.schema(settings), resolve.split(settings), folder=folder, progress=look.ingested)
 
 
 def train(settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None) -> Report:

@@ -1,0 +1,116 @@
+"""A table joined to batches of a log: by key, or by key as of a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int32, Int64
+
+from umbel.data.files import open_file, reading
+from umbel.data.keys import Finder
+from umbel.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A table joined to the log by key `on`; with `time`, the last row of the key that is not after the log row's time.
+
+    A log row without a match has missing values in the table's columns.
+    """
+
+    table: str
+    on: str
+    time: str | None = None
+
+
+class _ByKey:
+    """Which row of a table has the key of each row of a batch; -1 for none."""
+
+    def __init__(self, keys: pl.Series, on: str) -> None:
+        self._on, self._finder = on, Finder(keys)
+
+    def find(self, frame: pl.DataFrame) -> Int32[np.ndarray, "rows"]:
+        return self._finder.find(frame[self._on])
+
+
+class _AsOf:
+    """Which row of a table was the last of its key at the time of each row of a batch; -1 for none."""
+
+    def __init__(self, keys: pl.Series, times: pl.Series, on: str, *, path: str, log_time: str) -> None:
+        self._on, self._path, self._log_time = on, path, log_time
+        self._finder = Finder(keys.unique(maintain_order=True))
+        rows = {"key": self._finder.find(keys), "time": _integers(times), "place": np.arange(len(keys))}
+        self._table = pl.DataFrame(rows).sort("time", maintain_order=True)
+
+    def find(self, frame: pl.DataFrame) -> Int64[np.ndarray, "rows"]:
+        times = _integers(frame[self._log_time])
+        if times.dtype != self._table["time"].dtype:
+            what = f"{self._path}: its time is {self._table['time'].dtype}, the log's is {times.dtype}"
+            raise UserError(what, mend="give both the same type and unit")
+        asked = pl.DataFrame({"key": self._finder.find(frame[self._on]), "time": times, "row": np.arange(frame.height)})
+        asked = asked.filter(pl.col("time").is_not_null()).sort("time", maintain_order=True)
+        # Polars cannot check the order within keys, and warns unless told not to try.
+        met = asked.join_asof(self._table, on="time", by="key", strategy="backward", check_sortedness=False)
+        places = np.full(frame.height, -1, np.int64)
+        places[met["row"].to_numpy()] = met["place"].fill_null(-1).to_numpy()
+        return places
+
+
+_Rows = _ByKey | _AsOf
+
+
+class Held:
+    """The columns of a table in memory, joined to one batch after another."""
+
+    def __init__(self, table: pl.DataFrame, rows: _Rows) -> None:
+        self._table, self._rows = table, rows
+
+    def to(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The batch with the table's columns beside its own; null where no row matches."""
+        if self._table.width == 0:
+            return frame
+        places = pl.Series(self._rows.find(frame))
+        return frame.hstack(self._table.select(pl.all().gather(places.set(places < 0, None))))
+
+
+class Joined:
+    """A join, opened: `adds` are the columns that it brings, `reads` those of the log that it needs.
+
+    :raises UserError: for a missing or unreadable file, or a column that is not there.
+    """
+
+    def __init__(self, join: Join, log_time: str | None) -> None:
+        self._path, self._on, self._time, self._log_time = join.table, join.on, join.time, log_time
+        self._table = open_file(join.table)
+        with reading(join.table):
+            names = self._table.collect_schema().names()
+        for name in (join.on, join.time):
+            if name is not None and name not in names:
+                raise UserError(f"{join.table}: no column {name!r} to join on", mend=f"it has {', '.join(names)}")
+        if join.time is not None and log_time is None:
+            raise UserError(f"{join.table}: joined by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
+        self.adds = [name for name in names if name not in (join.on, join.time)]
+        self.reads = [join.on] if join.time is None or log_time is None else [join.on, log_time]
+
+    def held(self, columns: Sequence[str]) -> Held:
+        """The wanted ones of its columns, in memory; :raises UserError: if a key stands twice and no time tells its rows apart."""
+        own = [name for name in columns if name in self.adds]
+        with reading(self._path):
+            table = self._table.select([self._on, *([] if self._time is None else [self._time]), *own]).collect()
+        table = table.drop_nulls(self.reads[:1] if self._time is None else [self._on, self._time])
+        keys = table[self._on]
+        if self._time is not None and self._log_time is not None:
+            return Held(table.select(own), _AsOf(keys, table[self._time], self._on, path=self._path, log_time=self._log_time))
+        if keys.n_unique() < len(keys):
+            twice = keys.filter(keys.is_duplicated())[0]
+            what = f"{self._path}: key {self._on} = {twice!r} stands twice"
+            raise UserError(what, mend="keep one row a key, or give the join a time column")
+        return Held(table.select(own), _ByKey(keys, self._on))
+
+
+def _integers(times: pl.Series) -> pl.Series:
+    """Integers of any width as Int64, so that they compare; other types as they are."""
+    return times.cast(pl.Int64) if times.dtype.is_integer() else times
