@@ -1,58 +1,110 @@
-"""The architectures by name: each a routing of experts over the same parts."""
+"""The architectures by name: each a routing of experts, over the same views, experts and towers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
-from umbel.nn.recommender import Recommender, Sizes
-from umbel.nn.routing import PARADIGMS, Paradigm, Routing, own_and_shared, own_views, one_view, stack, view_per_expert
+import torch
+
 from umbel.nn import routing
-from umbel.schema import Schema
+from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
+from umbel.nn.routing import Build, Paradigm, one_view, own_and_shared, own_views, view_per_expert
+from umbel.schema import Field, FieldKind, Schema, Task
 
 
-def alone(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_views) -> Recommender:
-    """Separate models, one a task: nothing is shared unless `paradigm` shares a view."""
-    tasks = len(schema.tasks)
-    return Recommender(schema, sizes, stack(lambda lens: routing.alone(tasks, sizes.specific, lens), paradigm, sizes.layers, tasks=tasks))
+def alone(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_views, parts: Parts = PLAIN) -> Recommender:
+    """Separate models, one a task, computed together; under another paradigm than own views they share embeddings."""
+    build = partial(routing.alone, len(schema.tasks), sizes.specific)
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts)
 
 
-def shared_bottom(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view) -> Recommender:
-    tasks = len(schema.tasks)
-    return Recommender(schema, sizes, stack(lambda lens: routing.shared_bottom(tasks, lens), paradigm, sizes.layers, tasks=tasks))
+def shared_bottom(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, parts: Parts = PLAIN) -> Recommender:
+    """One expert for all tasks, and a tower a task (Caruana 1997)."""
+    build = partial(routing.shared_bottom, len(schema.tasks))
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts)
 
 
-def omoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view) -> Recommender:
-    tasks = len(schema.tasks)
-    return Recommender(schema, sizes, stack(lambda lens: routing.omoe(tasks, _all(schema, sizes), lens), paradigm, sizes.layers, tasks=tasks))
+def omoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, parts: Parts = PLAIN) -> Recommender:
+    """One-gate mixture of experts: all tasks hear the same mix."""
+    build = partial(routing.omoe, len(schema.tasks), _experts(schema, sizes))
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts)
 
 
-def mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view) -> Recommender:
-    tasks = len(schema.tasks)
-    return Recommender(schema, sizes, stack(lambda lens: routing.mmoe(tasks, _all(schema, sizes), lens), paradigm, sizes.layers, tasks=tasks))
+def mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, parts: Parts = PLAIN) -> Recommender:
+    """Multi-gate mixture of experts (https://doi.org/10.1145/3219819.3220007); gates may be MLPs, linear by default."""
+    build = partial(routing.mmoe, len(schema.tasks), _experts(schema, sizes))
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts)
 
 
-def ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, legacy: bool = False) -> Recommender:
-    tasks, experts = len(schema.tasks), (sizes.specific, sizes.shared)
-    return Recommender(schema, sizes, stack(lambda lens: routing.ple(tasks, experts, lens, legacy=legacy), paradigm, sizes.layers, tasks=tasks, commons=legacy))
+def ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, legacy: bool = False, parts: Parts = PLAIN) -> Recommender:
+    """Progressive layered extraction (https://doi.org/10.1145/3383313.3412236).
+
+    `legacy` is the baseline in the code published with STEM: its commons does not hear the tasks' experts, and has a
+    gate in the last layer too, which never learns.
+    """
+    build = partial(routing.ple, len(schema.tasks), (sizes.specific, sizes.shared), legacy=legacy)
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts, commons=legacy)
 
 
-def stem(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared, taught: bool = False, legacy: bool = False) -> Recommender:
-    tasks, experts = len(schema.tasks), (sizes.specific, sizes.shared)
-    return Recommender(schema, sizes, stack(lambda lens: routing.stem(tasks, experts, lens, taught=taught, legacy=legacy), paradigm, sizes.layers, tasks=tasks, commons=legacy))
+def stem(
+    schema: Schema, sizes: Sizes, *,
+    paradigm: Paradigm = own_and_shared, taught: bool = False, legacy: bool = False, parts: Parts = PLAIN,
+) -> Recommender:
+    """STEM-Net (https://arxiv.org/abs/2308.13537): views of one's own and a shared one; all heard, own and shared taught.
+
+    Differs from the published code, unless `legacy`: the commons does not teach the tasks' experts, so that tasks stay
+    apart in deeper stacks too, and has no gate in the last layer, where nothing reads it.
+    `taught` stops no gradient, the ablation of the paper's claim.
+    """
+    build = partial(routing.stem, len(schema.tasks), (sizes.specific, sizes.shared), taught=taught, legacy=legacy)
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts, commons=legacy)
 
 
-def me_mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = view_per_expert) -> Recommender:
-    return mmoe(schema, sizes, paradigm=paradigm)
+def me_mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = view_per_expert, parts: Parts = PLAIN) -> Recommender:
+    """MMoE over several embeddings, one an expert; a gate sums them all.
+
+    The name is STEM's, whose code never appeared: this is our reading, after https://arxiv.org/abs/2310.04400.
+    """
+    return mmoe(schema, sizes, paradigm=paradigm, parts=parts)
 
 
-def me_ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared) -> Recommender:
-    return ple(schema, sizes, paradigm=paradigm)
+def me_ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared, parts: Parts = PLAIN) -> Recommender:
+    """PLE over a view a task and a shared one; a gate reads its task's view. Our reading of STEM's baseline, as `me_mmoe`."""
+    return ple(schema, sizes, paradigm=paradigm, parts=parts)
 
 
-def _all(schema: Schema, sizes: Sizes) -> int:
+RECIPES: Mapping[str, Callable[..., Recommender]] = {
+    "alone": alone,
+    "shared_bottom": shared_bottom,
+    "omoe": omoe,
+    "mmoe": mmoe,
+    "ple": ple,
+    "stem": stem,
+    "me_mmoe": me_mmoe,
+    "me_ple": me_ple,
+}
+
+
+def views_of(recipe: Callable[..., Recommender], tasks: int, *, sizes: Sizes) -> int:
+    """How many views a recipe keeps: a shared view of `dim * views_of(...)` is as wide in all.
+
+    Example
+    -------
+    >>> views_of(stem, 3, sizes=Sizes({}))
+    4
+    """
+    schema = Schema((Field("any", FieldKind.NUMBER),), tuple(Task(str(task)) for task in range(tasks)))
+    with torch.device("meta"):
+        return recipe(schema, sizes).views.views
+
+
+def _experts(schema: Schema, sizes: Sizes) -> int:
     return len(schema.tasks) * sizes.specific + sizes.shared
 
 
-RECIPES: dict[str, Callable[..., Recommender]] = {
-    "alone": alone, "shared_bottom": shared_bottom, "omoe": omoe, "mmoe": mmoe, "ple": ple, "stem": stem, "me_mmoe": me_mmoe, "me_ple": me_ple,
-}
+def _built(
+    schema: Schema, sizes: Sizes, *, build: Build, paradigm: Paradigm, parts: Parts, commons: bool = False,
+) -> Recommender:
+    routings = routing.stack(build, paradigm, layers=sizes.layers, tasks=len(schema.tasks), commons=commons)
+    return Recommender(schema, sizes, routings=routings, parts=parts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,9 +37,9 @@ class Part:
         return Part(f"{prefix}.{self.name}", self.index)
 
 
-def xavier_(weight: Tensor, fan_in: int, fan_out: int) -> Tensor:
+def xavier_(weight: Tensor, fans: tuple[int, int]) -> Tensor:
     """Fill with N(0, 2 / (fan_in + fan_out)): the fans of *one* member's matrix, however many are stacked."""
-    return nn.init.normal_(weight, std=math.sqrt(2.0 / (fan_in + fan_out)))
+    return nn.init.normal_(weight, std=math.sqrt(2.0 / sum(fans)))
 
 
 class Block(nn.Module):
@@ -53,14 +53,14 @@ class Block(nn.Module):
     def __init__(self, members: int, widths: tuple[int, ...], *, linear: bool, dropout: float) -> None:
         super().__init__()
         self.members, self.widths, self.linear, self.dropout = members, widths, linear, dropout
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.weights = nn.ParameterList(_stacked(members, pair, wide=level == 0) for level, pair in enumerate(pairs))
         self.biases = nn.ParameterList(torch.zeros(members * out) if level == 0 else torch.zeros(members, 1, out)
                                        for level, (_, out) in enumerate(pairs))
 
     def forward(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows out"]:
         """Every member's output."""
-        y = self._bend(F.linear(x, self.weights[0], self.biases[0]), 0)
+        y = self._bend(nn.functional.linear(x, self.weights[0], self.biases[0]), 0)
         y = y.view(x.shape[0], self.members, self.widths[1]).transpose(0, 1)
         for level in range(1, len(self.weights)):
             y = self._bend(torch.baddbmm(self.biases[level], y, self.weights[level]), level)
@@ -70,12 +70,13 @@ class Block(nn.Module):
         """What one member owns of the stacked parameters."""
         wide = slice(member * self.widths[1], (member + 1) * self.widths[1])
         rest = slice(member, member + 1)
-        return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for level in range(len(self.weights)) for kind in ("weights", "biases"))
+        names = [(kind, level) for level in range(len(self.weights)) for kind in ("weights", "biases")]
+        return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for kind, level in names)
 
     def _bend(self, y: Tensor, level: int) -> Tensor:
         if self.linear and level == len(self.weights) - 1:
             return y
-        return F.dropout(F.relu(y, inplace=True), self.dropout, self.training)
+        return nn.functional.dropout(nn.functional.relu(y, inplace=True), self.dropout, self.training)
 
 
 class Bank(nn.Module):
@@ -116,7 +117,7 @@ class Fan(nn.Module):
     Members of one last width make one `Bank`; `lasts[member]` is that width. The last layer is linear.
     """
 
-    def __init__(self, reads: tuple[int, ...], widths: tuple[int, ...], lasts: tuple[int, ...], *, dropout: float = 0.0) -> None:
+    def __init__(self, reads: tuple[int, ...], widths: tuple[int, ...], *, lasts: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
         self.lasts = tuple(sorted(set(lasts)))
         self.members = tuple(tuple(member for member, last in enumerate(lasts) if last == one) for one in self.lasts)
@@ -143,4 +144,4 @@ class Fan(nn.Module):
 
 def _stacked(members: int, pair: tuple[int, int], *, wide: bool) -> Tensor:
     fan_in, fan_out = pair
-    return xavier_(torch.empty(members * fan_out, fan_in) if wide else torch.empty(members, fan_in, fan_out), fan_in, fan_out)
+    return xavier_(torch.empty(members * fan_out, fan_in) if wide else torch.empty(members, fan_in, fan_out), pair)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
 
+Shape = tuple[int, int, int]  # views, fields, dim
 
-class Concatenate(nn.Module):
-    """The fields of a view side by side: `x_v = [e_v1 .. e_vF]`; experts are left to find what belongs together.
 
-    An interaction is built for `views` views of `fields` fields of `dim` numbers, has weights per view,
-    says the `width` of what it gives, and declares which parameters belong to a view (`parts`).
-    """
+class Interact(nn.Module, ABC):
+    """Turns the fields of each view into one row of `width` numbers, with weights per view: no view sees another."""
 
-    def __init__(self, views: int, fields: int, dim: int) -> None:
+    width: int
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "rows views fields dim"]) -> tuple[Float[Tensor, "rows width"], ...]:
+        """Per view one row of numbers."""
+
+    @abstractmethod
+    def parts(self, view: int) -> tuple[Part, ...]:
+        """The parameters that belong to a view."""
+
+
+MakeInteract = Callable[[Shape], Interact]
+
+
+class Concatenate(Interact):
+    """The fields of a view side by side: `x_v = [e_v1 .. e_vF]`; experts are left to find what belongs together."""
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        _, fields, dim = shape
         self.width = fields * dim
 
     def forward(self, x: Float[Tensor, "rows views fields dim"]) -> tuple[Float[Tensor, "rows width"], ...]:
@@ -24,5 +43,5 @@ class Concatenate(nn.Module):
         return tuple(view.flatten(1) for view in x.unbind(1))
 
     def parts(self, view: int) -> tuple[Part, ...]:
-        """No parameters."""
+        """None."""
         return ()

@@ -7,9 +7,8 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from umbel.schema import BINARY, REGRESSION, Schema
 
@@ -37,7 +36,7 @@ class Labelled(Protocol):
 
 def binary(outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     """Cross entropy of a logit: `log(1 + e^z) - y z`."""
-    return F.binary_cross_entropy_with_logits(outputs[:, 0], labels, reduction="none")
+    return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], labels, reduction="none")
 
 
 def regression(outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
-from umbel.nn.heads import Independent
-from umbel.nn.interact import Concatenate
+from umbel.nn.encode import SPREAD
+from umbel.nn.heads import Independent, MakeHead, Taught
+from umbel.nn.interact import Concatenate, MakeInteract
 from umbel.nn.mixture import Mixture
-from umbel.nn.routing import Route, Routing
-from umbel.nn.views import SPREAD, Places, Views
+from umbel.nn.reach import reach
+from umbel.nn.routing import Routing
+from umbel.nn.views import Places, Views
 from umbel.schema import Schema
 
 
@@ -22,9 +24,10 @@ from umbel.schema import Schema
 class Sizes:
     """How large a model is.
 
-    `vocabulary` counts the rows of each embedding table, unknown included. `expert`, `gate` and `tower` are hidden widths.
-    `specific` experts a task and `shared` ones; recipes without owners (mmoe, omoe) have as many in all,
-    `tasks * specific + shared`, so that one `Sizes` gives models of one capacity.
+    `vocabulary` counts the rows of each embedding table, unknown included; `dim` is the width of one view of a field.
+    `expert`, `gate` and `tower` are hidden widths. There are `specific` experts a task and `shared` ones; recipes whose
+    experts have no owner (mmoe, omoe) get as many in all, `tasks * specific + shared`, so that one `Sizes` gives
+    models of one capacity. `layers` counts mixtures, one on the other.
     """
 
     vocabulary: Mapping[str, int]
@@ -38,41 +41,70 @@ class Sizes:
     dropout: float = 0.0
 
 
-class Recommender(nn.Module):
-    """`Views -> interact -> Mixture* -> Head`.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What stands before and after the mixtures."""
 
-    `table` (all vocabularies one under the other, all views side by side) is the only parameter outside the dense part;
-    `rows` looks it up and `score` does the rest, so that training may take gradients at the rows touched alone.
+    interact: MakeInteract = Concatenate
+    head: MakeHead = Independent
+
+
+PLAIN = Parts()
+
+
+class Recommender(nn.Module):
+    """`Views -> interact -> Mixture* -> Head`: an architecture is its routings, one a layer.
+
+    `table` (all vocabularies one under the other, all views side by side) is the only parameter outside the dense part.
+    `rows` names the table rows a batch needs and `score` does the rest, so that training may take gradients at those
+    rows alone (`umbel.nn.views.compact`). Row 0 of each vocabulary (unknown) is learned; the code published with STEM
+    keeps it at zero.
+
+    Example
+    -------
+    >>> from umbel.recipes import stem
+    >>> from umbel.schema import Field, FieldKind, Task
+    >>> schema = Schema((Field("user", FieldKind.ID), Field("item", FieldKind.ID)), (Task("click"), Task("like")))
+    >>> model = stem(schema, Sizes({"user": 100, "item": 50}))
+    >>> tuple(model({"user": torch.tensor([3, 0]), "item": torch.tensor([7, 7])}).shape), tuple(model.table.shape)
+    ((2, 2), (150, 24))
+    >>> print(model.routings[0].text(["click", "like"]))
+    reads   0   1   2
+    click   ●   ○   ●  gate 0+2
+    like    ○   ●   ●  gate 1+2
     """
 
-    def __init__(
-        self, schema: Schema, sizes: Sizes, routings: tuple[Routing, ...], *,
-        interact: Callable[[int, int, int], Concatenate] = Concatenate, head: Callable[..., Independent] = Independent,
-    ) -> None:
+    def __init__(self, schema: Schema, sizes: Sizes, *, routings: tuple[Routing, ...], parts: Parts = PLAIN) -> None:
         super().__init__()
-        self.schema = schema
-        self.routings = routings
+        self.schema, self.routings = schema, routings
         views = len(routings[0].inputs)
         self.places = Places(schema, sizes.vocabulary)
         self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
-        self.views = Views(schema, views, sizes.dim)
-        self.interact = interact(views, len(schema.fields), sizes.dim)
+        self.views = Views(schema, (views, sizes.dim))
+        self.interact = parts.interact((views, len(schema.fields), sizes.dim))
         inputs = (self.interact.width, *(sizes.expert[-1] for _ in routings[1:]))
         self.mixtures = nn.ModuleList(Mixture(routing, (width, *sizes.expert), gate=sizes.gate, dropout=sizes.dropout)
                                       for routing, width in zip(routings, inputs, strict=True))
-        self.head = head(schema, self._voice(-1), (sizes.expert[-1], *sizes.tower), dropout=sizes.dropout)
+        self.head = parts.head(schema, self._mixture(-1).voice, widths=(sizes.expert[-1], *sizes.tower), dropout=sizes.dropout)
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The table, and the place in it of every code of the batch (`rows slots`, -1 = padding)."""
+        """The table, and the place in it of every code of the batch: `rows slots`, -1 = padding.
+
+        Slots are the columns of the coded fields, in the order of the schema.
+        """
         return {"table": self.table, "place": self.places(fields)}
 
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Logits from table rows and the places that fit them; `fields` gives what is not looked up."""
-        voices = self.interact(self.views(rows, fields))
-        for mixture in self.mixtures:
-            said = mixture(voices)
-            voices = tuple(said[voice] for voice in _mixture(mixture).voice)
-        logits: Tensor = self.head(said)
+        """Logits from a table and places that fit it; `fields` gives what is not looked up.
+
+        Works under `torch.func.functional_call` (through a module that calls `score`) and `torch.func.vmap`.
+        """
+        voices: tuple[Tensor, ...] = self.interact(self.views(rows, fields))
+        for level in range(len(self.routings)):
+            mixture = self._mixture(level)
+            inputs = voices if level == 0 else tuple(voices[own] for own in self._mixture(level - 1).voice)
+            voices = mixture(inputs)
+        logits: Tensor = self.head(voices)
         return logits
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
@@ -84,44 +116,35 @@ class Recommender(nn.Module):
         return [parameter for name, parameter in self.named_parameters() if name != "table"]
 
     def groups(self) -> dict[str, tuple[Part, ...]]:
-        """The parameters by what they are: each view, expert, gate and tower."""
+        """The parameters by what they are: each view, expert, gate and tower; every number is in exactly one group."""
         return {name: parts for name, (parts, _) in self._declared().items()}
 
     @property
     def reach(self) -> dict[str, tuple[int, ...]]:
-        """The tasks whose gradient reaches each group: the product of the routings from the head down, gates included."""
+        """The tasks (by number) whose gradient reaches each group; no other task's ever does."""
         return {name: tasks for name, (_, tasks) in self._declared().items()}
 
-    def _voice(self, level: int) -> tuple[int, ...]:
-        return _mixture(self.mixtures[level]).voice
+    def _mixture(self, level: int) -> Mixture:
+        mixture = self.mixtures[level]
+        assert isinstance(mixture, Mixture)
+        return mixture
 
-    def _declared(self) -> dict[str, tuple[tuple[Part, ...], tuple[int, ...]]]:
-        found = {name: (tuple(part.under("head") for part in parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
-        readers = [{task for task, hears in enumerate(self.head.hears) if reader in hears} for reader in range(len(self.routings[-1].table))]
-        for level in reversed(range(len(self.routings))):
-            mixture, routing = _mixture(self.mixtures[level]), self.routings[level]
-            experts = [_union(readers[reader] for reader, row in enumerate(routing.table) if row[expert] is Route.OPEN) for expert in range(len(routing.views))]
-            gates = {gate: _union(readers[reader] for reader, own in enumerate(routing.gate) if own == gate) for gate in mixture.gated}
-            under = f"mixtures.{level}"
-            found |= {f"layer {level} expert {expert}": (_under(mixture.expert_parts(expert), under), tuple(sorted(tasks))) for expert, tasks in enumerate(experts)}
-            found |= {f"layer {level} gate {gate}": (_under(mixture.gate_parts(gate), under), tuple(sorted(tasks))) for gate, tasks in gates.items()}
-            readers = [_union([*(experts[e] for e, view in enumerate(routing.views) if view == one),
-                               *(tasks for gate, tasks in gates.items() if one in routing.gates[gate])]) for one in range(len(routing.inputs))]
-        for view, tasks in enumerate(readers):
-            columns = Part("table", (slice(None), slice(view * self.views.dim, (view + 1) * self.views.dim)))
-            parts = (columns, *_under(self.views.parts(view), "views"), *_under(self.interact.parts(view), "interact"))
-            found[f"view {view}"] = (parts, tuple(sorted(tasks)))
-        return found
+    def _declared(self) -> dict[str, Taught]:
+        levels = reach(self.routings, self.head.hears)
+        found = {f"view {view}": (self._view_parts(view), tasks) for view, tasks in enumerate(levels[0].inputs)}
+        for number, level in enumerate(levels):
+            mixture, prefix = self._mixture(number), f"mixtures.{number}"
+            found |= {f"layer {number} expert {expert}": (_under(prefix, mixture.expert_parts(expert)), tasks)
+                      for expert, tasks in enumerate(level.experts)}
+            found |= {f"layer {number} gate {gate}": (_under(prefix, mixture.gate_parts(gate)), level.gates[gate])
+                      for gate in mixture.gated}
+        return found | {name: (_under("head", parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
 
-
-def _mixture(module: nn.Module) -> Mixture:
-    assert isinstance(module, Mixture)
-    return module
+    def _view_parts(self, view: int) -> tuple[Part, ...]:
+        columns = slice(view * self.views.dim, (view + 1) * self.views.dim)
+        rest = (*_under("views", self.views.parts(view)), *_under("interact", self.interact.parts(view)))
+        return (Part("table", (slice(None), columns)), *rest)
 
 
-def _under(parts: tuple[Part, ...], prefix: str) -> tuple[Part, ...]:
+def _under(prefix: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return tuple(part.under(prefix) for part in parts)
-
-
-def _union(sets: object) -> set[int]:
-    return set().union(*sets)

@@ -39,6 +39,8 @@ class Routing:
             raise ValueError(f"`gates` has one row, or one a reader ({len(self.table)}). Received: {len(self.gates)}")
         if len(self.gates) == 1 and len({tuple(map(bool, row)) for row in self.table}) > 1:
             raise ValueError("readers that share a gate hear the same experts")
+        if any(row and max(row) is not Route.OPEN and any(row) and len(self.heard(reader)) == 1 for reader, row in enumerate(self.table)):
+            raise ValueError("a reader that hears one expert has no gate and must teach it")
 
     @property
     def gate(self) -> tuple[int, ...]:
@@ -73,7 +75,7 @@ class Routing:
         for reader, name in enumerate(readers):
             marks = "  ".join(MARKS[route].rjust(2) for route in self.table[reader])
             gate = "+".join(map(str, self.gates[self.gate[reader]])) if len(self.heard(reader)) > 1 else "none"
-            lines.append(f"{name.ljust(width)}  {marks}   gate {gate}")
+            lines.append(f"{name.ljust(width)}  {marks}  gate {gate}")
         return "\n".join(lines)
 
 
@@ -168,7 +170,7 @@ def stem(tasks: int, experts: tuple[int, int], paradigm: Paradigm, *, taught: bo
     return _routing(owners, (*rows, commons), replace(outlook, homes=homes))
 
 
-def stack(build: Build, paradigm: Paradigm, layers: int, *, tasks: int, commons: bool = False) -> tuple[Routing, ...]:
+def stack(build: Build, paradigm: Paradigm, *, layers: int, tasks: int, commons: bool = False) -> tuple[Routing, ...]:
     """`layers` routings, the first over views in `paradigm`, later ones over the readers below; nothing unread is kept.
 
     A reader exists only where something reads it: at the top the tasks (and the commons if `commons`, which costs
