@@ -52,13 +52,14 @@ def words(text: str, note: str = "") -> str:
     return f"<td>{escape(text)}{_small(note)}</td>"
 
 
-def cell(measured: Interval | Undefined | None, *, under: str = "") -> str:
-    """A cell with a value and its interval, or the reason there is none; `under` is markup below them."""
+def cell(measured: Interval | Undefined | None, *, under: str = "", strong: bool = False) -> str:
+    """A cell with a value (bold if `strong`) and its interval, or the reason there is none; `under` is markup below them."""
     if measured is None:
         return "<td></td>"
     if isinstance(measured, Undefined):
         return f'<td class="reason">—{_small(measured.reason)}</td>'
-    return f"<td>{number(measured.value)}{_small(span(measured))}{under}</td>"
+    value = f"<b>{number(measured.value)}</b>" if strong else number(measured.value)
+    return f"<td>{value}{_small(span(measured))}{under}</td>"
 
 
 def span(measured: Interval) -> str:
@@ -80,6 +81,17 @@ def number(value: float) -> str:
     if size >= 10:
         return f"{value:.2f}"
     return f"{value:.4f}" if size >= 0.0005 or not size else f"{value:.1e}"
+
+
+def signed(value: float) -> str:
+    """A difference: its sign and four decimals.
+
+    Example
+    -------
+    >>> signed(0.00213), signed(-0.1)
+    ('+0.0021', '−0.1000')
+    """
+    return f"{value:+.4f}".replace("-", "−")
 
 
 def count(value: int) -> str:

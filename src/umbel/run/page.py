@@ -11,25 +11,11 @@ from umbel.evaluate.judge import TaskReport
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
 from umbel.run import markup as html
+from umbel.run.comparison import comparison_page as comparison_page
+from umbel.run.names import MEANINGS, TITLES
 from umbel.run.plots import curves, reliability, whisker
 from umbel.run.report import Report
 
-TITLES = {
-    "auc": "AUC", "gauc": "GAUC", "pr_auc": "PR-AUC", "logloss": "log-loss", "ne": "NE", "ece": "ECE",
-    "calibration_ratio": "ratio", "rmse": "RMSE", "mae": "MAE", "r2": "R²",
-}  # fmt: skip
-MEANINGS = {
-    "AUC": "chance that a row with the event scores above one without it; of logits.",
-    "GAUC": "AUC inside each user, averaged by impressions, over users who have both; of logits.",
-    "PR-AUC": "precision averaged over recall; the share of positives is what chance would reach.",
-    "log-loss": "mean negative log-likelihood of calibrated probabilities, in nats.",
-    "NE": "log-loss over that of always answering the base rate; below 1 the model knows something.",
-    "ECE": "mean gap between probability and what happened, over 15 bins of equal mass.",
-    "ratio": "predicted over observed positives; 1 is right.",
-    "RMSE, MAE": "root mean squared and mean absolute error, in the label's unit.",
-    "R²": "share of the label's variance explained.",
-    "interval": "95 %; users are drawn again with replacement, so it speaks of other users like these.",
-}
 _COLOURS = 6
 
 
@@ -104,8 +90,7 @@ def _results(title: str, tasks: Sequence[TaskReport]) -> str:
 def _counts(figures: Figures) -> str:
     if figures.positives is None:
         return html.words(html.count(figures.rows), f"{html.count(figures.users)} users")
-    share = figures.positives / max(figures.rows, 1)
-    return html.words(html.count(figures.rows), f"{html.count(figures.positives)} positive, {share:.3g}")
+    return html.words(html.count(figures.rows), f"{html.count(figures.positives)} positive")
 
 
 def _worst(task: TaskReport) -> str:
@@ -155,7 +140,7 @@ def _slices(tasks: Sequence[TaskReport]) -> str:
 
 def _slice_table(name: str, tasks: Sequence[TaskReport]) -> str:
     labels = list(dict.fromkeys(label for task in tasks for label in task.slices.get(name, {})))
-    head = ["", *(f"{task.name}, {TITLES[next(iter(task.figures.metrics))]}" for task in tasks), "rows", "users"]
+    head = ["", *(f"{task.name}, {TITLES[next(iter(task.figures.metrics))]}" for task in tasks)]
     rows, marked = [], set()
     for place, label in enumerate(labels):
         first = next(task.slices[name][label] for task in tasks if label in task.slices.get(name, {}))
@@ -164,7 +149,8 @@ def _slice_table(name: str, tasks: Sequence[TaskReport]) -> str:
             marked.add(place)
         badge = f"worst for {', '.join(worst)}" if worst else ""
         cells = [_slice_cell(task, name, label, colour=at % _COLOURS) for at, task in enumerate(tasks)]
-        rows.append([html.title_cell(label, badge=badge), *cells, html.words(html.count(first.rows)), html.words(html.count(first.users))])
+        size = f"{html.count(first.rows)} rows, {html.count(first.users)} users"
+        rows.append([html.title_cell(label, size, badge), *cells])
     return html.table(head, rows, marked=frozenset(marked))
 
 

@@ -34,16 +34,17 @@ class Axis:
         """A few round numbers inside the axis."""
         if self.log:
             return self._powers()
-        rough = (self.high - self.low) / 4
+        rough = (self.high - self.low) / 5
         unit = max(10.0 ** math.floor(math.log10(rough)), 1.0 if self.whole else 0.0)
-        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+        factors = (1, 2, 5, 10) if self.whole else (1, 2, 2.5, 5, 10)
+        step = next(unit * factor for factor in factors if unit * factor >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         return [step * place for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
     def _powers(self) -> list[float]:
-        """Powers of ten; twice and five times them too where those alone would be fewer than three."""
+        """Powers of ten; multiples between them too where those alone would be fewer than three."""
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for factors in ((1,), (1, 2, 5)):
+        for factors in ((1,), (1, 3), (1, 2, 5)):
             found = [factor * 10.0**power for power in powers for factor in factors if self.low <= factor * 10.0**power <= self.high]
             if len(found) >= 3:
                 break
