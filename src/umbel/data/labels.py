@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from umbel.data.derive import label_columns, label_expression
 from umbel.errors import UserError
@@ -20,16 +20,6 @@ def events(frame: pl.DataFrame, schema: Schema) -> Float32[np.ndarray, "rows tas
     for place, task in enumerate(schema.tasks):
         if set(label_columns(task)) <= set(frame.columns):
             out[:, place] = _event(frame.select(label_expression(task)).to_series(), task)
-    return out
-
-
-def seen(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) -> Bool[np.ndarray, "rows tasks"]:
-    """Where a label was observed and every event it is given held."""
-    place = {task.name: column for column, task in enumerate(schema.tasks)}
-    out: Bool[np.ndarray, "rows tasks"] = ~np.isnan(labels)
-    for task in schema.tasks:
-        for step in schema.chain(task.name)[:-1]:
-            out[:, place[task.name]] &= labels[:, place[step]] == 1
     return out
 
 

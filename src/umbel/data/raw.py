@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.derive import needed
 from umbel.data.ingest import groups
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
-from umbel.data.table import assemble
 from umbel.data.vocab import Encoder
 
 
@@ -26,9 +26,13 @@ def rows(source: Source, encoder: Encoder, size: int) -> Iterator[tuple[pl.DataF
     """
     log = Log(source)
     needed(encoder.schema, source, log.names, labels=False)
+    assembler = Assembler(encoder.schema)
     start = 0
     for chunk in log.read(log.names, size):
+        columns = encoder.encode(chunk)
+        labels = torch.from_numpy(events(chunk, encoder.schema))
         group = torch.from_numpy(np.array(groups(chunk, source, start)))
         index = torch.arange(start, start + chunk.height)
-        yield chunk, assemble(encoder.schema, encoder.encode(chunk), events(chunk, encoder.schema), groups=group, index=index)
+        codes, numbers = torch.from_numpy(columns.codes), torch.from_numpy(columns.numbers)
+        yield chunk, assembler.batch(codes, numbers, labels=labels, group=group, index=index)
         start += chunk.height

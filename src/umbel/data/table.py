@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from torch import Tensor
 
+from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
-from umbel.data.labels import seen
 from umbel.data.source import Join, Source
 from umbel.data.split import PARTS
 from umbel.data.storage import MARK
-from umbel.data.vocab import Columns, Encoder, layout
+from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
 from umbel.schema import Schema
 
@@ -31,13 +31,15 @@ class Table:
     umbel.errors.UserError: no-such-folder: not a table; make one with umbel ingest
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, source: Source, parts: Mapping[str, range]) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, *, source: Source, parts: Mapping[str, range], dropped: int) -> None:
         self.folder, self.encoder, self.source, self.parts = folder, encoder, source, parts
+        self.dropped = dropped  # rows of the log that belong to no part
+        self._packs = {True: _map(folder, "int32"), False: _map(folder, "float32")}
         self._labels: Float32[np.ndarray, "rows tasks"] = _map(folder, "labels")
         self._groups: Int64[np.ndarray, "rows"] = _map(folder, "group")
         self._times: Int64[np.ndarray, "rows"] = _map(folder, "time")
-        self._columns = Columns(_map(folder, "int32"), _map(folder, "float32"))
-        self._packs = tuple(torch.from_numpy(pack) for pack in (self._columns.codes, self._columns.numbers, self._labels, self._groups))
+        self._tensors = tuple(torch.from_numpy(one) for one in (*self._packs.values(), self._labels, self._groups))
+        self._assembler = Assembler(encoder.schema)
 
     @staticmethod
     def open(folder: Path | str) -> Table:
@@ -49,7 +51,8 @@ class Table:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a table", mend="make one with umbel ingest") from error
         source = Source(**{**place, "joins": tuple(Join(**join) for join in place["joins"])})
-        return Table(path, Encoder.load(path), source, {part: range(*meta["parts"][part]) for part in PARTS})
+        parts = {part: range(*meta["parts"][part]) for part in PARTS}
+        return Table(path, Encoder.load(path), source=source, parts=parts, dropped=meta["dropped"])
 
     @property
     def schema(self) -> Schema:
@@ -59,14 +62,14 @@ class Table:
     def batch(self, index: Int[np.ndarray, "rows"] | Int[Tensor, "rows"]) -> Batch:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
-        codes, numbers, labels, groups = (pack.index_select(0, rows) for pack in self._packs)
-        return assemble(self.schema, Columns(codes.numpy(), numbers.numpy()), labels.numpy(), groups=groups, index=rows)
+        codes, numbers, labels, groups = (_gather(pack, rows) for pack in self._tensors)
+        return self._assembler.batch(codes, numbers, labels=labels, group=groups, index=rows)
 
     def labels(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Labels (0 where unseen) and what was seen, `given` honoured."""
         plain = self._labels[_span(self.parts[part])]
-        mask = seen(plain, self.schema)
-        return np.where(mask, plain, np.float32(0)), mask
+        seen = self._assembler.seen(torch.from_numpy(plain)).numpy()
+        return np.where(seen, plain, np.float32(0)), seen
 
     def events(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Plain events (0 where missing) and which were observed, whatever they are given."""
@@ -84,8 +87,7 @@ class Table:
     def column(self, name: str, part: str) -> Shaped[np.ndarray, "rows *length"]:
         """A field's codes (`encoder.decode` gives raw values), or its standardised numbers."""
         field = self.schema.field(name)
-        pack = self._columns.codes if field.coded else self._columns.numbers
-        block = np.array(pack[_span(self.parts[part]), layout(self.schema, coded=field.coded)[name]])
+        block = np.array(self._packs[field.coded][_span(self.parts[part]), layout(self.schema, coded=field.coded)[name]])
         return block if field.many or field.width else np.ravel(block)
 
     def seen_counts(self, part: str, field: str) -> Int64[np.ndarray, "rows"]:
@@ -95,25 +97,16 @@ class Table:
         return np.take(self.encoder.vocabularies[self.schema.field(field).table].counts(field), self.column(field, part))
 
 
-def assemble(schema: Schema, columns: Columns, labels: Float32[np.ndarray, "rows tasks"], *, groups: Tensor, index: Tensor) -> Batch:
-    """A batch over packed columns: field tensors are views, labels 0 where unseen."""
-    fields: dict[str, Tensor] = {}
-    for coded, pack in ((True, columns.codes), (False, columns.numbers)):
-        block = torch.from_numpy(pack)
-        for name, part in layout(schema, coded=coded).items():
-            field = schema.field(name)
-            fields[name] = block[:, part] if field.many or field.width else block[:, part.start]
-    mask = seen(labels, schema)
-    ordered = {field.name: fields[field.name] for field in schema.fields}
-    return Batch(ordered, torch.from_numpy(np.where(mask, labels, np.float32(0))), torch.from_numpy(mask), index, group=groups)
-
-
 def _map(folder: Path, name: str) -> np.ndarray:
     """Mapped copy-on-write: torch refuses to be quiet about memory it may not write."""
     try:
         return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / f'{name}.npy'}: missing or cut short", mend="ingest again") from error
+
+
+def _gather(pack: Tensor, rows: Int64[Tensor, "rows"]) -> Tensor:
+    return pack.index_select(0, rows) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])
 
 
 def _span(rows: range) -> slice:
