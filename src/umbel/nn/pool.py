@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 Widths = tuple[int, ...]
+Shape = tuple[Widths, int]  # how the slots are cut, and the rows of the table
 Dims = tuple[int | None, ...]
 
 
@@ -76,11 +77,11 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         (place,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _spread(grad, place, ctx.widths, ctx.size), None, None  # type: ignore[attr-defined]
+        return _spread(grad, place, (ctx.widths, ctx.size)), None, None  # type: ignore[attr-defined]
 
     @staticmethod
-    def vmap(info: object, dims: Dims, table: Tensor, place: Tensor, widths: Widths) -> tuple[Tensor, int]:
-        times = _times(info)
+    def vmap(info: object, dims: Dims, *inputs: object) -> tuple[Tensor, int]:
+        times, (table, place, widths) = _times(info), cast(tuple[Tensor, Tensor, Widths], inputs)
         tables, places = _batched(table, dims[0], times), _batched(place, dims[1], times)
         mean = _mean(tables.flatten(0, 1), _shifted(places, tables.shape[1]), widths)
         return mean.view(times, -1, *mean.shape[1:]), 0
@@ -90,7 +91,8 @@ class _Spread(torch.autograd.Function):
     """`out_j = sum over entries i that name row j of grad_b(i) / n_b(i)`: entries are sorted by row, then summed like a list."""
 
     @staticmethod
-    def forward(grad: Tensor, place: Tensor, widths: Widths, size: int) -> Tensor:
+    def forward(grad: Tensor, place: Tensor, shape: Shape) -> Tensor:
+        widths, size = shape
         row, bag, counts = _entries(place, widths)
         if not len(row):
             return grad.new_zeros(size, grad.shape[2])
@@ -100,21 +102,20 @@ class _Spread(torch.autograd.Function):
         return spread
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Widths, int], output: Tensor) -> None:
-        _, place, widths, _ = inputs
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Shape], output: Tensor) -> None:
+        _, place, (ctx.widths, _) = inputs  # type: ignore[attr-defined]
         ctx.save_for_backward(place)
-        ctx.widths = widths  # type: ignore[attr-defined]
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         (place,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _mean(grad, place, ctx.widths), None, None, None  # type: ignore[attr-defined]
+        return _mean(grad, place, ctx.widths), None, None  # type: ignore[attr-defined]
 
     @staticmethod
-    def vmap(info: object, dims: Dims, grad: Tensor, place: Tensor, widths: Widths, size: int) -> tuple[Tensor, int]:
-        times = _times(info)
+    def vmap(info: object, dims: Dims, *inputs: object) -> tuple[Tensor, int]:
+        times, (grad, place, (widths, size)) = _times(info), cast(tuple[Tensor, Tensor, Shape], inputs)
         grads, places = _batched(grad, dims[0], times), _batched(place, dims[1], times)
-        spread = _spread(grads.flatten(0, 1), _shifted(places, size), widths, times * size)
+        spread = _spread(grads.flatten(0, 1), _shifted(places, size), (widths, times * size))
         return spread.view(times, size, -1), 0
 
 
@@ -123,8 +124,8 @@ def _mean(table: Tensor, place: Tensor, widths: Widths) -> Tensor:
     return mean
 
 
-def _spread(grad: Tensor, place: Tensor, widths: Widths, size: int) -> Tensor:
-    spread: Tensor = _Spread.apply(grad, place, widths, size)  # type: ignore[no-untyped-call]
+def _spread(grad: Tensor, place: Tensor, shape: Shape) -> Tensor:
+    spread: Tensor = _Spread.apply(grad, place, shape)  # type: ignore[no-untyped-call]
     return spread
 
 
