@@ -15,6 +15,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Tr
 # What typer raises for a wrong command line: the parent of its BadParameter, which it does not export.
 UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParameter.__bases__ if issubclass(one, Exception))
 
+INTERRUPTED = 130
+
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
 Log = Annotated[str, typer.Argument(help="a raw log: a file or a glob, Parquet or CSV")]
@@ -139,17 +141,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = int(app(arguments, standalone_mode=False) or 0)
     except UserError as error:
         return _say(str(error), code=2, debug=debug)
     except UsageErrors as error:
         return _say(getattr(error, "format_message", error.__str__)(), code=2, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted; the same command goes on from the last checkpoint", code=130, debug=debug)
-    except typer.Exit as finished:
-        return finished.exit_code
+        code = INTERRUPTED  # some versions of typer raise, others return it
     except Exception as error:  # the last line of defence: ours to mend, so say how to report it
         return _say(f"{type(error).__name__}: {error} (a failure of umbel; run again with --debug for the traceback)", code=1, debug=debug)
+    if code == INTERRUPTED:
+        return _say("interrupted; the same command goes on from the last checkpoint", code=code, debug=debug)
+    return code
 
 
 def _say(message: str, *, code: int, debug: bool) -> int:

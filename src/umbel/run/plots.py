@@ -58,7 +58,7 @@ def curves(values: Sequence[float | None], *, name: str, colour: int, best: int 
         return '<p class="mute">no epoch</p>'
     low, high = min(value for _, value in known), max(value for _, value in known)
     room = (high - low) * 0.08 or max(abs(high), 1e-9) * 0.05
-    x, y = Axis(1, max(2, len(values)), "epoch", whole=True), Axis(low - room, high + room, name)
+    x, y = Axis(1.0, float(max(2, len(values))), "epoch", whole=True), Axis(low - room, high + room, name)
     places = [_place(x, y, epoch, value) for epoch, value in known]
     line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
     dots = [_epoch(place, epoch, value, colour, kept=epoch == best) for place, (epoch, value) in zip(places, known, strict=True)]

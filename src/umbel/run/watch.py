@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 from umbel.learn.fit import Epoch
 
 
+@runtime_checkable
 class Watch(Protocol):
     """A listener; a run calls it and never waits for it."""
 

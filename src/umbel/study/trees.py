@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ LEAVES = 31          # at most, in each tree
 PARTS = ("train", "valid", "test")
 
 
+@runtime_checkable
 class Trees(Protocol):
     """What is used of scikit-learn's boosted trees."""
 

@@ -1,0 +1,111 @@
+"""One small simulated log, and one finished run on it, for all journeys."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from umbel.cli import main
+from umbel.data.simulate import Planted, simulate
+
+PLANTED = Planted(users=120, items=50, rows=6_000, days=6, seed=3)
+RUN = """
+[data]
+log = "{log}"
+user = "user"
+item = "item"
+time = "time_ms"
+[fields]
+user = {{ kind = "id" }}
+item = {{ kind = "id" }}
+device = {{ kind = "category" }}
+region = {{ kind = "category" }}
+[tasks]
+click = {{ }}
+like = {{ }}
+buy = {{ given = "click" }}
+[split]
+by = "time"
+valid = 2024-01-05
+test = 2024-01-06
+[model]
+recipe = "stem"
+dim = 4
+expert = [16, 8]
+tower = [8]
+[fit]
+epochs = 3
+batch = 512
+threads = 1
+[evaluate]
+resamples = 40
+slices = ["device"]
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a verb answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of an error."""
+        lines = [line for line in self.err.splitlines() if line.startswith("umbel: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+Say = Callable[..., Said]
+
+
+def say(*words: str | Path) -> Said:
+    """Run one verb in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return Said(int(str(ended.value.code)), out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run file beside its log, and where its finished run lies."""
+
+    file: Path
+    log: Path
+    run: Path
+    said: Said
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log."""
+    folder = tmp_path_factory.mktemp("log")
+    simulate(PLANTED, folder)
+    return folder / "log.parquet"
+
+
+@pytest.fixture
+def run_file(log: Path, tmp_path: Path) -> Path:
+    """A run file of its own for a test to change."""
+    path = tmp_path / "run.toml"
+    path.write_text(RUN.format(log=log))
+    return path
+
+
+@pytest.fixture(scope="session")
+def job(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A finished run; tests read it and leave it alone."""
+    folder = tmp_path_factory.mktemp("job")
+    file = folder / "run.toml"
+    file.write_text(RUN.format(log=log))
+    said = say("train", file, "-o", folder / "run")
+    return Job(file, log, folder / "run", said)

@@ -1,0 +1,211 @@
+"""What a user can get wrong: one line that says what, where and the mend, exit code 2, and earlier outputs untouched."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.journeys.conftest import Job, say
+
+Spoil = Callable[[pl.DataFrame], pl.DataFrame]
+VALID = int(datetime(2024, 1, 5, tzinfo=UTC).timestamp() * 1000)
+TEST = int(datetime(2024, 1, 6, tzinfo=UTC).timestamp() * 1000)
+LATE = pl.col("time_ms") >= TEST
+
+
+def spoiled(run_file: Path, log: Path, spoil: Spoil, suffix: str = ".parquet") -> Path:
+    """The run file over a spoiled copy of the log."""
+    copy = run_file.parent / f"spoiled{suffix}"
+    frame = spoil(pl.read_parquet(log))
+    frame.write_parquet(copy) if suffix == ".parquet" else frame.write_csv(copy)
+    run_file.write_text(run_file.read_text().replace(str(log), str(copy)))
+    return copy
+
+
+def unseen(label: str) -> Spoil:
+    return lambda frame: frame.with_columns(pl.when(LATE).then(None).otherwise(pl.col(label)).alias(label))
+
+
+def constant(label: str) -> Spoil:
+    return lambda frame: frame.with_columns(pl.when(LATE).then(0).otherwise(pl.col(label)).alias(label))
+
+
+def priced(where: pl.Expr, value: float) -> Spoil:
+    return lambda frame: frame.with_columns(price=pl.when(where).then(value).otherwise(pl.col("price").cast(pl.Float64)))
+
+
+def add_field(run_file: Path, line: str) -> None:
+    run_file.write_text(run_file.read_text().replace("[tasks]", f"{line}\n[tasks]"))
+
+
+SPOILS: list[tuple[str, Spoil, tuple[str, ...]]] = [
+    ("unknown column", lambda frame: frame.rename({"device": "devise"}), ("fields.device", "'device'", "did you mean 'devise'?")),
+    ("label outside its range", lambda frame: frame.with_columns(click=pl.col("click") * 2), ("tasks.click", "2")),
+    ("one class", constant("like"), ("tasks.like", "test")),
+    ("no seen label", unseen("like"), ("tasks.like", "test")),
+    ("empty split", lambda frame: frame.filter(~LATE), ("test",)),
+    ("no training rows", lambda frame: frame.filter(pl.col("time_ms") >= VALID), ("train",)),
+    ("label contradicts given", lambda frame: frame.with_columns(buy=1 - pl.col("click")), ("tasks.buy", "click")),
+    ("text for a label", lambda frame: frame.with_columns(click=pl.lit("yes")), ("tasks.click",)),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "parts"), SPOILS, ids=[name for name, _, _ in SPOILS])
+def test_a_spoiled_log(run_file: Path, log: Path, name: str, spoil: Spoil, parts: tuple[str, ...]) -> None:
+    spoiled(run_file, log, spoil)
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2, said.err
+    for part in parts:
+        assert part in said.line
+    assert "; " in said.line  # what and where; then the mend
+    assert not (run_file.parent / "run" / "table").exists()
+
+
+def test_infinite_numbers(run_file: Path, log: Path) -> None:
+    spoiled(run_file, log, priced(pl.int_range(pl.len()) == 7, np.inf))
+    add_field(run_file, 'price = { kind = "number" }')
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2
+    assert "fields.price" in said.line
+    assert "infinite" in said.line
+
+
+def test_nan_numbers_are_missing(run_file: Path, log: Path) -> None:
+    spoiled(run_file, log, priced(pl.int_range(pl.len()) % 7 == 0, np.nan))
+    add_field(run_file, 'price = { kind = "number" }')
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.epochs=1")
+    assert said.code == 0, said.err
+
+
+def test_empty_sequences_are_fine(run_file: Path, log: Path) -> None:
+    history = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.concat_list("item", "item")).otherwise(pl.lit([], dtype=pl.List(pl.Int64)))
+    spoiled(run_file, log, lambda frame: frame.with_columns(history=history))
+    add_field(run_file, 'history = { kind = "sequence", like = "item", target = "item", length = 3 }')
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.epochs=1")
+    assert said.code == 0, said.err
+
+
+def test_a_missing_log(run_file: Path, log: Path) -> None:
+    run_file.write_text(run_file.read_text().replace(str(log), "nowhere.parquet"))
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2
+    assert "nowhere.parquet: no such file" in said.line
+
+
+def test_a_corrupt_parquet(run_file: Path, log: Path) -> None:
+    copy = spoiled(run_file, log, lambda frame: frame)
+    copy.write_bytes(copy.read_bytes()[: copy.stat().st_size // 2])
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2
+    assert "spoiled.parquet" in said.line
+
+
+def test_ragged_csv(run_file: Path, log: Path) -> None:
+    copy = spoiled(run_file, log, lambda frame: frame, suffix=".csv")
+    lines = copy.read_text().splitlines()
+    lines[40] += ",1,2,3"
+    copy.write_text("\n".join(lines))
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2
+    assert "spoiled.csv" in said.line
+
+
+def test_csv_in_another_encoding(run_file: Path, log: Path) -> None:
+    copy = spoiled(run_file, log, lambda frame: frame.with_columns(device=pl.lit("téléphone")), suffix=".csv")
+    copy.write_bytes(copy.read_text().encode("latin-1"))
+    said = say("train", run_file, "-o", run_file.parent / "run")
+    assert said.code == 2
+    assert "spoiled.csv" in said.line
+    assert "UTF-8" in said.line
+
+
+def test_a_csv_log_gives_the_same_table(run_file: Path, log: Path, job: Job) -> None:
+    spoiled(run_file, log, lambda frame: frame, suffix=".csv")
+    assert say("ingest", run_file, "-o", run_file.parent / "table").code == 0
+    for name in ("int32.npy", "labels.npy", "group.npy"):
+        assert (run_file.parent / "table" / name).read_bytes() == (job.run / "table" / name).read_bytes(), name
+
+
+def test_an_unknown_recipe(run_file: Path) -> None:
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "model.recipe=stemm")
+    assert said.code == 2
+    assert "model.recipe: no 'stemm'; did you mean 'stem'?" in said.line
+
+
+def test_an_unknown_slice(run_file: Path) -> None:
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", 'evaluate.slices=["devise"]', "--set", "fit.epochs=1")
+    assert said.code == 2
+    assert "did you mean 'device'?" in said.line
+
+
+def test_a_device_that_is_not_there(run_file: Path) -> None:
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.device=nowhere")
+    assert said.code == 2
+    assert "fit.device: 'nowhere' is not here" in said.line
+
+
+def test_a_loss_that_explodes(run_file: Path) -> None:
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.rate=1e30")
+    assert said.code == 2
+    assert "rate" in said.line
+
+
+def test_a_full_disk_leaves_the_earlier_table(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = run_file.parent / "table"
+    assert say("ingest", run_file, "-o", table).code == 0
+    before = {path.name: path.read_bytes() for path in table.iterdir() if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    said = say("ingest", run_file, "-o", table)
+    assert said.code == 2
+    assert "the disk is full" in said.line
+    assert {path.name: path.read_bytes() for path in table.iterdir() if path.is_file()} == before
+    assert not [path for path in run_file.parent.iterdir() if "partial" in path.name]
+
+
+def test_a_folder_that_is_no_table_is_not_overwritten(run_file: Path) -> None:
+    letters = run_file.parent / "letters"
+    letters.mkdir()
+    (letters / "a.txt").write_text("dear")
+    said = say("ingest", run_file, "-o", letters)
+    assert said.code == 2
+    assert [path.name for path in letters.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("trian",), "No such command 'trian'"),
+        (("train",), "Missing argument"),
+        (("train", "none.toml", "-o", "x"), "none.toml: no such run file"),
+        (("compare", "none.toml", "-o", "x", "--seeds", "0"), "seeds"),
+        (("score", "nowhere", "log.parquet", "-o", "x"), "not a bundle"),
+        (("bench", "nowhere"), "no benchmarks here"),
+    ],
+)
+def test_a_wrong_command_line(words: tuple[str, ...], part: str) -> None:
+    said = say(*words)
+    assert said.code == 2
+    assert part in said.line
+
+
+def test_debug_adds_the_traceback() -> None:
+    said = say("train", "none.toml", "-o", "x", "--debug")
+    assert said.code == 2
+    assert "Traceback" in said.err
+
+
+def test_help_and_no_words() -> None:
+    for words in ((), ("--help",), ("train", "--help")):
+        said = say(*words)
+        assert said.code == 0
+        assert "Usage" in said.out

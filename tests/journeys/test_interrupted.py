@@ -1,0 +1,70 @@
+"""A run that is killed or interrupted goes on to the same bytes; the verbs start quickly because nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.journeys.conftest import say
+
+HEAVY = "[name for name in ('torch', 'polars', 'numpy', 'sklearn', 'pyarrow') if name in sys.modules]"
+LONG = ("--set", "fit.epochs=8", "--set", "fit.patience=8", "--set", "fit.minutes=0.0005", "--set", "fit.batch=64")
+
+
+def start(run_file: Path, run: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "umbel", "train", str(run_file), "-o", str(run), *LONG]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def wait_for_epochs(run: Path, count: int) -> None:
+    log = run / "log.jsonl"
+    for _ in range(2_000):
+        if log.exists() and len(log.read_text().splitlines()) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run made no epoch")
+
+
+def test_killed_runs_end_on_the_same_bytes(run_file: Path, tmp_path: Path) -> None:
+    for epochs in (1, 2, 4):
+        process = start(run_file, tmp_path / "killed")
+        wait_for_epochs(tmp_path / "killed", epochs)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    resumed = say("train", run_file, "-o", tmp_path / "killed", *LONG)
+    assert resumed.code == 0, resumed.err
+    assert "epoch   1" not in resumed.err
+    assert say("train", run_file, "-o", tmp_path / "whole", *LONG).code == 0
+    killed, whole = (np.load(tmp_path / name / "predictions.npz") for name in ("killed", "whole"))
+    assert killed["logits"].tobytes() == whole["logits"].tobytes()
+    epochs = [len((tmp_path / name / "log.jsonl").read_text().splitlines()) for name in ("killed", "whole")]
+    assert epochs[0] == epochs[1]
+
+
+def test_an_interrupt_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:
+    process = start(run_file, tmp_path / "run")
+    wait_for_epochs(tmp_path / "run", 1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from the last checkpoint" in err
+    assert "Traceback" not in err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = f"import sys, umbel.cli\ntry: umbel.cli.main(['--help'])\nexcept SystemExit: print({HEAVY})"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_importing_does_nothing() -> None:
+    program = f"import sys, umbel; print({HEAVY})"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

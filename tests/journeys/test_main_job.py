@@ -1,0 +1,207 @@
+"""The main job: from a raw log to a judged model, to scores that are the evaluation's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.journeys.conftest import Job, say
+from umbel.bundle import Bundle
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.run.settings import read
+
+
+def report(run: Path) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    content: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads((run / "report.json").read_text())
+    return content
+
+
+def test_a_run_leaves_what_the_design_says(job: Job) -> None:
+    assert job.said.code == 0, job.said.err
+    assert {path.name for path in job.run.iterdir()} == {
+        "table", "run.toml", "made.json", "log.jsonl", "checkpoint", "predictions.npz", "bundle", "report.json", "report.html",
+    }  # fmt: skip
+    assert "stem" in job.said.out
+    assert "buy (marginal)" in job.said.out
+
+
+def test_the_report_has_the_agreed_shape(job: Job) -> None:
+    saved = report(job.run)
+    assert set(saved["rows"]) == {"train", "valid", "test"}
+    assert sum(int(count) for count in saved["rows"].values()) == 6_000  # type: ignore[call-overload]
+    assert set(saved["tasks"]) == {"click", "like", "buy"}
+    for task in saved["tasks"].values():
+        assert set(task["auc"]) >= {"value", "low", "high"}
+        assert {"gauc", "logloss", "ne", "ece", "calibration_ratio", "rows", "positives"} <= set(task)
+        assert "worst" in task
+    for key in ("recipe", "seed", "parameters", "seconds", "rows_per_second", "peak_memory_bytes"):
+        assert key in saved
+
+
+def test_the_log_has_a_line_an_epoch(job: Job) -> None:
+    lines = [json.loads(line) for line in (job.run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(len(line["losses"]) == 3 for line in lines)
+
+
+def test_the_resolved_run_file_is_the_run(job: Job) -> None:
+    assert read(job.run / "run.toml") == read(job.file)
+
+
+def test_training_learns_something(job: Job) -> None:
+    assert report(job.run)["tasks"]["click"]["auc"]["value"] > 0.6
+
+
+def test_a_second_run_reads_the_first(job: Job) -> None:
+    before = (job.run / "report.json").read_bytes()
+    said = say("train", job.file, "-o", job.run)
+    assert said.code == 0
+    assert "finished" in said.err
+    assert (job.run / "report.json").read_bytes() == before
+
+
+def test_another_run_is_refused(job: Job) -> None:
+    said = say("train", job.file, "-o", job.run, "--set", "fit.rate=0.5")
+    assert said.code == 2
+    assert "holds a run of other settings (fit.rate = 0.001 there, 0.5 here); name another folder with -o" in said.line
+
+
+def test_a_folder_of_something_else_is_refused(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    said = say("train", job.file, "-o", tmp_path)
+    assert said.code == 2
+    assert "exists and is not a run" in said.line
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_equal_seeds_give_equal_bytes(job: Job, tmp_path: Path) -> None:
+    assert say("train", job.file, "-o", tmp_path / "again").code == 0
+    first, second = (np.load(run / "predictions.npz") for run in (job.run, tmp_path / "again"))
+    assert first["logits"].tobytes() == second["logits"].tobytes()
+    assert (job.run / "bundle" / "weights.safetensors").read_bytes() == (tmp_path / "again" / "bundle" / "weights.safetensors").read_bytes()
+
+
+def test_ingest_leaves_a_table(job: Job, tmp_path: Path) -> None:
+    said = say("ingest", job.file, "-o", tmp_path / "table")
+    assert said.code == 0
+    assert "6 fields" not in said.out
+    assert "4 fields, 3 tasks" in said.out
+    assert len(Table.open(tmp_path / "table").parts["test"]) == report(job.run)["rows"]["test"]
+
+
+def test_scores_of_raw_rows_are_the_evaluation_s(job: Job, tmp_path: Path) -> None:
+    said = say("score", job.run / "bundle", job.log, "-o", tmp_path / "scores.parquet")
+    assert said.code == 0
+    assert "6,000 rows scored" in said.out
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    assert scores.columns == ["user", "item", "time_ms", "click", "like", "buy", "buy_marginal"]
+    table = Table.open(job.run / "table")
+    evaluated = np.load(job.run / "predictions.npz")["calibrated"]
+    raw = scores.tail(len(table.parts["test"])).select("click", "like", "buy").to_numpy()
+    np.testing.assert_allclose(raw, evaluated, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores["buy_marginal"].to_numpy(), (scores["click"] * scores["buy"]).to_numpy(), rtol=1e-9)
+
+
+def test_rows_alone_score_as_together(job: Job, tmp_path: Path) -> None:
+    frame = pl.read_parquet(job.log)
+    frame.slice(17, 1).write_parquet(tmp_path / "one.parquet")
+    frame.write_csv(tmp_path / "all.csv")
+    assert say("score", job.run / "bundle", tmp_path / "one.parquet", "-o", tmp_path / "one.csv").code == 0
+    assert say("score", job.run / "bundle", tmp_path / "all.csv", "-o", tmp_path / "all.parquet").code == 0
+    one, all_rows = pl.read_csv(tmp_path / "one.csv"), pl.read_parquet(tmp_path / "all.parquet")
+    np.testing.assert_allclose(one["click"][0], all_rows["click"][17], rtol=0, atol=1e-6)
+
+
+def test_scoring_needs_no_labels_and_takes_unknown_ids(job: Job, tmp_path: Path) -> None:
+    pl.read_parquet(job.log).head(50).drop("click", "like", "buy").with_columns(user=pl.lit(10**9)).write_parquet(tmp_path / "new.parquet")
+    assert say("score", job.run / "bundle", tmp_path / "new.parquet", "-o", tmp_path / "out.parquet").code == 0
+    scores = pl.read_parquet(tmp_path / "out.parquet").select("click", "like", "buy").to_numpy()
+    assert np.isfinite(scores).all()
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_evaluating_the_test_rows_gives_the_run_s_figures(job: Job, tmp_path: Path) -> None:
+    rows = len(Table.open(job.run / "table").parts["test"])
+    pl.read_parquet(job.log).tail(rows).write_parquet(tmp_path / "test.parquet")
+    said = say("evaluate", job.run / "bundle", tmp_path / "test.parquet")
+    assert said.code == 0
+    for name, task in report(job.run)["tasks"].items():
+        assert f"{task['auc']['value']:.4f}" in said.out, name
+
+
+def test_evaluating_without_labels_is_refused(job: Job, tmp_path: Path) -> None:
+    pl.read_parquet(job.log).head(50).drop("click", "like", "buy").write_parquet(tmp_path / "new.parquet")
+    said = say("evaluate", job.run / "bundle", tmp_path / "new.parquet")
+    assert said.code == 2
+    assert "no label to judge by; the log needs at least one of click, like, buy" in said.line
+
+
+def test_a_missing_column_is_named(job: Job, tmp_path: Path) -> None:
+    pl.read_parquet(job.log).rename({"device": "devise"}).write_parquet(tmp_path / "new.parquet")
+    said = say("score", job.run / "bundle", tmp_path / "new.parquet", "-o", tmp_path / "out.parquet")
+    assert said.code == 2
+    assert "fields.device: no column 'device'" in said.line
+    assert "did you mean 'devise'?" in said.line
+    assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.json", "golden.parquet", "encoder/schema.json", "report.json"])
+def test_a_truncated_bundle_is_refused(job: Job, tmp_path: Path, name: str) -> None:
+    shutil.copytree(job.run / "bundle", tmp_path / "bundle")
+    path = tmp_path / "bundle" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is truncated or changed; copy the bundle again"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_a_bundle_with_a_part_missing_or_added_is_refused(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.run / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle" / "more.txt").write_text("x")
+    with pytest.raises(UserError, match=r"more\.txt: was not part of it"):
+        Bundle.load(tmp_path / "bundle")
+    (tmp_path / "bundle" / "more.txt").unlink()
+    (tmp_path / "bundle" / "recipe.json").unlink()
+    with pytest.raises(UserError, match=r"recipe\.json: is missing"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_a_bundle_whose_golden_rows_score_otherwise_is_refused(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import umbel.bundle as module
+
+    shutil.copytree(job.run / "bundle", tmp_path / "bundle")
+    whole = module.calibrate_all
+    monkeypatch.setattr(module, "calibrate_all", lambda *given: whole(*given) + 1e-5)
+    with pytest.raises(UserError, match=r"golden rows score otherwise, by up to 1e-05 \(allowed 1e-06\)"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_a_manifest_that_was_edited_is_refused(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.run / "bundle", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"].popitem()
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="was changed"):
+        Bundle.load(tmp_path / "bundle")
+    path.write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(UserError, match="bundle format 99"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path, job: Job) -> None:
+    said = say("score", tmp_path, job.log, "-o", tmp_path / "out.parquet")
+    assert said.code == 2
+    assert "not a bundle (no manifest.json)" in said.line
+
+
+def test_a_bundle_survives_a_second_save(job: Job, tmp_path: Path) -> None:
+    bundle = Bundle.load(job.run / "bundle")
+    bundle.save(tmp_path / "copy", golden=bundle.source)
+    for path in sorted((job.run / "bundle").rglob("*.json")):
+        assert path.read_bytes() == (tmp_path / "copy" / path.relative_to(job.run / "bundle")).read_bytes(), path.name
