@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,7 @@ FLOOR = 1e-9
 _GENTLEST = 1e-3
 
 
+@runtime_checkable
 class Calibrator(Protocol):
     """A strictly rising function of one task's output, in float64."""
 
