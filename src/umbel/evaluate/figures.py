@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,8 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.ranking import user_aucs
 
 CURVE_BINS = 10
+METRICS = (*metrics.RANKING, "gauc", *metrics.PROBABILITY)
+REGRESSION_METRICS = tuple(metrics.REGRESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Rows:
 
 def binary_figures(rows: Rows) -> Figures:
     """AUC, GAUC and PR-AUC of the scores; log-loss, NE, ECE and calibration ratio of the predictions, a probability each."""
-    draws = {**_ranked(rows), "gauc": _gauc(rows), **_summed(rows)}
+    draws = {**_ranked(rows), **_summed(rows)}
     intervals = {name: _interval(one, reflect=name == "ece") for name, one in draws.items()}
     return Figures(len(rows.labels), rows.by.users, int(rows.labels.sum()), intervals, curve(rows.labels, rows.predictions), draws)
 
@@ -66,7 +68,7 @@ def binary_figures(rows: Rows) -> Figures:
 def regression_figures(rows: Rows) -> Figures:
     """RMSE, MAE and R2 of the predictions, in the label's unit."""
     labels, predictions = rows.labels.astype(np.float64), rows.predictions
-    draws = _squared(rows, {name: metric(labels, predictions) for name, metric in _REGRESSION.items()})
+    draws = _squared(rows, {name: metric(labels, predictions) for name, metric in metrics.REGRESSION.items()})
     intervals = {name: _interval(one) for name, one in draws.items()}
     return Figures(len(labels), rows.by.users, None, intervals, curve(labels, predictions), draws)
 
@@ -85,29 +87,26 @@ def curve(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "row
 def _ranked(rows: Rows) -> dict[str, Sampled | Undefined]:
     ranking = metrics.ordered(rows.labels, rows.scores)
     if isinstance(ranking, Undefined):
-        return dict.fromkeys(("auc", "pr_auc"), ranking)
-    values = {"auc": metrics.auc(rows.labels, rows.scores), "pr_auc": metrics.average_precision(rows.labels, rows.scores)}
+        return dict.fromkeys(("auc", "pr_auc", "gauc"), ranking)
+    values = metrics.ranked(rows.labels, ranking)
     tracks = follow(ranking.curves, rows.by.of(ranking.order)).T
-    return {name: _sampled(value, track, rows) for (name, value), track in zip(values.items(), tracks, strict=True)}
+    area, precision = (_sampled(value, track, rows) for value, track in zip(values, tracks, strict=True))
+    return {"auc": area, "pr_auc": precision, "gauc": _gauc(rows)}
 
 
 def _gauc(rows: Rows) -> Sampled | Undefined:
-    value = metrics.gauc(rows.labels, rows.scores, rows.groups)
-    if isinstance(value, Undefined):
-        return value
-    users = user_aucs(rows.labels, rows.scores, rows.groups)
-    _, first = np.unique(rows.groups, return_index=True)
-    sums = np.zeros((rows.by.count.shape[1], 2))
+    users = user_aucs(rows.labels, rows.scores, rows.by.code)
     weight = np.where(users.both, users.rows, 0).astype(np.float64)
-    sums[rows.by.code[first]] = np.stack([weight * users.auc, weight], axis=1)
+    sums = np.zeros((rows.by.count.shape[1], 2))
+    sums[users.user] = np.stack([weight * users.auc, weight], axis=1)
     won, total = resampled_sums(sums, rows.by).T
-    return Sampled(value, _divide(won, total), rows.by.users)
+    return _sampled(metrics.user_average(users), _divide(won, total), rows)
 
 
 def _summed(rows: Rows) -> dict[str, Sampled | Undefined]:
     """The metrics of probabilities, all functions of one matrix of sums; ECE keeps the bins of the rows as they are."""
     labels, p = rows.labels.astype(np.float64), rows.predictions
-    values: dict[str, float | Undefined] = {name: metric(labels, p) for name, metric in _PROBABILITY.items()}
+    values: dict[str, float | Undefined] = {name: metric(labels, p) for name, metric in metrics.PROBABILITY.items()}
     if isinstance(values["logloss"], Undefined):
         return {name: value for name, value in values.items() if isinstance(value, Undefined)}
     place = metrics.bin_of(p, metrics.equal_mass_edges(p))
@@ -134,17 +133,6 @@ def _squared(rows: Rows, values: Mapping[str, float | Undefined]) -> dict[str, S
     spread = second - _divide(np.square(first), count)
     tracks = {"rmse": np.sqrt(_divide(square, count)), "mae": _divide(absolute, count), "r2": 1 - _divide(square, spread)}
     return {name: _sampled(value, tracks[name], rows) for name, value in values.items()}
-
-
-_PROBABILITY: dict[str, Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float | Undefined]] = {
-    "logloss": metrics.logloss,
-    "ne": metrics.normalised_entropy,
-    "ece": metrics.ece,
-    "calibration_ratio": metrics.calibration_ratio,
-}
-_REGRESSION = {"rmse": metrics.rmse, "mae": metrics.mae, "r2": metrics.r2}
-METRICS = ("auc", "pr_auc", "gauc", *_PROBABILITY)
-REGRESSION_METRICS = tuple(_REGRESSION)
 
 
 def _sampled(value: float | Undefined, track: Float[np.ndarray, "draws"], rows: Rows) -> Sampled | Undefined:

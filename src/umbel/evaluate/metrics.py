@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from umbel.evaluate.ranking import Ordered, user_aucs
+from umbel.evaluate.ranking import Ordered, UserAucs, user_aucs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,7 @@ def auc(
     Undefined(reason='no negative row')
     """
     ranking = ordered(labels, scores)
-    if isinstance(ranking, Undefined):
-        return ranking
-    weights = np.ones(len(labels)) if weight is None else weight
-    return _one_class(labels, weights) or float(ranking.auc(weights[ranking.order]))
+    return ranking if isinstance(ranking, Undefined) else ranked(labels, ranking, weight)[0]
 
 
 def average_precision(
@@ -55,12 +53,17 @@ def average_precision(
     The same number as scikit-learn's `average_precision_score`. Defined wherever there is a positive row.
     """
     ranking = ordered(labels, scores)
-    if isinstance(ranking, Undefined):
-        return ranking
+    return ranking if isinstance(ranking, Undefined) else ranked(labels, ranking, weight)[1]
+
+
+def ranked(
+    labels: Float[np.ndarray, "rows"], ranking: Ordered, weight: Float[np.ndarray, "rows"] | None = None
+) -> tuple[float | Undefined, float | Undefined]:
+    """AUC and average precision of rows already in order."""
     weights = np.ones(len(labels)) if weight is None else weight
-    if not weights[labels == 1].sum() > 0:
-        return Undefined("no positive row")
-    return float(ranking.average_precision(weights[ranking.order]))
+    lacking = _one_class(labels, weights)
+    area, precision = ranking.curves(weights[ranking.order])
+    return lacking or area, Undefined("no positive row") if np.isnan(precision) else precision
 
 
 def gauc(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"], groups: Int[np.ndarray, "rows"]) -> float | Undefined:
@@ -76,11 +79,13 @@ def gauc(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"], g
     broken = _broken(labels, scores)
     if broken is not None:
         return broken
-    users = user_aucs(labels, scores, groups)
+    return user_average(user_aucs(labels, scores, groups))
+
+
+def user_average(users: UserAucs) -> float | Undefined:
+    """GAUC from the users' own AUCs."""
     total = users.rows[users.both].sum()
-    if not total:
-        return Undefined("no user with both classes")
-    return float((users.rows * users.auc)[users.both].sum() / total)
+    return float((users.rows * users.auc)[users.both].sum() / total) if total else Undefined("no user with both classes")
 
 
 def logloss(
@@ -198,3 +203,9 @@ def _mean(values: Float[np.ndarray, "rows"], weight: Float[np.ndarray, "rows"] |
     if weight is None:
         return float(values.mean())
     return float(np.average(values, weights=weight)) if weight.sum() > 0 else Undefined("no row")
+
+
+Metric = Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float | Undefined]
+RANKING: dict[str, Metric] = {"auc": auc, "pr_auc": average_precision}
+PROBABILITY: dict[str, Metric] = {"logloss": logloss, "ne": normalised_entropy, "ece": ece, "calibration_ratio": calibration_ratio}
+REGRESSION: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}

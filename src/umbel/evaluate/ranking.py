@@ -36,16 +36,8 @@ class Ordered:
         ranks = np.searchsorted(place, first), np.searchsorted(place, last)
         return Ordered(order, place, first, last, *ranks, tied=len(starts) < len(order))
 
-    def auc(self, weight: Num[np.ndarray, "rows"]) -> float:
-        """AUC under row weights given in this order; NaN where a class has no weight."""
-        return self.curves(weight)[0]
-
-    def average_precision(self, weight: Num[np.ndarray, "rows"]) -> float:
-        """Average precision under row weights given in this order; NaN without a weighted positive."""
-        return self.curves(weight)[1]
-
     def curves(self, weight: Num[np.ndarray, "rows"]) -> tuple[float, float]:
-        """AUC and average precision under row weights given in this order, in one pass over them.
+        """AUC and average precision under row weights given in this order, in one pass; NaN where a class has no weight.
 
         With `A` the weight of all rows before a position and `P` that of positive rows, a positive row beats the
         negatives behind its ties and half of those among them; precision at its score is `P / A` at the ties' end.
@@ -80,10 +72,11 @@ class UserAucs:
 
 def user_aucs(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"], groups: Int[np.ndarray, "rows"]) -> UserAucs:
     """AUC inside every user, by one sort over (user, score) and running sums; no loop over users."""
-    order = np.lexsort((scores, groups))
+    order = np.argsort(scores, kind="stable")
+    order = order[np.argsort(groups[order], kind="stable")]
     positive = labels[order] == 1
     users = run_starts(groups[order])
-    ties = np.union1d(users, run_starts(scores[order]))
+    ties = run_starts(groups[order], scores[order])
     hits = np.add.reduceat(positive.astype(np.int64), ties)
     misses = np.diff(np.append(ties, len(order))) - hits
     below = np.cumsum(misses) - misses
@@ -97,9 +90,13 @@ def user_aucs(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows
     return UserAucs(groups[order][users], np.diff(np.append(users, len(order))), both, inside)
 
 
-def run_starts(values: Num[np.ndarray, "rows"]) -> Int[np.ndarray, "runs"]:
-    """Where each run of equal values begins."""
-    return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+def run_starts(*columns: Num[np.ndarray, "rows"]) -> Int[np.ndarray, "runs"]:
+    """Where each run of rows that are equal in every column begins."""
+    starts = np.zeros(len(columns[0]), dtype=bool)
+    starts[:1] = True
+    for column in columns:
+        starts[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(starts)
 
 
 def _running(weight: Num[np.ndarray, "some"]) -> Num[np.ndarray, "some_and_one"]:

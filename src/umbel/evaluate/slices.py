@@ -43,7 +43,8 @@ def frequency_bins(counts: Int[np.ndarray, "rows"]) -> np.ndarray:
 
 def cut(labels: np.ndarray) -> dict[str, Bool[np.ndarray, "rows"]]:
     """A mask per label: frequency bins in their own order, other labels by falling count, all beyond the 20 most frequent as `others`."""
-    names, code, count = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
+    values, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    names = values.astype(str)
     known = {name: place for place, name in enumerate(_NAMES)}
     by_count = sorted(range(len(names)), key=lambda at: (-count[at], names[at]))
     kept = sorted(by_count[:MOST_LABELS], key=lambda at: known.get(str(names[at]), len(known)))
