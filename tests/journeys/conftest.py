@@ -41,6 +41,7 @@ tower = [8]
 [fit]
 epochs = 3
 batch = 512
+rate = 0.01
 threads = 1
 [evaluate]
 resamples = 40

@@ -69,7 +69,7 @@ def test_a_second_run_reads_the_first(job: Job) -> None:
 def test_another_run_is_refused(job: Job) -> None:
     said = say("train", job.file, "-o", job.run, "--set", "fit.rate=0.5")
     assert said.code == 2
-    assert "holds a run of other settings (fit.rate = 0.001 there, 0.5 here); name another folder with -o" in said.line
+    assert "holds a run of other settings (fit.rate = 0.01 there, 0.5 here); name another folder with -o" in said.line
 
 
 def test_a_folder_of_something_else_is_refused(job: Job, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from umbel.learn.fit import Epoch
 from umbel.run.report import Report
 
 
+LEFT_OUT = ("pr_auc",)  # stands in the report; a terminal is narrow
+
+
 @final
 class RowsPerSecond(ProgressColumn):
     """Rows a second of the running task."""
@@ -90,9 +93,10 @@ def show(table: Table) -> None:
 def headline(report: Report) -> None:
     """Print a report's figures, one task a line, intervals at 95 %."""
     table = Table(title=f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows")
-    names = list(dict.fromkeys(name for task in report.tasks for name in task.figures.metrics))
-    for name in ("task", *names, "positives"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    table.add_column("task", no_wrap=True)
+    names = list(dict.fromkeys(name for task in report.tasks for name in task.figures.metrics if name not in LEFT_OUT))
+    for name in (*names, "positives"):
+        table.add_column(name.removeprefix("calibration_"), justify="right")
     for task in report.tasks:
         _add(table, task.name, task.figures, names)
         if task.marginal is not None:
