@@ -1,4 +1,4 @@
-"""The closed list of SQL operators and functions that Polars and Spark evaluate alike, and the check against it."""
+"""The closed list of SQL that Polars and Spark evaluate alike: the check against it, and the form that Polars is given."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from umbel.errors import UserError, nearest
 
-OPERATORS = frozenset({"+", "-", "*", "/", "=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ","})
+OPERATORS = frozenset({"+", "-", "*", "/", "%", "=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ","})
 WORDS = frozenset({"AND", "OR", "NOT", "IS", "NULL", "IN", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END", "AS", "TRUE", "FALSE"})
-FUNCTIONS = frozenset({"ABS", "CAST", "CEIL", "COALESCE", "FLOOR", "GREATEST", "LEAST", "LOWER", "NULLIF", "SIGN", "TRIM", "UPPER"})
-OUTERMOST = frozenset({"LOG1P", "SQRT"})
-TYPES = frozenset({"BIGINT", "DOUBLE", "STRING"})
+FUNCTIONS = frozenset({"ABS", "CAST", "CEIL", "COALESCE", "FLOOR", "LN", "LOWER", "NULLIF", "SQRT", "TRY_CAST", "UPPER"})
+TYPES = frozenset({"BIGINT", "DOUBLE"})
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<text>'(?:[^']|'')*')|(?P<quoted>`[^`]+`|"[^"]+")|(?P<number>\d+(?:\.\d+)?(?![\w.]))"""
-    r"""|(?P<name>[^\W\d]\w*)|(?P<operator><>|!=|<=|>=|--|/\*|//|\|\||::|.)""",
+    r"""|(?P<name>[^\W\d]\w*)|(?P<operator><=>|<>|!=|<=|>=|--|/\*|//|\|\||::|.)""",
     re.DOTALL,
 )
 
@@ -35,13 +34,20 @@ class Token:
         return self.text.upper()
 
 
+@dataclass(frozen=True, slots=True)
+class Portable:
+    """What Polars is given: an expression, and columns of one number each that it reads besides the raw ones."""
+
+    sql: str
+    constants: dict[str, float]
+
+
 def check(text: str, *, where: str) -> tuple[str, ...]:
     """The columns that an expression reads, in order of appearance; anything outside the closed list is refused.
 
-    `/` is true division, as in Spark: `7 / 2` is 3.5; write `FLOOR(a / 100)` for the whole part. Its right side is a
-    number other than 0, or `NULLIF(x, 0)`: engines disagree about division by zero. `CAST` goes to BIGINT, DOUBLE or STRING.
-    `LOG1P` and `SQRT` may only enclose the whole expression, where a value without a finite result is missing: inside,
-    engines disagree about it.
+    `/` is true division, as in Spark: `7 / 2` is 3.5; write `FLOOR(a / 100)` for the whole part. The right side of `/` and `%`
+    is a number other than 0 or `NULLIF(x, 0)`: engines disagree about division by zero. `LN(x)` is null where x is not above 0.
+    `CAST` goes to BIGINT (towards zero) or DOUBLE and fails where a value has no counterpart; `TRY_CAST` gives null there.
 
     :raises UserError: naming the forbidden word and its place.
 
@@ -49,17 +55,41 @@ def check(text: str, *, where: str) -> tuple[str, ...]:
     -------
     >>> check("FLOOR(hourmin / 100)", where="fields.hour")
     ('hourmin',)
+    >>> check("ABSOLUTE(price)", where="fields.size")
+    Traceback (most recent call last):
+    umbel.errors.UserError: fields.size: 'ABSOLUTE' at character 1 is not in the closed list of functions; use ABS, CAST, CEIL, COALESCE,
+    FLOOR, LN, LOWER, NULLIF, SQRT, TRY_CAST, UPPER
     """
-    tokens = list(_tokens(text))
-    if not tokens:
-        raise UserError(f"{where}: the expression is empty", mend="write one, or name a column")
+    tokens = tokenise(text)
     found: list[str] = []
     for place, token in enumerate(tokens):
         before, after = tokens[:place], tokens[place + 1 :]
         _check_token(token, before, after, where=where)
         if _is_column(token, before, after):
             found.append(token.text.strip('`"') if token.kind == "quoted" else token.text)
+    if not found:
+        raise UserError(f"{where}: {text!r} reads no column", mend="name at least one")
     return tuple(dict.fromkeys(found))
+
+
+def portable(text: str) -> Portable:
+    """A checked expression as Polars must be given it, so that it gives what Spark gives.
+
+    Polars multiplies by the rounded reciprocal of a constant divisor (`FLOOR(3600000 / 3600000)` can come out one less), so the
+    divisor becomes a column; it reads `1.5` as an exact decimal, so the literal gets an exponent; its logarithm of 0 is -inf.
+
+    Example
+    -------
+    >>> portable("a / 100 + 0.5").sql
+    'a / "/100" + 0.5e0'
+    """
+    constants: dict[str, float] = {}
+    return Portable(_rewritten(tokenise(text), constants), constants)
+
+
+def tokenise(text: str) -> list[Token]:
+    """The words of an expression, blanks left out."""
+    return list(_tokens(text))
 
 
 def _tokens(text: str) -> Iterator[Token]:
@@ -67,6 +97,35 @@ def _tokens(text: str) -> Iterator[Token]:
         kind = match.lastgroup
         if kind is not None and kind != "space":
             yield Token(kind, match.group(), match.start())
+
+
+def _rewritten(tokens: list[Token], constants: dict[str, float]) -> str:
+    words: list[str] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        if token.word == "LN":
+            end = _closing(tokens, place + 1)
+            inner = _rewritten(tokens[place + 2 : end], constants)
+            words.append(f"CASE WHEN ({inner}) > 0 THEN LN({inner}) END")
+            place = end
+        elif token.kind == "number" and place and tokens[place - 1].text == "/":
+            constants[f"/{token.text}"] = float(token.text)
+            words.append(f'"/{token.text}"')
+        else:
+            words.append(f"{token.text}e0" if token.kind == "number" and "." in token.text else token.text)
+        place += 1
+    return " ".join(words)
+
+
+def _closing(tokens: list[Token], start: int) -> int:
+    """Where the bracket that opens at `start` closes; the end where it never does (the parser then says so)."""
+    depth = 0
+    for place in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
+        if depth == 0:
+            return place
+    return len(tokens)
 
 
 def _opens(after: list[Token]) -> bool:
@@ -87,30 +146,12 @@ def _check_token(token: Token, before: list[Token], after: list[Token], *, where
     place = f"{where}: {token.text!r} at character {token.start + 1}"
     if token.kind == "operator" and token.text not in OPERATORS:
         raise UserError(f"{place} is not in the closed list", mend=f"use {' '.join(sorted(OPERATORS))}")
-    if token.text == "/" and not _safe_divisor(after):
+    if token.text in ("/", "%") and not _safe_divisor(after):
         raise UserError(f"{place} may divide by zero", mend="divide by a number other than 0 or by NULLIF(x, 0)")
     if _is_type(token, before) and token.word not in TYPES:
         raise UserError(f"{place} is no type that every engine casts alike", mend=nearest(token.word, TYPES))
-    if token.kind == "name" and _opens(after) and token.word in OUTERMOST:
-        if before or not _closes_last(after):
-            raise UserError(f"{place} must enclose the whole expression", mend=f"write {token.word}(...) with nothing around it")
-    elif token.kind == "name" and _opens(after) and token.word not in FUNCTIONS | WORDS:
-        raise UserError(f"{place} is not in the closed list of functions", mend=nearest(token.word, FUNCTIONS | OUTERMOST))
-
-
-def _closes_last(after: list[Token]) -> bool:
-    """Whether the bracket that opens here closes at the very end."""
-    depth = 0
-    for place, token in enumerate(after):
-        depth += (token.text == "(") - (token.text == ")")
-        if not depth:
-            return place == len(after) - 1
-    return False
-
-
-def outermost(text: str) -> bool:
-    """Whether a checked expression is one of the functions whose non-finite results are missing."""
-    return next(_tokens(text)).word in OUTERMOST
+    if token.kind == "name" and _opens(after) and token.word not in FUNCTIONS | WORDS:
+        raise UserError(f"{place} is not in the closed list of functions", mend=f"use {', '.join(sorted(FUNCTIONS))}")
 
 
 def _safe_divisor(after: list[Token]) -> bool:
@@ -118,4 +159,5 @@ def _safe_divisor(after: list[Token]) -> bool:
         return False
     if after[0].kind == "number":
         return float(after[0].text) != 0
-    return after[0].word == "NULLIF"
+    end = _closing(after, 1)
+    return after[0].word == "NULLIF" and [token.text for token in after[end - 2 : end]] == [",", "0"]

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from umbel.data.source import Source
 from umbel.errors import UserError, nearest
-from umbel.expression import check, outermost
+from umbel.expression import check, portable
 from umbel.schema import Field, Schema, Task
 
 
-def field_values(frame: pl.DataFrame, fields: Iterable[Field]) -> pl.DataFrame:
-    """One column a field, named by the field, from a frame of raw columns."""
-    return frame.select(field_expression(field) for field in fields)
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """How one value is had: the raw columns it reads, the expression, and the constant columns that the expression needs."""
+
+    name: str
+    where: str
+    reads: tuple[str, ...]
+    expression: pl.Expr
+    constants: Mapping[str, float]
 
 
-def field_expression(field: Field) -> pl.Expr:
-    """The raw value of a field."""
-    if field.sql is None:
-        return pl.col(field.column or field.name).alias(field.name)
-    return _sql(field.sql, where=f"fields.{field.name}").alias(field.name)
+def field_value(field: Field) -> Derived:
+    """The raw value of a field; :raises UserError: for an expression outside the closed list."""
+    return _derived(field.name, field.column or field.name, field.sql, where=f"fields.{field.name}")
 
 
-def label_expression(task: Task) -> pl.Expr:
-    """The raw event of a task."""
-    if task.sql is None:
-        return pl.col(task.label or task.name).alias(task.name)
-    return _sql(task.sql, where=f"tasks.{task.name}").alias(task.name)
+def label_value(task: Task) -> Derived:
+    """The raw event of a task; :raises UserError: for an expression outside the closed list."""
+    return _derived(task.name, task.label or task.name, task.sql, where=f"tasks.{task.name}")
 
 
-def field_columns(field: Field) -> tuple[str, ...]:
-    """The raw columns a field reads."""
-    return (field.column or field.name,) if field.sql is None else check(field.sql, where=f"fields.{field.name}")
-
-
-def label_columns(task: Task) -> tuple[str, ...]:
-    """The raw columns a label reads."""
-    return (task.label or task.name,) if task.sql is None else check(task.sql, where=f"tasks.{task.name}")
+def evaluate(frame: pl.DataFrame, wanted: Iterable[Derived]) -> pl.DataFrame:
+    """One column for each value, by name, from a frame of raw columns; :raises UserError: where one cannot be computed."""
+    wanted = list(wanted)
+    constants = {name: number for one in wanted for name, number in one.constants.items()}
+    # Whole columns, not scalars: Polars divides by a scalar inexactly.
+    whole = frame.with_columns(pl.Series(name, np.full(frame.height, number)) for name, number in constants.items())
+    try:
+        return whole.select(one.expression for one in wanted)
+    except pl.exceptions.PolarsError:
+        return pl.DataFrame([_alone(whole, one) for one in wanted])
 
 
 def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bool) -> list[str]:
@@ -47,23 +53,31 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
     :raises UserError: naming the field or task whose column is not among `columns`.
     """
     known = list(columns)
-    wanted = {f"fields.{field.name}": field_columns(field) for field in schema.fields}
+    wanted = [(one.where, one.reads) for one in map(field_value, schema.fields)]
     if labels:
-        wanted |= {f"tasks.{task.name}": label_columns(task) for task in schema.tasks}
+        wanted += [(one.where, one.reads) for one in map(label_value, schema.tasks)]
     ends = {"data.user": source.user, "data.item": source.item, "data.time": source.time}
-    wanted |= {where: (name,) for where, name in ends.items() if name is not None}
-    for where, names in wanted.items():
+    wanted += [(where, (name,)) for where, name in ends.items() if name is not None]
+    for where, names in wanted:
         for name in names:
             if name not in known:
                 raise UserError(f"{where}: no column {name!r} in {source.log} or its joins", mend=nearest(name, known))
-    return list(dict.fromkeys(name for names in wanted.values() for name in names))
+    return list(dict.fromkeys(name for _, names in wanted for name in names))
 
 
-def _sql(text: str, *, where: str) -> pl.Expr:
-    check(text, where=where)
+def _alone(frame: pl.DataFrame, one: Derived) -> pl.Series:
     try:
-        found = pl.sql_expr(text)
+        return frame.select(one.expression).to_series()
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{where}: {text!r} cannot be read ({reason})", mend="correct the expression") from error
-    return pl.when(found.is_finite()).then(found) if outermost(text) else found
+        raise UserError(f"{one.where}: {str(error).splitlines()[0]}", mend="correct the expression, or CAST what it reads") from error
+
+
+def _derived(name: str, column: str, sql: str | None, *, where: str) -> Derived:
+    if sql is None:
+        return Derived(name, where, (column,), pl.col(column).alias(name), {})
+    reads = check(sql, where=where)
+    form = portable(sql)
+    try:
+        return Derived(name, where, reads, pl.sql_expr(form.sql).alias(name), form.constants)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{where}: {sql!r} cannot be read ({str(error).splitlines()[0]})", mend="correct the expression") from error

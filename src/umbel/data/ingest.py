@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int8
 
+from umbel.data.audit import Audit
 from umbel.data.count import Tally
 from umbel.data.derive import needed
 from umbel.data.groups import stable
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
-from umbel.data.split import PARTS, Split
+from umbel.data.split import PARTS, ByTime, Split
 from umbel.data.storage import MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
 from umbel.data.vocab import Encoder
@@ -37,18 +38,24 @@ def ingest(
     """
     with fresh_folder(folder) as partial:
         rows = _Rows(source, schema, split, progress=progress)
-        tally = Tally(schema)
-        for frame, parts in rows.read():
-            tally.add(frame, parts)
-        tally.check()
-        encoder = tally.encoder()
+        audit, encoder = _count(rows, schema, ordered=isinstance(split, ByTime))
         encoder.save(partial)
         write_json(partial / "source.json", asdict(source))
-        _Encoding(rows, encoder, tally.sizes, folder=partial).run()
-        stops = np.cumsum(tally.sizes).tolist()
-        ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, tally.sizes, strict=True)}
-        write_json(partial / MARK, {"format": 1, "parts": ranges, "dropped": tally.dropped, "contradictions": tally.against})
+        _Encoding(rows, encoder, audit.sizes, folder=partial).run()
+        stops = np.cumsum(audit.sizes).tolist()
+        ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
+        write_json(partial / MARK, {"format": 1, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
     return Table.open(folder)
+
+
+def _count(rows: _Rows, schema: Schema, *, ordered: bool) -> tuple[Audit, Encoder]:
+    """The first pass: everything is checked, then the encoder made."""
+    audit, tally = Audit(schema), Tally(schema)
+    for frame, parts in rows.read():
+        audit.add(events(frame, schema, audit.rows), parts, times(frame, rows.source))
+        tally.add(frame, parts)
+    audit.check(ordered=ordered)
+    return audit, tally.encoder()
 
 
 class _Rows:

@@ -6,20 +6,24 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
-from umbel.data.derive import label_columns, label_expression
+from umbel.data.derive import evaluate, label_value
+from umbel.data.values import as_float
 from umbel.errors import UserError
 from umbel.schema import Schema, Task
 
 
-def events(frame: pl.DataFrame, schema: Schema) -> Float32[np.ndarray, "rows tasks"]:
+def events(frame: pl.DataFrame, schema: Schema, start: int = 0) -> Float32[np.ndarray, "rows tasks"]:
     """The plain event of each task, NaN where it is missing (or where its column is not there).
 
-    :raises UserError: for text, and for a value outside the range of the task's kind.
+    `start` is the row of the log that the frame begins with, for messages.
+
+    :raises UserError: for text, and for a value outside the range of the task's kind, with its row.
     """
     out = np.full((frame.height, len(schema.tasks)), np.nan, np.float32)
     for place, task in enumerate(schema.tasks):
-        if set(label_columns(task)) <= set(frame.columns):
-            out[:, place] = _event(frame.select(label_expression(task)).to_series(), task)
+        one = label_value(task)
+        if set(one.reads) <= set(frame.columns):
+            out[:, place] = _event(evaluate(frame, [one]).to_series(), task, start)
     return out
 
 
@@ -32,16 +36,14 @@ def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) ->
     ]
 
 
-def _event(raw: pl.Series, task: Task) -> Float32[np.ndarray, "rows"]:
-    if not (raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null)):
-        raise UserError(f"tasks.{task.name}: a label cannot be read from {raw.dtype}", mend="give numbers, or an sql that makes them")
-    values = raw.cast(pl.Float64).to_numpy()
+def _event(raw: pl.Series, task: Task, start: int) -> Float32[np.ndarray, "rows"]:
+    known = as_float(raw, f"tasks.{task.name}", mend="give numbers, or an sql that makes them")
     kind = task.kind
-    wrong = (values < kind.low) | (values > kind.high) | np.isinf(values)
+    wrong = (known < kind.low) | (known > kind.high) | np.isinf(known)
     if kind.whole:
-        wrong |= (values != np.floor(values)) & ~np.isnan(values)
+        wrong |= (known != np.floor(known)) & ~np.isnan(known)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        what = f"tasks.{task.name}: label {values[row]:g} (one of {int(wrong.sum())} such)"
+        what = f"tasks.{task.name}: label {known[row]:g} in row {start + row + 1} of the log"
         raise UserError(what, mend=f"a {kind.name} label is {'whole and ' if kind.whole else ''}in [{kind.low:g}, {kind.high:g}]")
-    return values.astype(np.float32)
+    return known.astype(np.float32)

@@ -40,6 +40,8 @@ class ByTime:
         if name is None:
             raise UserError("split: by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
         first = log.first(name)
+        if not len(first):
+            raise UserError(f"{log.source.log}: column {name!r} holds no time", mend="check the log: has it any rows?")
         borders = [_border(moment, first, zone=self.zone) for moment in (self.valid, self.test)]
         if not pl.Series(borders).is_sorted() or borders[0] == borders[1]:
             raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
@@ -108,7 +110,7 @@ def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
     if kind == pl.String:
         return when.isoformat() if isinstance(moment, dt.datetime) else when.date().isoformat()
     if kind.is_numeric():
-        return _number(when, float(first.item()) if len(first) else 0.0)
+        return _number(when, float(first.item()))
     raise UserError(f"split: a time column of type {kind} cannot be compared with {moment}", mend="give dates, datetimes or epoch numbers")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +12,9 @@ from typing import cast
 from urllib.parse import quote
 
 import numpy as np
+import polars as pl
 
+from umbel import durable
 from umbel.errors import UserError, nearest
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
@@ -69,41 +69,17 @@ class Rows:
 def fresh_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes when it does not.
 
-    :raises UserError: if `folder` exists and is neither empty nor a table, or the disk is full.
+    :raises UserError: if `folder` exists and is neither empty nor a table, or the disk is full or not writable.
     """
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not a table", mend="name another folder, or remove it yourself")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        _sync(partial)
-        _replace(partial, folder)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"{folder}: the disk is full", mend="free space, or write elsewhere") from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    old = partial.with_suffix(".old")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
+    with durable.folder(folder) as partial:
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            yield partial
+        except pl.exceptions.PolarsError as error:
+            if "os error 28" in str(error):  # Polars hides the number of the failure in its text
+                raise OSError(errno.ENOSPC, "no space left") from error
+            raise
 
 
 def _field(data: Mapping[str, object]) -> Field:

@@ -1,4 +1,4 @@
-"""Raw values of lists, numbers and vectors as arrays."""
+"""Raw values of ids, lists, numbers and vectors, checked."""
 
 from __future__ import annotations
 
@@ -7,42 +7,68 @@ import polars as pl
 from jaxtyping import Float32, Float64
 
 from umbel.errors import UserError
-from umbel.schema import Field, FieldKind
+from umbel.schema import Field
+
+
+def single(raw: pl.Series, field: Field) -> pl.Series:
+    """A column of one value a row; :raises UserError: for lists."""
+    if raw.dtype.is_nested():
+        raise UserError(f"fields.{field.name}: {field.kind} of a column of {raw.dtype}", mend="use kind = 'sequence' or 'bag'")
+    return raw
 
 
 def as_lists(raw: pl.Series, field: Field) -> pl.Series:
-    """The last `length` values of each row; a text such as `[3, 5]`, `3 5` or `a|b` is cut at commas, blanks and bars."""
+    """The last `length` values of each row; a text such as `[3, 5]`, `3 5` or `a|b` is cut at commas, blanks, semicolons and bars."""
+    return lists(raw, field).list.tail(field.length)
+
+
+def lists(raw: pl.Series, field: Field) -> pl.Series:
+    """A column of lists; :raises UserError: for anything that is none."""
     if raw.dtype == pl.String:
-        raw = raw.str.extract_all(r"[^\s,|;\[\]]+")
+        return raw.str.extract_all(r"[^\s,|;\[\]]+")
     if isinstance(raw.dtype, pl.Array):
-        raw = raw.arr.to_list()
-    if not isinstance(raw.dtype, pl.List):
-        raise UserError(f"fields.{field.name}: a {field.kind} needs lists, not {raw.dtype}", mend="give a list column, or kind = 'id'")
-    return raw.list.tail(field.length)
+        return raw.arr.to_list()
+    if raw.dtype == pl.Null:
+        return raw.cast(pl.List(pl.Int64))
+    if not isinstance(raw.dtype, pl.List) or raw.dtype.inner.is_nested():
+        raise UserError(f"fields.{field.name}: a {field.kind} cannot be read from {raw.dtype}", mend="give a list column, or kind = 'id'")
+    return raw
 
 
-def plain_numbers(raw: pl.Series, field: Field) -> Float64[np.ndarray, "rows"]:
-    """float64 with NaN for missing; :raises UserError: for text or an infinite number."""
-    if not (raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null)):
-        raise UserError(f"fields.{field.name}: a number cannot be read from {raw.dtype}", mend="use kind = 'category', or CAST it in sql")
-    values = raw.cast(pl.Float64).to_numpy()
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        raise UserError(f"fields.{field.name}: {infinite} infinite values", mend="make them null, or clip them with LEAST and GREATEST")
-    return values
+def numbers(raw: pl.Series, field: Field) -> Float64[np.ndarray, "rows"]:
+    """float64 with NaN for missing; :raises UserError: for what is no number."""
+    return as_float(raw, f"fields.{field.name}", mend="use kind = 'category', or TRY_CAST it in sql")
+
+
+def as_float(raw: pl.Series, where: str, *, mend: str) -> Float64[np.ndarray, "rows"]:
+    """Numbers, booleans, or text that all reads as numbers; :raises UserError: naming the value that does not."""
+    if raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
+        return raw.cast(pl.Float64).to_numpy()
+    if raw.dtype != pl.String:
+        raise UserError(f"{where}: no number can be read from {raw.dtype}", mend=mend)
+    values = raw.cast(pl.Float64, strict=False)
+    wrong = raw.filter(values.is_null() & raw.is_not_null())
+    if len(wrong):
+        raise UserError(f"{where}: {wrong[0]!r} is no number", mend=mend)
+    return values.to_numpy()
+
+
+def no_infinities(count: int, field: Field) -> None:
+    """:raises UserError: if there is any."""
+    if count:
+        raise UserError(f"fields.{field.name}: infinite in {count} rows", mend="make them null, or clip them with CASE WHEN in sql")
 
 
 def vectors(raw: pl.Series, field: Field) -> Float32[np.ndarray, "rows width"]:
-    """A row of NaN where the vector is missing; :raises UserError: where its width is not the declared one."""
-    lists = as_lists(raw, Field(field.name, FieldKind.VECTOR, width=field.width, length=2**31 - 1))
-    lengths = lists.list.len()
-    wrong = lists.filter(lists.is_not_null() & (lengths != field.width))
+    """A row of NaN where the vector is missing; :raises UserError: for another width, or an infinite number."""
+    found = lists(raw, field)
+    there = found.is_not_null()
+    wrong = found.filter(there & (found.list.len() != field.width))
     if len(wrong):
         what = f"fields.{field.name}: {len(wrong)} vectors are not {field.width} wide"
         raise UserError(what, mend=f"set width = {len(wrong[0])}, or drop them")
     out = np.full((len(raw), field.width), np.nan, np.float32)
-    flat = lists.drop_nulls().explode(empty_as_null=False, keep_nulls=False).cast(pl.Float32).to_numpy()
-    if np.isinf(flat).any():
-        raise UserError(f"fields.{field.name}: {int(np.isinf(flat).sum())} infinite values", mend="make them null")
-    out[lists.is_not_null().to_numpy()] = flat.reshape(-1, field.width)
+    flat = found.drop_nulls().explode(empty_as_null=False, keep_nulls=False).cast(pl.Float32).to_numpy()
+    no_infinities(int(np.isinf(flat).sum()), field)
+    out[there.to_numpy()] = flat.reshape(-1, field.width)
     return out

@@ -11,18 +11,19 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
-from umbel.data.derive import field_values
-from umbel.data.frequency import VALUE
+from umbel.data.derive import evaluate, field_value
+from umbel.data.frequency import COUNT, VALUE
 from umbel.data.keys import Finder
 from umbel.data.storage import file_name, schema_from_json, schema_to_json, write_json
-from umbel.data.values import as_lists, plain_numbers, vectors
+from umbel.data.values import as_lists, no_infinities, numbers, single, vectors
+from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
 
 
 class Vocabulary:
     """The raw values of one table in code order: codes from 1 by training count (descending), then by UTF-8 bytes; 0 is unknown.
 
-    `frame` holds `value`, `count` (over all fields that share the table) and one count column a field, named by the field.
+    `frame` holds `value`, `count` (over all fields that share the table) and a column `count:FIELD` for each of them.
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
@@ -45,7 +46,7 @@ class Vocabulary:
 
     def counts(self, field: str) -> Int64[np.ndarray, "codes"]:
         """How often each code stood in the training rows of that field; 0 for the unknown code."""
-        return np.concatenate([np.zeros(1, np.int64), self.frame[field].to_numpy()])
+        return np.concatenate([np.zeros(1, np.int64), self.frame[f"{COUNT}:{field}"].to_numpy()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +83,20 @@ class Encoder:
         self.schema = schema
         self.vocabularies = vocabularies
         self.scales = scales
+        self._derived = [field_value(field) for field in schema.fields]
 
     def encode(self, frame: pl.DataFrame) -> Columns:
         """The packed columns of raw rows; :raises UserError: for an infinite number or a vector of another width."""
-        values = field_values(frame, self.schema.fields)
+        values = evaluate(frame, self._derived)
         coded, plain = layout(self.schema, coded=True), layout(self.schema, coded=False)
         codes = np.empty((frame.height, sum(part.stop - part.start for part in coded.values())), np.int32)
-        numbers = np.empty((frame.height, sum(part.stop - part.start for part in plain.values())), np.float32)
+        plains = np.empty((frame.height, sum(part.stop - part.start for part in plain.values())), np.float32)
         for name, part in coded.items():
             field = self.schema.field(name)
             codes[:, part] = self._codes(field, values[name])
         for name, part in plain.items():
-            numbers[:, part] = self._numbers(self.schema.field(name), values[name])
-        return Columns(codes, numbers)
+            plains[:, part] = self._numbers(self.schema.field(name), values[name])
+        return Columns(codes, plains)
 
     def decode(self, name: str, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
         """The raw values behind a field's codes."""
@@ -110,16 +112,19 @@ class Encoder:
 
     @staticmethod
     def load(folder: Path) -> Encoder:
-        """The encoder that `save` wrote."""
-        schema = schema_from_json(json.loads((folder / "schema.json").read_text()))
-        scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text()).items()}
-        paths = {name: folder / "vocabulary" / f"{file_name(name)}.parquet" for name in schema.tables}
-        return Encoder(schema, {name: Vocabulary(pl.read_parquet(path)) for name, path in paths.items()}, scales)
+        """The encoder that `save` wrote; :raises UserError: if a file of it is missing or damaged."""
+        try:
+            schema = schema_from_json(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
+            scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text(encoding="utf-8")).items()}
+            frames = {name: pl.read_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet") for name in schema.tables}
+        except (OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
+            raise UserError(f"{folder}: schema, scales or vocabulary is damaged ({error})", mend="make the folder again") from error
+        return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales)
 
     def _codes(self, field: Field, raw: pl.Series) -> Int32[np.ndarray, "rows *length"]:
         vocabulary = self.vocabularies[field.table]
         if not field.many:
-            return vocabulary.encode(raw)[:, None]
+            return vocabulary.encode(single(raw, field))[:, None]
         lists = as_lists(raw, field)
         lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = vocabulary.encode(lists.explode(empty_as_null=False, keep_nulls=False))
@@ -131,4 +136,6 @@ class Encoder:
         if field.kind is FieldKind.VECTOR:
             return vectors(raw, field)
         scale = self.scales[field.name]
-        return ((plain_numbers(raw, field) - scale.mean) / scale.sd).astype(np.float32)[:, None]
+        values = numbers(raw, field)
+        no_infinities(int(np.isinf(values).sum()), field)
+        return ((values - scale.mean) / scale.sd).astype(np.float32)[:, None]
