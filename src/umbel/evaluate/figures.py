@@ -89,7 +89,7 @@ def _ranked(rows: Rows) -> dict[str, Sampled | Undefined]:
     if isinstance(ranking, Undefined):
         return dict.fromkeys(("auc", "pr_auc", "gauc"), ranking)
     values = metrics.ranked(rows.labels, ranking)
-    tracks = follow(ranking.curves, rows.by.of(ranking.order)).T
+    tracks = follow(ranking.curves, rows.by.of(ranking.order), count=2).T
     area, precision = (_sampled(value, track, rows) for value, track in zip(values, tracks, strict=True))
     return {"auc": area, "pr_auc": precision, "gauc": _gauc(rows)}
 

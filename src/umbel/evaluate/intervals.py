@@ -35,8 +35,8 @@ class Resamples:
     count: UInt8[np.ndarray, "resamples users"]
     code: Int[np.ndarray, "rows"]
 
-    def of(self, rows: Num[np.ndarray, "some"]) -> Resamples:
-        """The same draws for some of the rows: their numbers, or a mask."""
+    def of(self, rows: Int[np.ndarray, "some"]) -> Resamples:
+        """The same draws for some of the rows, by number."""
         return Resamples(self.count, self.code[rows])
 
     @property
@@ -97,10 +97,15 @@ def resample(groups: Int[np.ndarray, "rows"], *, resamples: int = 200, seed: int
     return Resamples(count, code.reshape(-1).astype(np.int64))
 
 
-def follow(metrics: Callable[[UInt8[np.ndarray, "rows"]], tuple[float, ...]], by: Resamples) -> Float[np.ndarray, "resamples metrics"]:
-    """Metrics under each resample's row weights, one resample at a time: memory stays at a few arrays of rows."""
+def follow(
+    metrics: Callable[[UInt8[np.ndarray, "rows"]], tuple[float, ...]], by: Resamples, *, count: int
+) -> Float[np.ndarray, "resamples metrics"]:
+    """`count` metrics under each resample's row weights, one resample at a time: memory stays at a few arrays of rows."""
     weight = np.empty(len(by.code), dtype=np.uint8)
-    return np.asarray([metrics(row.take(by.code, out=weight, mode="clip")) for row in by.count], dtype=np.float64)
+    draws = np.empty((len(by.count), count))
+    for place, row in enumerate(by.count):
+        draws[place] = metrics(row.take(by.code, out=weight, mode="clip"))
+    return draws
 
 
 def user_sums(columns: Sequence[Num[np.ndarray, "rows"]], by: Resamples) -> Float[np.ndarray, "users columns"]:
