@@ -13,7 +13,7 @@ import pytest
 from umbel.cli import main
 from umbel.data.simulate import Planted, simulate
 
-PLANTED = Planted(users=120, items=50, rows=6_000, days=6, seed=3)
+PLANTED = Planted(users=60, items=30, rows=6_000, days=6, conflict=0.0, strength=4.0, seed=3)
 RUN = """
 [data]
 log = "{log}"

@@ -17,7 +17,7 @@ from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.nn.recommender import Sizes
 from umbel.recipes import RECIPES
-from umbel.run.page import comparison_page
+from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch

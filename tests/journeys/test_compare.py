@@ -1,0 +1,114 @@
+"""A comparison from the run file to its page: equal budgets, paired differences, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.journeys.conftest import RUN, Said, say
+
+ENTRANTS = {"stem", "ple x4", "trees", "trees + target means"}
+
+
+@pytest.fixture(scope="module")
+def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Said]:
+    folder = tmp_path_factory.mktemp("compare")
+    file = folder / "run.toml"
+    file.write_text(RUN.format(log=log) + "[compare]\nrates = [0.003, 0.01]\n")
+    said = say("compare", file, "-o", folder / "out", "--recipe", "stem", "--seeds", "2", "--jobs", "2")
+    return file, folder / "out", said
+
+
+def content(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "compare.json").read_text())
+    return found
+
+
+def test_it_leaves_its_figures_and_a_page(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, said = comparison
+    assert said.code == 0, said.err
+    assert set(content(out)["recipes"]) == ENTRANTS
+    page = (out / "compare.html").read_text()
+    for name in ENTRANTS:
+        assert name in page
+        assert name in said.out
+
+
+def test_every_entrant_has_its_seeds_and_an_interval(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, _ = comparison
+    for recipe in content(out)["recipes"].values():
+        assert set(recipe["tasks"]) == {"click", "like", "buy"}
+        auc = recipe["tasks"]["click"]["auc"]
+        assert len(auc["seeds"]) == 2
+        assert auc["mean"] == pytest.approx(np.mean(auc["seeds"]))
+        assert auc["low"] < auc["mean"] < auc["high"]
+
+
+def test_everyone_chose_from_one_budget(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, _ = comparison
+    chosen = {name: recipe["chosen"] for name, recipe in content(out)["recipes"].items()}
+    assert chosen["stem"]["of"] == chosen["ple x4"]["of"] == 2
+    assert chosen["ple x4"]["dim"] == 4 * chosen["stem"]["dim"]
+    assert chosen["stem"]["rate"] in (0.003, 0.01)
+
+
+def test_what_was_chosen_was_best_on_validation(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, _ = comparison
+    rate = content(out)["recipes"]["stem"]["chosen"]["rate"]
+    trials = {path.parent.name: json.loads(path.read_text())["score"] for path in (out / "runs" / "stem").glob("*seed=1/trial.json")}
+    assert len(trials) == 2
+    assert f"rate={rate:g} " in max(trials, key=lambda name: trials[name])
+
+
+def test_only_what_was_chosen_read_the_test_rows(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, _ = comparison
+    rate = content(out)["recipes"]["stem"]["chosen"]["rate"]
+    read = [path.parent.name for path in (out / "runs" / "stem").glob("*/predictions.npz")]
+    assert sorted(read) == [f"rate={rate:g} dim=4 seed={seed}" for seed in (1, 2)]
+
+
+def test_differences_are_paired(comparison: tuple[Path, Path, Said]) -> None:
+    _, out, _ = comparison
+    found = content(out)
+    pairs = {(pair["task"], pair["recipe"], pair["against"]): pair for pair in found["paired"]}
+    pair = pairs["click", "stem", "ple x4"]
+    each = [found["recipes"][name]["tasks"]["click"]["auc"]["seeds"] for name in ("stem", "ple x4")]
+    assert pair["seeds"] == pytest.approx(np.subtract(*each).tolist())
+    assert pair["mean"] == pytest.approx(np.mean(pair["seeds"]))
+    assert pair["verdict"] in {"higher", "lower", "equal", "open"}
+    assert ("click", "stem", "trees + target means") in pairs
+
+
+def test_a_stopped_comparison_goes_on(comparison: tuple[Path, Path, Said]) -> None:
+    file, out, _ = comparison
+    before = content(out)
+    run = next(path for path in (out / "runs" / "stem").glob("*seed=2/predictions.npz"))
+    kept = next(path for path in (out / "runs" / "trees").glob("seed=1/predictions.npz"))
+    times = kept.stat().st_mtime_ns
+    run.unlink()
+    said = say("compare", file, "-o", out, "--recipe", "stem", "--seeds", "2")
+    assert said.code == 0, said.err
+    assert "1/1" in said.err
+    assert kept.stat().st_mtime_ns == times
+    assert content(out)["paired"] == before["paired"]
+
+
+def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> None:
+    file, out, _ = comparison
+    said = say("compare", file, "-o", out, "--recipe", "mmoe", "--seeds", "2")
+    assert said.code == 2
+    assert "holds a run of other settings (compare.recipes" in said.line
+
+
+def test_a_failing_run_is_named(log: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(RUN.format(log=log))
+    spoil = ("--set", "fit.rate=1e30", "--set", "compare.trees=false")
+    said = say("compare", file, "-o", tmp_path / "out", "--recipe", "alone", "--seeds", "1", *spoil)
+    assert said.code == 2
+    assert "alone" in said.line or "shared_bottom" in said.line
+    assert "goes on where it stopped" in said.line

@@ -1,0 +1,82 @@
+"""Who takes part in a comparison, and that everyone has the same budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.recipes import RECIPES
+from umbel.run.settings import Settings, parse
+from umbel.study.entrants import CONTROLS, Entrant, entrants, seeded
+
+VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
+
+
+def settings(**compare: object) -> Settings:
+    return parse(
+        {
+            "data": {"log": "log.parquet"},
+            "fields": {"user": {"kind": "id"}},
+            "tasks": {"click": {}, "like": {}},
+            "split": {"by": "user", "valid": 0.1, "test": 0.1},
+            "model": {"recipe": "stem", "dim": 8},
+            "compare": compare,  # type: ignore[dict-item]
+        },
+        where="here",
+    )
+
+
+def test_all_recipes_by_default_with_a_control_for_each_width() -> None:
+    names = [entrant.name for entrant in entrants(settings(), VIEWS)]
+    assert names[: len(RECIPES)] == list(RECIPES)
+    assert names[len(RECIPES) :] == ["mmoe x4", "ple x3", "shared_bottom x2"]
+
+
+def test_a_control_stands_for_several_recipes_once() -> None:
+    names = [entrant.name for entrant in entrants(settings(recipes=["stem", "me_ple"]), VIEWS)]
+    assert names == ["stem", "me_ple", "ple x3"]
+
+
+def test_a_shared_view_needs_no_control() -> None:
+    assert [entrant.name for entrant in entrants(settings(recipes=["mmoe"]), VIEWS)] == ["mmoe"]
+
+
+def test_controls_can_be_left_out() -> None:
+    assert [entrant.name for entrant in entrants(settings(recipes=["stem"], controls=False), VIEWS)] == ["stem"]
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(UserError, match=r"recipe: no 'stemm'; did you mean 'stem'\?"):
+        entrants(settings(recipes=["stemm"]), VIEWS)
+
+
+def test_every_control_reads_one_view() -> None:
+    assert all(VIEWS[control] == 1 for control in CONTROLS.values())
+    assert set(CONTROLS) == {name for name, views in VIEWS.items() if views > 1}
+
+
+def test_a_control_is_as_wide_in_all() -> None:
+    """The total embedding width of `stem` at 8 is 3 x 8; its control's one view is 24 wide."""
+    grid = Entrant("ple x3", "ple", wider=3).grid(settings())
+    assert [one.model.dim for one in grid] == [24]
+    assert grid[0].model.recipe == "ple"
+
+
+def test_everyone_chooses_from_the_same_number_of_settings() -> None:
+    asked = settings(rates=[0.001, 0.003], dims=[4, 8, 16])
+    grids = {entrant.name: entrant.grid(asked) for entrant in entrants(asked, VIEWS)}
+    assert {len(grid) for grid in grids.values()} == {6}
+    assert {(one.fit.rate, one.model.dim) for one in grids["stem"]} == {(r, d) for r in (0.001, 0.003) for d in (4, 8, 16)}
+    assert {one.model.dim for one in grids["ple x3"]} == {12, 24, 48}
+
+
+def test_without_a_grid_the_run_file_decides() -> None:
+    (only,) = Entrant("stem", "stem").grid(settings())
+    assert (only.fit.rate, only.model.dim) == (0.001, 8)
+
+
+def test_a_seed_changes_nothing_else() -> None:
+    first = settings()
+    second = seeded(first, 7)
+    assert second.fit.seed == 7
+    assert seeded(second, first.fit.seed) == first
