@@ -49,7 +49,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     )
     schema = Schema(fields, (Task("click"), Task("noise"), Task("watch", kind=REGRESSION)))
     split = ByColumn("part", train="train", valid="valid", test="test")
-    return ingest(Source(str(folder / "log.parquet"), user="user"), schema, split, folder / "table")
+    return ingest(Source(str(folder / "log.parquet"), user="user"), schema, split, folder=folder / "table")
 
 
 def test_what_trees_read(table: Table) -> None:
