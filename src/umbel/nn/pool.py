@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 
 Widths = tuple[int, ...]
 Shape = tuple[Widths, int]  # how the slots are cut, and the rows of the table
-Dims = tuple[int | None, ...]
+Dims = tuple[object, ...]  # an axis or None for each tensor, and None for whatever else
 
 
 class _Entries(NamedTuple):
@@ -134,8 +134,8 @@ def _times(info: object) -> int:
     return size
 
 
-def _batched(x: Tensor, dim: int | None, size: int) -> Tensor:
-    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+def _batched(x: Tensor, dim: object, size: int) -> Tensor:
+    return x.movedim(dim, 0) if isinstance(dim, int) else x.expand(size, *x.shape)
 
 
 def _shifted(places: Int[Tensor, "times rows slots"], size: int) -> Int[Tensor, "all slots"]:

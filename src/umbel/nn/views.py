@@ -91,11 +91,12 @@ class Views(nn.Module):
 
     def _looked(self, table: Tensor, place: Tensor) -> dict[int, Float[Tensor, "rows _ views dim"]]:
         """Single values (source 0) and means of lists (source 1)."""
-        shape, found = (len(place), -1, self.views, self.dim), {}
+        found: dict[int, Tensor] = {}
         if len(self.singles):  # index_select, since its gradient costs half of an embedding's
-            found[0] = table.index_select(0, place.index_select(1, self.singles).flatten()).view(shape)
+            found[0] = table.index_select(0, place.index_select(1, self.singles).flatten())
+            found[0] = found[0].view(len(place), len(self.singles), *self.shape)
         if len(self.lists):
-            found[1] = mean_rows(table, place.index_select(1, self.lists), self.widths).view(shape)
+            found[1] = mean_rows(table, place.index_select(1, self.lists), self.widths).view(len(place), len(self.widths), *self.shape)
         return found
 
 
