@@ -132,7 +132,7 @@ def _means(table: Table, field: Field, seed: int) -> dict[str, Float[np.ndarray,
     size = table.encoder.vocabularies[field.table].size
     labels, seen = table.labels("train")
     code = table.column(field.name, "train")
-    fold = np.random.default_rng(seed).integers(FOLDS, size=len(code))
+    fold = np.random.default_rng([seed, FOLDS]).integers(FOLDS, size=len(code))  # a stream of its own, lest it follow how a log was drawn
     found = {part: np.empty((len(table.parts[part]), labels.shape[1] + 1)) for part in PARTS}
     for held in range(FOLDS):
         rest = fold != held
