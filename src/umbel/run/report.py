@@ -67,8 +67,8 @@ class Report:
         }
 
     @staticmethod
-    def from_json(saved: Mapping[str, object]) -> Report:
-        """The report `to_json` wrote; :raises UserError: if a part is missing or of another shape."""
+    def from_json(saved: Mapping[str, object], *, where: str = "report") -> Report:
+        """The report `to_json` wrote; :raises UserError: that names `where` if a part is missing or of another shape."""
         try:
             tasks, validation, history = (saved[name] for name in ("tasks", "validation", "history"))
             assert isinstance(tasks, dict)
@@ -82,17 +82,18 @@ class Report:
                 history=tuple(Moment.of(line) for line in history),
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"report: not one of ours ({error!r})", mend="make it again with umbel train") from error
+            raise UserError(f"{where}: not one of ours ({error!r})", mend="make it again with umbel train") from error
 
 
 def read_report(path: Path) -> Report:
     """The report in a file; :raises UserError: if there is none, or it is broken."""
     try:
-        return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such report", mend="give the folder of a finished run") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error})", mend="make it again with umbel train") from error
+    return Report.from_json(saved if isinstance(saved, dict) else {}, where=str(path))
 
 
 _PLAIN = ("recipe", "seed", "rows", "parameters", "seconds", "rows_per_second", "peak_memory_bytes", "settings", "versions", "commit")
