@@ -132,6 +132,13 @@ def test_a_csv_log_gives_the_same_table(run_file: Path, log: Path, job: Job) -> 
         assert (run_file.parent / "table" / name).read_bytes() == (job.run / "table" / name).read_bytes(), name
 
 
+def test_a_mended_run_file_may_use_the_folder_of_the_failed_run(run_file: Path) -> None:
+    wrong = say("train", run_file, "-o", run_file.parent / "run", "--set", "fields.device.column=devise")
+    assert wrong.code == 2
+    mended = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.epochs=1")
+    assert mended.code == 0, mended.err
+
+
 def test_an_unknown_recipe(run_file: Path) -> None:
     said = say("train", run_file, "-o", run_file.parent / "run", "--set", "model.recipe=stemm")
     assert said.code == 2

@@ -31,6 +31,7 @@ from umbel.run.settings import Settings, read
 from umbel.run.slicing import slices
 from umbel.run.watch import Silence, Watch
 
+CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
@@ -64,12 +65,13 @@ def train(settings: Settings, folder: Path, *, table: Table | None = None, watch
 def claim(settings: Settings, folder: Path) -> None:
     """Make the run folder, or find in it the same run; :raises UserError: if it belongs to anything else."""
     resolved = folder / "run.toml"
-    if not resolved.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found <= CLAIM:  # new, or a run that failed before it made anything
         durable.write(resolved, settings.to_toml())
         durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
         return
+    if resolved.name not in found:
+        raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
     before = read(resolved)
     if before != settings:
         raise UserError(f"{folder}: holds a run of other settings ({_difference(before, settings)})", mend="name another folder with -o")
