@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 SCHEMA = Schema((Field("user", FieldKind.ID),), (Task("click"), Task("buy", given="click"), Task("seconds", REGRESSION)))
 
 
+@cache
 def tasks(count: int = 1500) -> tuple[TaskReport, ...]:
     """A small judged log; the slice `unknown` is too small, user 7's labels are of one class."""
     draw = np.random.default_rng(0)
