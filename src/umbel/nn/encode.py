@@ -49,7 +49,7 @@ class Vectors(nn.Module):
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows 1 views dim"]:
         """From the field of that name."""
         x = fields[self.name].to(self.weight.dtype)
-        seen = nn.functional.linear(x.nan_to_num(), self.weight).view(len(x), *self.shape)
+        seen = nn.functional.linear(x.nan_to_num(), self.weight).view(x.shape[0], *self.shape)
         return torch.where(x.isnan().any(1)[:, None, None], self.missing, seen).unsqueeze(1)
 
     def parts(self, view: int) -> tuple[Part, ...]:

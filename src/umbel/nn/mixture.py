@@ -82,14 +82,14 @@ class Mixture(nn.Module):
 
     def _shares(self, inputs: Sequence[Tensor]) -> Float[Tensor, "rows voices experts"]:
         if self.gates is None:
-            return self.opened.expand(len(inputs[0]), -1, -1)
+            return self.opened.expand(inputs[0].shape[0], -1, -1)
         logits = self.gates([_sum([inputs[one] for one in total]) for total in self.sums])
-        one = inputs[0].new_ones(len(inputs[0]), 1)
+        one = inputs[0].new_ones(inputs[0].shape[0], 1)
         voices = [one if own is None else logits[self.gated.index(own)].softmax(1) for own in self.gate_of]
         if self.whole:
             return torch.stack(voices, 1)
         padded = torch.stack([nn.functional.pad(voice, (0, self.most + 1 - voice.shape[1])) for voice in voices], 1)
-        return padded.gather(2, self.slots.expand(len(padded), -1, -1))
+        return padded.gather(2, self.slots.expand(padded.shape[0], -1, -1))
 
     def _mix(self, shares: Tensor, said: Float[Tensor, "rows experts hidden"]) -> Float[Tensor, "rows voices hidden"]:
         if not self.stops:

@@ -94,9 +94,9 @@ class Views(nn.Module):
         found: dict[int, Tensor] = {}
         if len(self.singles):  # index_select, since its gradient costs half of an embedding's
             found[0] = table.index_select(0, place.index_select(1, self.singles).flatten())
-            found[0] = found[0].view(len(place), len(self.singles), *self.shape)
+            found[0] = found[0].view(place.shape[0], len(self.singles), *self.shape)
         if len(self.lists):
-            found[1] = mean_rows(table, place.index_select(1, self.lists), self.widths).view(len(place), len(self.widths), *self.shape)
+            found[1] = mean_rows(table, place.index_select(1, self.lists), self.widths).view(place.shape[0], len(self.widths), *self.shape)
         return found
 
 
