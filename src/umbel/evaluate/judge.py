@@ -85,7 +85,7 @@ def evaluate(
     """
     draws = resample(predictions.groups) if by is None else by
     labels = {name: cut(values) for name, values in (slices or {}).items()}
-    return tuple(_task_report(predictions, calibrated, task, labels, draws) for task in predictions.schema.tasks)
+    return tuple(_task_report(predictions, calibrated, task, slices=labels, by=draws) for task in predictions.schema.tasks)
 
 
 def fit_calibrators(predictions: Predictions) -> dict[str, Calibrator]:
@@ -132,6 +132,7 @@ def mean_auc(
     schema: Schema,
     labels: Float[np.ndarray, "rows tasks"],
     seen: Bool[np.ndarray, "rows tasks"],
+    *,
     logits: Float[np.ndarray, "rows outputs"],
 ) -> float | Undefined:
     """The mean over tasks of AUC (R2 for a regression: also without a unit, also higher is better).
@@ -157,6 +158,7 @@ def _task_report(
     predictions: Predictions,
     calibrated: Float[np.ndarray, "rows tasks"],
     task: Task,
+    *,
     slices: Mapping[str, Mapping[str, Bool[np.ndarray, "rows"]]],
     by: Resamples,
 ) -> TaskReport:

@@ -82,7 +82,7 @@ class _Judge:
         self.labels, self.seen = table.labels("valid")
 
     def __call__(self, model: Recommender) -> float:
-        score = mean_auc(self.table.schema, self.labels, self.seen, logits(model, self.table, "valid"))
+        score = mean_auc(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid"))
         return float("nan") if isinstance(score, Undefined) else score
 
 

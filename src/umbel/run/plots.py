@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,7 +12,6 @@ from umbel.evaluate.intervals import Interval
 
 WIDTH, HEIGHT = 300, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 30
-Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,35 @@ class Axis:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Two axes and the room between them."""
+
+    x: Axis
+    y: Axis
+
+    def place(self, across: float, up: float) -> tuple[float, float]:
+        """Where a point stands in the picture, from its left and top."""
+        return _LEFT + self.x.at(across) * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - self.y.at(up) * (HEIGHT - _TOP - _BOTTOM)
+
+    def picture(self, drawn: str, title: str) -> str:
+        """The whole picture: ticks, captions, and what is drawn on top of them."""
+        foot = HEIGHT - _BOTTOM
+        parts = [self._level(value) for value in self.y.ticks()]
+        for value in self.x.ticks():
+            left, _ = self.place(value, self.y.low)
+            parts.append(f'<text x="{left:.1f}" y="{foot + 13}" text-anchor="middle">{_label(value)}</text>')
+        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{foot}" y2="{foot}"/>')
+        parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(self.x.name)}</text>')
+        named = f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+        return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" {named}{"".join(parts)}{drawn}</svg>'
+
+    def _level(self, value: float) -> str:
+        _, top = self.place(self.x.low, value)
+        line = f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{top:.1f}" y2="{top:.1f}"/>'
+        return f'{line}<text x="{_LEFT - 5}" y="{top + 3.5:.1f}" text-anchor="end">{_label(value)}</text>'
+
+
 def curves(values: Sequence[float | None], *, name: str, colour: int, best: int | None = None, reading: str = "lower is better") -> str:
     """One number an epoch as a line; the epoch whose weights were kept is ringed."""
     known = [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
@@ -58,30 +86,34 @@ def curves(values: Sequence[float | None], *, name: str, colour: int, best: int 
         return '<p class="mute">no epoch</p>'
     low, high = min(value for _, value in known), max(value for _, value in known)
     room = (high - low) * 0.08 or max(abs(high), 1e-9) * 0.05
-    x, y = Axis(1.0, float(max(2, len(values))), "epoch", whole=True), Axis(low - room, high + room, name)
-    places = [_place(x, y, epoch, value) for epoch, value in known]
+    frame = Frame(Axis(1, max(2, len(values)), "epoch", whole=True), Axis(low - room, high + room, name))
+    places = [frame.place(epoch, value) for epoch, value in known]
     line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
-    dots = [_epoch(place, epoch, value, colour, kept=epoch == best) for place, (epoch, value) in zip(places, known, strict=True)]
+    dots = []
+    for (left, top), (epoch, value) in zip(places, known, strict=True):
+        radius, fill, note = (4.5, "var(--card)", " (kept)") if epoch == best else (2, f"var(--c{colour})", "")
+        shape = f'cx="{left:.1f}" cy="{top:.1f}" r="{radius}" fill="{fill}" stroke="var(--c{colour})" stroke-width="2"'
+        dots.append(f"<circle {shape}><title>epoch {epoch}: {value:.5f}{note}</title></circle>")
     drawn = f'<polyline points="{line}" fill="none" stroke="var(--c{colour})" stroke-width="2" stroke-linejoin="round"/>{"".join(dots)}'
-    return _frame(x, y, drawn, f"{name} by epoch, {reading}")
+    return frame.picture(drawn, f"{name} by epoch, {reading}")
 
 
 def reliability(points: Sequence[Point], *, name: str, colour: int) -> str:
     """Mean prediction against mean label, a dot a bin; on the dashed line the model means what it says.
 
-    Axes are logarithmic where the bins span more than a factor of 20 and hold no label mean of 0 but the lowest.
+    Axes are logarithmic where the highest bin is more than 20 times the lowest prediction.
     """
     if not points:
         return '<p class="mute">no row</p>'
-    values = [value for point in points for value in (point.predicted, point.observed)]
-    low, high, positive = min(values), max(values), [value for value in values if value > 0]
-    log = low >= 0 and bool(positive) and high > 20 * min(point.predicted for point in points) > 0
-    start = min(positive) / 1.4 if log else min(low, 0.0) if low > -1e-9 else low - (high - low) * 0.05
-    x, y = (Axis(start, _end(high, start, log=log), caption, log) for caption in ("predicted", "observed"))
-    left, bottom, right, top = *_place(x, y, x.low, y.low), *_place(x, y, x.high, y.high)
-    dots = [_dot(x, y, point, colour) for point in points]
-    diagonal = f'<line class="guide" x1="{left}" y1="{bottom}" x2="{right}" y2="{top}"/>'
-    return _frame(x, y, diagonal + "".join(dots), f"{name}: observed against predicted, {len(points)} bins of equal mass")
+    frame = _square(points)
+    ends = *frame.place(frame.x.low, frame.y.low), *frame.place(frame.x.high, frame.y.high)
+    drawn = ['<line class="guide" x1="{}" y1="{}" x2="{}" y2="{}"/>'.format(*ends)]
+    for point in points:
+        left, top = frame.place(point.predicted, point.observed)
+        title = f"predicted {point.predicted:.5f}, observed {point.observed:.5f}, {point.rows:,} rows"
+        shape = f'cx="{left:.1f}" cy="{top:.1f}" r="4" fill="var(--c{colour})" fill-opacity=".8"'
+        drawn.append(f"<circle {shape}><title>{title}</title></circle>")
+    return frame.picture("".join(drawn), f"{name}: observed against predicted, {len(points)} bins of equal mass")
 
 
 def whisker(measured: Interval, *, low: float, high: float, colour: int = 0, guide: float | None = None) -> str:
@@ -97,42 +129,16 @@ def whisker(measured: Interval, *, low: float, high: float, colour: int = 0, gui
     return f'<svg class="whisker" viewBox="0 0 110 16" aria-hidden="true">{mark}{line}{dot}</svg>'
 
 
-def _end(high: float, start: float, *, log: bool) -> float:
-    if log:
-        return min(high * 1.4, max(1.0, high))
-    return high + (high - start) * 0.06 if high > start else start + 1.0
-
-
-def _epoch(place: tuple[float, float], epoch: int, value: float, colour: int, *, kept: bool) -> str:
-    radius, fill, note = (4.5, "var(--card)", " (kept)") if kept else (2, f"var(--c{colour})", "")
-    shape = f'cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}" fill="{fill}" stroke="var(--c{colour})" stroke-width="2"'
-    return f"<circle {shape}><title>epoch {epoch}: {value:.5f}{note}</title></circle>"
-
-
-def _dot(x: Axis, y: Axis, point: Point, colour: int) -> str:
-    left, top = _place(x, y, point.predicted, point.observed)
-    title = f"predicted {point.predicted:.5f}, observed {point.observed:.5f}, {point.rows:,} rows"
-    return f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4" fill="var(--c{colour})" fill-opacity=".8"><title>{title}</title></circle>'
-
-
-def _place(x: Axis, y: Axis, across: float, up: float) -> tuple[float, float]:
-    return _LEFT + x.at(across) * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - y.at(up) * (HEIGHT - _TOP - _BOTTOM)
-
-
-def _frame(x: Axis, y: Axis, drawn: str, title: str) -> str:
-    """Axes with ticks and captions around what is drawn."""
-    parts = []
-    for value in y.ticks():
-        _, top = _place(x, y, x.low, value)
-        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{top:.1f}" y2="{top:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{top + 3.5:.1f}" text-anchor="end">{_label(value)}</text>')
-    for value in x.ticks():
-        left, _ = _place(x, y, value, y.low)
-        parts.append(f'<text x="{left:.1f}" y="{HEIGHT - _BOTTOM + 13}" text-anchor="middle">{_label(value)}</text>')
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{HEIGHT - _BOTTOM}" y2="{HEIGHT - _BOTTOM}"/>')
-    parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x.name)}</text>')
-    named = f'role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" {named}{"".join(parts)}{drawn}</svg>'
+def _square(points: Sequence[Point]) -> Frame:
+    """The same stretch on both axes, around all points."""
+    values = [value for point in points for value in (point.predicted, point.observed)]
+    low, high = min(values), max(values)
+    if low >= 0 and high > 20 * min(point.predicted for point in points) > 0:
+        start, end, log = min(value for value in values if value > 0) / 1.4, min(high * 1.4, max(1.0, high)), True
+    else:
+        start, log = 0.0 if low >= 0 else low - (high - low) * 0.05, False
+        end = high + (high - start) * 0.06 if high > start else start + 1.0
+    return Frame(Axis(start, end, "predicted", log), Axis(start, end, "observed", log))
 
 
 def _label(value: float) -> str:

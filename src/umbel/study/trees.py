@@ -69,7 +69,7 @@ def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
         for part, out in outputs.items():
             out[:, task] = getattr(model, "decision_function", model.predict)(columns.parts[part])
     labels, seen = table.labels("valid")
-    score = mean_auc(table.schema, labels, seen, outputs["valid"])
+    score = mean_auc(table.schema, labels, seen, logits=outputs["valid"])
     return Grown(outputs, float("-inf") if isinstance(score, Undefined) else score, leaves)
 
 
