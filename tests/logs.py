@@ -13,13 +13,16 @@ from umbel.data.split import ByTime, Split
 from umbel.data.table import Table
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
+Column = Sequence[object] | pl.Series
+Rows = Mapping[str, Column]
+
 ID, CATEGORY, NUMBER = FieldKind.ID, FieldKind.CATEGORY, FieldKind.NUMBER
 BAG, SEQUENCE, VECTOR = FieldKind.BAG, FieldKind.SEQUENCE, FieldKind.VECTOR
 
 SPLIT = ByTime(6, 8)
 
 # Ten rows: six train, two validate, two test. Labels of both classes stand in every part.
-ROWS: Mapping[str, Sequence[object]] = {
+ROWS: Rows = {
     "user": [1, 1, 2, 2, 3, 1, 1, 9, 2, 8],
     "item": ["a", "b", "a", "c", "a", "b", "a", "z", "b", "a"],
     "age": [10.0, 20.0, None, 40.0, float("nan"), 30.0, 50.0, None, 25.0, 10.0],
@@ -41,26 +44,26 @@ SCHEMA = Schema(
 )
 
 
-def write(folder: Path, rows: Mapping[str, Sequence[object]] = ROWS, *, name: str = "log", strict: bool = True) -> str:
+def write(folder: Path, rows: Rows = ROWS, *, name: str = "log") -> str:
     """Write columns as Parquet; the path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
-    pl.DataFrame(rows, strict=strict).write_parquet(path)
+    pl.DataFrame(rows, strict=False).write_parquet(path)
     return str(path)
 
 
-def source(folder: Path, rows: Mapping[str, Sequence[object]] = ROWS, joins: tuple[Join, ...] = ()) -> Source:
+def source(folder: Path, rows: Rows = ROWS, joins: tuple[Join, ...] = ()) -> Source:
     """A log of these rows whose user and time columns are called so."""
     return Source(write(folder, rows), user="user", item="item", time="time", joins=joins)
 
 
-def changed(**columns: Sequence[object]) -> dict[str, Sequence[object]]:
+def changed(**columns: Column) -> dict[str, Column]:
     """The rows with some columns replaced or added."""
     return {**ROWS, **columns}
 
 
 def table(
-    folder: Path, rows: Mapping[str, Sequence[object]] = ROWS, schema: Schema = SCHEMA, *, split: Split = SPLIT, out: str = "table"
+    folder: Path, rows: Rows = ROWS, schema: Schema = SCHEMA, *, split: Split = SPLIT, out: str = "table"
 ) -> Table:
     """The rows, ingested."""
     return ingest(source(folder, rows), schema, split, folder=folder / out)

@@ -67,6 +67,8 @@ def check(text: str, *, where: str) -> tuple[str, ...]:
         _check_token(token, before, after, where=where)
         if _is_column(token, before, after):
             found.append(token.text.strip('`"') if token.kind == "quoted" else token.text)
+    if [token.text for token in tokens].count("(") != [token.text for token in tokens].count(")"):
+        raise UserError(f"{where}: {text!r} has brackets that do not close", mend="close them")
     if not found:
         raise UserError(f"{where}: {text!r} reads no column", mend="name at least one")
     return tuple(dict.fromkeys(found))
@@ -119,7 +121,7 @@ def _rewritten(tokens: list[Token], constants: dict[str, float]) -> str:
 
 
 def _closing(tokens: list[Token], start: int) -> int:
-    """Where the bracket that opens at `start` closes; the end where it never does (the parser then says so)."""
+    """Where the bracket that opens at `start` closes."""
     depth = 0
     for place in range(start, len(tokens)):
         depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
@@ -142,10 +144,21 @@ def _is_column(token: Token, before: list[Token], after: list[Token]) -> bool:
     return token.kind == "name" and token.word not in WORDS and not _opens(after) and not _is_type(token, before)
 
 
+def _ends_value(token: Token) -> bool:
+    return _begins_value(token) or token.text == ")" or token.word in ("END", "NULL", "TRUE", "FALSE")
+
+
+def _begins_value(token: Token) -> bool:
+    """Text, numbers, columns, functions: Polars would take the second of two in a row for the new name of the first."""
+    return token.kind in ("text", "quoted", "number") or (token.kind == "name" and token.word not in WORDS)
+
+
 def _check_token(token: Token, before: list[Token], after: list[Token], *, where: str) -> None:
     place = f"{where}: {token.text!r} at character {token.start + 1}"
     if token.kind == "operator" and token.text not in OPERATORS:
         raise UserError(f"{place} is not in the closed list", mend=f"use {' '.join(sorted(OPERATORS))}")
+    if before and _ends_value(before[-1]) and _begins_value(token):
+        raise UserError(f"{place} follows a value without an operator", mend="put one between them")
     if token.text in ("/", "%") and not _safe_divisor(after):
         raise UserError(f"{place} may divide by zero", mend="divide by a number other than 0 or by NULLIF(x, 0)")
     if _is_type(token, before) and token.word not in TYPES:

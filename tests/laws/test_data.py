@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import logs
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE
+from tests import logs
+from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE
 
 from umbel.data.ingest import ingest
 from umbel.data.loader import Loader
@@ -58,7 +58,7 @@ def columns(seed: int = 0) -> dict[str, pl.Series]:
 def make(folder: Path, data: dict[str, pl.Series], *, out: str = "table") -> Table:
     folder.mkdir(exist_ok=True)
     pl.DataFrame(data).write_parquet(folder / "log.parquet")
-    users = range(0, 70)
+    users = range(70)
     pl.DataFrame({"user": users, "city": [f"c{user % 5}" for user in users]}).write_parquet(folder / "users.parquet")
     source = Source(str(folder / "log.parquet"), user="user", time="time", joins=(Join(str(folder / "users.parquet"), "user"),))
     return ingest(source, SCHEMA, ByTime(700, 850), folder=folder / out)
@@ -182,7 +182,7 @@ def test_vocabularies_are_in_order(table: Table) -> None:
     for vocabulary in table.encoder.vocabularies.values():
         keys = [(-count, str(value).encode()) for value, count in vocabulary.frame.select("value", "count").iter_rows()]
         assert keys == sorted(keys)
-        assert vocabulary.frame["count"].min() >= 2
+        assert (vocabulary.frame["count"] >= 2).all()
 
 
 def test_counts_are_those_of_the_training_rows(table: Table) -> None:

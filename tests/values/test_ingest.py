@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import logs
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
+from tests import logs
+from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
 
 from umbel.data.ingest import ingest
 from umbel.data.source import Source

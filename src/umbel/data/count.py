@@ -61,9 +61,11 @@ def _own(sharing: list[str]) -> list[str]:
 def _merged(counted: Mapping[str, pl.DataFrame], key: Key) -> pl.DataFrame:
     """The values of all fields that share a table, with one count column a field."""
     own = _own(list(counted))
-    frames = [frame.select(canonical(frame[VALUE], key), pl.col(COUNT).alias(name)) for name, frame in zip(own, counted.values(), strict=True)]
-    merged = frames[0]
-    for frame in frames[1:]:
+    first, *others = (
+        frame.select(canonical(frame[VALUE], key), pl.col(COUNT).alias(name)) for name, frame in zip(own, counted.values(), strict=True)
+    )
+    merged = first
+    for frame in others:
         merged = merged.join(frame, on=VALUE, how="full", coalesce=True, maintain_order="left_right")
     return merged.with_columns(pl.col(own).fill_null(0))
 

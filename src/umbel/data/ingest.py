@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from umbel.data.groups import stable
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
-from umbel.data.storage import MARK, Rows, fresh_folder, write_json
+from umbel.data.storage import FORMAT, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError
@@ -44,7 +45,7 @@ def ingest(
         _Encoding(rows, encoder, audit.sizes, folder=partial).run()
         stops = np.cumsum(audit.sizes).tolist()
         ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
-        write_json(partial / MARK, {"format": 1, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
+        write_json(partial / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
     return Table.open(folder)
 
 
@@ -89,16 +90,14 @@ class _Encoding:
         self._ends = np.cumsum(sizes)
         self._places = self._ends - sizes
         self._files: dict[str, Rows] = {}
+        self._open = ExitStack()
         self._read = 0
 
     def run(self) -> None:
         """:raises UserError: if the log has not the rows that were counted."""
-        try:
+        with self._open:
             for frame, parts in self._rows.read():
                 self._write(self._arrays(frame), parts)
-        finally:
-            for file in self._files.values():
-                file.close()
         self._check(self._places == self._ends)
 
     def _write(self, arrays: Mapping[str, np.ndarray], parts: Int8[np.ndarray, "rows"]) -> None:
@@ -112,7 +111,8 @@ class _Encoding:
 
     def _file(self, name: str, like: np.ndarray) -> Rows:
         if name not in self._files:
-            self._files[name] = Rows(self._folder / f"{name}.npy", like.dtype, (int(self._ends[-1]), *like.shape[1:]))
+            file = Rows(self._folder / f"{name}.npy", like.dtype, (int(self._ends[-1]), *like.shape[1:]))
+            self._files[name] = self._open.enter_context(closing(file))
         return self._files[name]
 
     def _check(self, holds: np.bool | np.ndarray) -> None:

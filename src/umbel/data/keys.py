@@ -43,7 +43,8 @@ def common(keys: list[Key]) -> Key:
 def canonical(raw: pl.Series, key: Key) -> pl.Series:
     """Values in the type they are compared in; null where a value has no counterpart in it (NaN never has)."""
     if raw.dtype.is_float() or raw.dtype == pl.Decimal:
-        raw = raw.cast(pl.Float64).fill_nan(None) + 0.0  # -0.0 becomes 0.0
+        raw = raw.cast(pl.Float64).fill_nan(None)
+        raw = raw.set(raw == 0, 0.0)  # one zero, not two
         if key in (Key.INTEGER, Key.UNSIGNED):
             raw = raw.set(raw != raw.floor(), None)
     return raw.cast(DTYPES[key], strict=False)

@@ -45,15 +45,19 @@ class Log:
 
     def read(self, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
         """Those columns of all rows, in the order of the log, exactly `size` rows at a time (the last may be fewer)."""
-        used = [join for join in self._joins if set(columns) & set(join.adds)]
-        wanted = [*columns, *(name for join in used for name in join.reads)]
-        held = [join.held(wanted) for join in used]
-        own = [name for name in dict.fromkeys(wanted) if name in self._own]
+        wanted = dict.fromkeys(columns)
+        used: list[Joined] = []
+        for join in reversed(self._joins):  # a later table may be joined by a column of an earlier one
+            if not wanted.keys().isdisjoint(join.adds):
+                used.insert(0, join)
+                wanted |= dict.fromkeys(join.reads)
+        held = [join.held(list(wanted)) for join in used]
+        own = [name for name in wanted if name in self._own]
         for frame in _batches(self._frame.select(own), size, path=self.source.log):
             whole = frame
             for table in held:
                 whole = table.to(whole)
-            yield whole.select(columns)
+            yield whole.select(list(dict.fromkeys(columns)))
 
     def first(self, name: str) -> pl.Series:
         """The first known value of a column, as a series of its type (empty where there is none)."""

@@ -18,7 +18,8 @@ from umbel import durable
 from umbel.errors import UserError, nearest
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
-MARK = "meta.json"
+MARK = "meta.json"  # a folder with this file is a table
+FORMAT = 1
 
 
 def schema_to_json(schema: Schema) -> dict[str, object]:

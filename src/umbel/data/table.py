@@ -15,7 +15,7 @@ from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.source import Join, Source
 from umbel.data.split import PARTS
-from umbel.data.storage import MARK
+from umbel.data.storage import FORMAT, MARK
 from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
 from umbel.schema import Schema
@@ -50,6 +50,8 @@ class Table:
             place = json.loads((path / "source.json").read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a table", mend="make one with umbel ingest") from error
+        if meta["format"] != FORMAT:
+            raise UserError(f"{path}: a table of format {meta['format']}, this version reads {FORMAT}", mend="ingest again")
         source = Source(**{**place, "joins": tuple(Join(**join) for join in place["joins"])})
         parts = {part: range(*meta["parts"][part]) for part in PARTS}
         return Table(path, Encoder.load(path), source=source, parts=parts, dropped=meta["dropped"])

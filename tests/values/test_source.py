@@ -1,0 +1,214 @@
+"""Files and joins: what is read, in which order, and what a join by key or as of a time adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests import logs
+
+from umbel.data import files
+from umbel.data.files import check_csv
+from umbel.data.source import Join, Log, Source
+from umbel.errors import UserError
+
+
+def whole(log: Log, columns: list[str] | None = None, size: int = 4) -> pl.DataFrame:
+    return pl.concat(log.read(columns or log.names, size))
+
+
+def csv(folder: Path, text: str | bytes, name: str = "log.csv") -> str:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 10, 100])
+def test_batches_have_the_size_asked_for_and_keep_order(tmp_path: Path, size: int) -> None:
+    log = Log(Source(logs.write(tmp_path)))
+    frames = list(log.read(["time", "user"], size))
+    assert [frame.height for frame in frames] == [size] * (10 // size) + ([10 % size] if 10 % size else [])
+    assert pl.concat(frames)["time"].to_list() == list(range(10))
+    assert all(frame.columns == ["time", "user"] for frame in frames)
+
+
+def test_a_glob_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    for number in (2, 10, 1):
+        logs.write(tmp_path, {"n": [number]}, name=f"part{number:02}")
+    assert whole(Log(Source(str(tmp_path / "part*.parquet"))))["n"].to_list() == [1, 2, 10]
+
+
+def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
+    rows = {name: column for name, column in logs.ROWS.items() if name not in ("watched", "age")}
+    pl.DataFrame(rows).write_csv(tmp_path / "log.csv")
+    assert whole(Log(Source(str(tmp_path / "log.csv")))).equals(pl.DataFrame(rows))
+
+
+def test_a_glob_of_csvs(tmp_path: Path) -> None:
+    csv(tmp_path, "a,b\n1,x\n", "p1.csv")
+    csv(tmp_path, "a,b\n2,y\n", "p2.csv")
+    assert whole(Log(Source(str(tmp_path / "p*.csv")))).rows() == [(1, "x"), (2, "y")]
+
+
+@pytest.mark.parametrize("engine_rows", [1, 2, 5, 100])
+def test_a_join_by_key(tmp_path: Path, engine_rows: int) -> None:
+    users = logs.write(tmp_path, {"user": [3, 1, 8], "city": ["x", "y", "z"], "tags": [[1, 2], [], [3]]}, name="users")
+    log = Log(logs.source(tmp_path, joins=(Join(users, "user"),)))
+    assert log.names == [*logs.ROWS, "city", "tags"]
+    frame = whole(log, ["user", "city", "tags"], engine_rows)
+    assert frame["city"].to_list() == ["y", "y", None, None, "x", "y", "y", None, None, "z"]
+    assert frame["tags"].to_list()[4:6] == [[1, 2], []]
+    assert frame["user"].to_list() == logs.ROWS["user"]
+
+
+def test_joins_of_joins(tmp_path: Path) -> None:
+    users = logs.write(tmp_path, {"user": [1, 2], "city": ["x", "y"]}, name="users")
+    cities = logs.write(tmp_path, {"city": ["y", "x"], "country": ["q", "p"]}, name="cities")
+    log = Log(logs.source(tmp_path, joins=(Join(users, "user"), Join(cities, "city"))))
+    assert whole(log, ["country"])["country"].to_list() == ["p", "p", "q", "q", None, "p", "p", None, "q", None]
+
+
+def test_a_missing_key_joins_nothing(tmp_path: Path) -> None:
+    users = logs.write(tmp_path, {"user": [1, None], "city": ["x", "never"]}, name="users")
+    log = Log(logs.source(tmp_path, logs.changed(user=[1, None] * 5), joins=(Join(users, "user"),)))
+    assert whole(log, ["city"])["city"].to_list() == ["x", None] * 5
+
+
+def test_keys_of_other_types_meet(tmp_path: Path) -> None:
+    users = logs.write(tmp_path, {"user": ["1", "2"], "city": ["x", "y"]}, name="users")
+    log = Log(logs.source(tmp_path, joins=(Join(users, "user"),)))
+    assert whole(log, ["city"])["city"].to_list()[:4] == ["x", "x", "y", "y"]
+
+
+def test_a_csv_joined_to_parquet(tmp_path: Path) -> None:
+    items = csv(tmp_path, "item,price\na,1.5\nb,2.0\n", "items.csv")
+    log = Log(logs.source(tmp_path, joins=(Join(items, "item"),)))
+    assert whole(log, ["price"])["price"].to_list() == [1.5, 2.0, 1.5, None, 1.5, 2.0, 1.5, None, 2.0, 1.5]
+
+
+def test_a_join_as_of_a_time_takes_the_last_row_that_is_not_later(tmp_path: Path) -> None:
+    prices = logs.write(tmp_path, {"item": ["b", "a", "a", "a"], "at": [5, 0, 4, 3], "price": [10, 1, 3, 2]}, name="prices")
+    log = Log(logs.source(tmp_path, joins=(Join(prices, "item", time="at"),)))
+    assert "at" not in log.names
+    # items a b a c a b a z b a at times 0 … 9
+    assert whole(log, ["price"])["price"].to_list() == [1, None, 1, None, 3, 10, 3, None, 10, 3]
+
+
+def test_a_future_row_is_never_joined(tmp_path: Path) -> None:
+    """A planted column that holds the label, dated after the rows, must not be seen by them."""
+    leak = {"user": [1, 2, 3, 8, 9] * 2, "at": [100] * 5 + [-1] * 5, "leak": [1] * 5 + [0] * 5}
+    log = Log(logs.source(tmp_path, joins=(Join(logs.write(tmp_path, leak, name="leak"), "user", time="at"),)))
+    assert whole(log, ["leak"])["leak"].to_list() == [0] * 10
+
+
+def test_rows_without_a_time_join_nothing_as_of(tmp_path: Path) -> None:
+    prices = logs.write(tmp_path, {"item": ["a", "b"], "at": [0, None], "price": [1, 2]}, name="prices")
+    log = Log(logs.source(tmp_path, logs.changed(time=[None, *range(1, 10)]), joins=(Join(prices, "item", time="at"),)))
+    assert whole(log, ["price"])["price"].to_list()[:3] == [None, None, 1]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=20),
+    table=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=20),
+)
+def test_as_of_is_what_a_loop_finds(tmp_path: Path, rows: list[tuple[int, int]], table: list[tuple[int, int]]) -> None:
+    right = logs.write(tmp_path, {"k": [k for k, _ in table], "at": [at for _, at in table], "v": list(range(len(table)))}, name="right")
+    left = logs.write(tmp_path, {"k": [k for k, _ in rows], "t": [t for _, t in rows]}, name="left")
+    log = Log(Source(left, time="t", joins=(Join(right, "k", time="at"),)))
+    expected = []
+    for key, time in rows:
+        known = [(at, place) for place, (k, at) in enumerate(table) if k == key and at <= time]
+        expected.append(max(known)[1] if known else None)
+    assert whole(log, ["v"], 7)["v"].to_list() == expected
+
+
+def test_only_wanted_tables_are_read(tmp_path: Path) -> None:
+    twice = logs.write(tmp_path, {"user": [1, 1], "city": ["x", "y"]}, name="twice")
+    log = Log(logs.source(tmp_path, joins=(Join(twice, "user"),)))
+    assert whole(log, ["time"]).height == 10  # its doubled key does no harm here
+    with pytest.raises(UserError, match="key user = 1 stands twice"):
+        whole(log, ["city"])
+
+
+def test_the_first_known_value_of_a_column(tmp_path: Path) -> None:
+    log = Log(logs.source(tmp_path, logs.changed(late=[None] * 9 + [5], never=[None] * 10)))
+    assert log.first("late").to_list() == [5]
+    assert log.first("never").to_list() == []
+    with pytest.raises(UserError, match="no column 'lat'; did you mean 'late'"):
+        log.first("lat")
+
+
+# CSV, line by line
+
+
+def test_a_good_csv_passes(tmp_path: Path) -> None:
+    text = 'a,b,c\n1,"x, y",3\r\n2,"line\nbreak ""quoted""",4\n5,,6\n7,é,8'
+    check_csv(Path(csv(tmp_path, text)))
+    assert whole(Log(Source(str(tmp_path / "log.csv"))), ["b"])["b"].to_list() == ["x, y", 'line\nbreak "quoted"', None, "é"]
+
+
+def test_a_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert whole(Log(Source(csv(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n")))).columns == ["a", "b"]
+
+
+@pytest.mark.parametrize("block", [8, 17, 1 << 24])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "line 3: 2 values under 3 columns"),
+        ("a,b,c\n1,2,3\n4,5,6\n6,7,8,9\n", "line 4: 4 values under 3 columns"),
+        ("a,b,c\n1,2,3\n\n6,7,8\n", "line 3: 0 values"),
+        ('a,b,c\n1,"2,2",3\n4,"5,6"\n', "line 3: 2 values"),
+        ("a,b,c\n1,2,3\n4,5", "line 3: 2 values"),
+        ("a,a\n1,2\n", "column 'a' stands twice"),
+    ],
+)
+def test_a_bad_csv_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, text: str, message: str) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    with pytest.raises(UserError) as caught:
+        Log(Source(csv(tmp_path, text)))
+    assert message in str(caught.value)
+    assert "log.csv" in str(caught.value)
+
+
+def test_a_long_line_that_makes_up_for_a_short_one_stops_the_reading(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"log\.csv: cannot be read \(found more fields"):
+        whole(Log(Source(csv(tmp_path, "a,b,c\n1,2,3\n4,5\n6,7,8,9\n"))))
+
+
+@pytest.mark.parametrize("block", [8, 1 << 24])
+@pytest.mark.parametrize(("text", "line"), [(b"a,b\n1,2\n3,\xe9\n", 3), (b"a,\xe9\n1,2\n", 1), ("a,b\n1,2\n".encode("utf-16"), 1)])
+def test_another_encoding_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, text: bytes, line: int) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    with pytest.raises(UserError, match=f"line {line}: not UTF-8; convert it"):
+        Log(Source(csv(tmp_path, text)))
+
+
+def test_a_type_that_changes_late_is_one_line(tmp_path: Path) -> None:
+    text = "a,b\n" + "1,2\n" * (files.GUESS + 10) + "x,2\n"
+    with pytest.raises(UserError, match=r"log\.csv: cannot be read \(could not parse `x`.*column 'a'.*convert the log to Parquet"):
+        whole(Log(Source(csv(tmp_path, text))), size=1000)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(st.tuples(st.text(alphabet='ab,"\né ', max_size=5), st.text(alphabet="xy,\n", max_size=4)), min_size=1, max_size=8),
+    block=st.integers(1, 40),
+)
+def test_every_csv_that_a_writer_writes_passes(tmp_path: Path, cells: list[tuple[str, str]], block: int) -> None:
+    pl.DataFrame(cells, schema=["first", "second"], orient="row").write_csv(tmp_path / "log.csv", quote_style="always")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK", block)
+        check_csv(tmp_path / "log.csv")
+
+
+def test_lines_are_counted_as_numpy_counts_them(tmp_path: Path) -> None:
+    """A long file with one short line far down."""
+    lines = [f"{row},{row}" for row in np.arange(100_000).tolist()]
+    lines[76_543] = "7"
+    with pytest.raises(UserError, match=f"line {76_543 + 2}: 1 values"):
+        check_csv(Path(csv(tmp_path, "a,b\n" + "\n".join(lines) + "\n")))

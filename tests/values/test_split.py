@@ -1,0 +1,201 @@
+"""Splits by time, by user and by a column."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+from tests import logs
+
+from umbel.data.groups import MISSING, stable
+from umbel.data.source import Log, Source
+from umbel.data.split import ByColumn, ByTime, ByUser, Split, uniform
+from umbel.errors import UserError
+
+
+def parts(folder: Path, split: Split, **columns: object) -> list[int | None]:
+    path = folder / "split.parquet"
+    pl.DataFrame(columns).write_parquet(path)
+    log = Log(Source(str(path), time="time" if "time" in columns else None, user="user" if "user" in columns else None))
+    label = split.label(log)
+    frame = pl.concat(log.read(label.meta.root_names(), 3))
+    return frame.select(label).to_series().to_list()
+
+
+DAYS = ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4))
+MOMENTS = [
+    dt.datetime(2022, 5, 2, 23, 59, 59, 999_000),
+    dt.datetime(2022, 5, 3),
+    dt.datetime(2022, 5, 3, 23, 59, 59, 999_000),
+    dt.datetime(2022, 5, 4),
+    None,
+]
+EXPECTED = [0, 1, 1, 2, None]
+
+
+def epoch(unit: int) -> list[int | None]:
+    return [None if one is None else int(one.replace(tzinfo=dt.UTC).timestamp() * 1000) * unit // 1000 for one in MOMENTS]
+
+
+@pytest.mark.parametrize("unit", [10**3, 10**6, 10**9])
+def test_dates_against_epochs_of_any_unit(tmp_path: Path, unit: int) -> None:
+    assert parts(tmp_path, DAYS, time=epoch(unit)) == EXPECTED
+
+
+def test_dates_against_seconds(tmp_path: Path) -> None:
+    assert parts(tmp_path, DAYS, time=epoch(1)) == EXPECTED
+
+
+def test_dates_against_seconds_as_floats(tmp_path: Path) -> None:
+    assert parts(tmp_path, DAYS, time=[None if one is None else one + 0.5 for one in epoch(1)]) == EXPECTED
+
+
+def test_dates_against_days_as_numbers(tmp_path: Path) -> None:
+    assert parts(tmp_path, DAYS, time=[20220502, 20220503, 20220504, None]) == [0, 1, 2, None]
+
+
+def test_dates_against_dates(tmp_path: Path) -> None:
+    days = [dt.date(2022, 5, 2), dt.date(2022, 5, 3), dt.date(2022, 5, 4), None]
+    assert parts(tmp_path, DAYS, time=days) == [0, 1, 2, None]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_dates_against_datetimes(tmp_path: Path, unit: str) -> None:
+    assert parts(tmp_path, DAYS, time=pl.Series(MOMENTS).cast(pl.Datetime(unit))) == EXPECTED  # type: ignore[arg-type]
+
+
+def test_dates_against_text(tmp_path: Path) -> None:
+    text = [None if one is None else one.isoformat(sep=" ") for one in MOMENTS]
+    assert parts(tmp_path, DAYS, time=text) == EXPECTED
+
+
+def test_text_against_text(tmp_path: Path) -> None:
+    assert parts(tmp_path, ByTime("b", "c"), time=["a", "b", "c", None]) == [0, 1, 2, None]
+
+
+def test_iso_text_as_a_moment(tmp_path: Path) -> None:
+    assert parts(tmp_path, ByTime("2022-05-03", "2022-05-04T00:00:00"), time=epoch(1000)) == EXPECTED
+
+
+def test_numbers_are_compared_as_they_are(tmp_path: Path) -> None:
+    assert parts(tmp_path, ByTime(3, 7), time=[2, 3, 6, 7, None]) == [0, 1, 1, 2, None]
+
+
+def test_a_zone_moves_midnight(tmp_path: Path) -> None:
+    shanghai = ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4), zone="Asia/Shanghai")
+    eight = [dt.datetime(2022, 5, 2, 15, 59), dt.datetime(2022, 5, 2, 16), dt.datetime(2022, 5, 3, 16)]
+    times = [int(one.replace(tzinfo=dt.UTC).timestamp() * 1000) for one in eight]
+    assert parts(tmp_path, shanghai, time=times) == [0, 1, 2]
+    assert parts(tmp_path, shanghai, time=eight) == [0, 1, 2]  # datetimes without zone are UTC
+
+
+def test_datetimes_with_a_zone(tmp_path: Path) -> None:
+    times = pl.Series(MOMENTS[:4]).dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York")
+    assert parts(tmp_path, DAYS, time=times) == EXPECTED[:4]
+
+
+def test_a_moment_with_a_zone_of_its_own(tmp_path: Path) -> None:
+    own = dt.datetime(2022, 5, 3, 8, tzinfo=ZoneInfo("Asia/Shanghai"))  # midnight in UTC
+    split = ByTime(own, dt.datetime(2022, 5, 4), zone="UTC")
+    assert parts(tmp_path, split, time=epoch(1000)) == EXPECTED
+
+
+def test_another_column_than_the_time(tmp_path: Path) -> None:
+    split = ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4), column="day")
+    assert parts(tmp_path, split, day=[20220502, 20220503, 20220504]) == [0, 1, 2]
+
+
+def test_users_keep_their_part(tmp_path: Path) -> None:
+    users = [*range(2000), *range(2000)]
+    found = parts(tmp_path, ByUser(0.2, 0.3, seed=4), user=users)
+    assert found[:2000] == found[2000:]
+    shares = [found.count(part) / len(found) for part in (0, 1, 2)]
+    assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
+
+
+def test_the_seed_decides_which_users(tmp_path: Path) -> None:
+    users = list(range(300))
+    assert parts(tmp_path, ByUser(0.3, 0.3, seed=1), user=users) == parts(tmp_path, ByUser(0.3, 0.3, seed=1), user=users)
+    assert parts(tmp_path, ByUser(0.3, 0.3, seed=1), user=users) != parts(tmp_path, ByUser(0.3, 0.3, seed=2), user=users)
+
+
+def test_users_are_placed_alike_on_every_machine(tmp_path: Path) -> None:
+    """Fixed values: a change here would silently reshuffle everyone's splits."""
+    assert parts(tmp_path, ByUser(0.3, 0.3, seed=0), user=list(range(10))) == [0, 2, 2, 1, 2, 2, 0, 2, 0, 0]
+    assert parts(tmp_path, ByUser(0.3, 0.3, seed=0), user=["a", "b", "c", None]) == [1, 1, 0, 1]
+
+
+def test_a_column_says_the_part(tmp_path: Path) -> None:
+    assert parts(tmp_path, ByColumn("p", "dev", "test"), p=["train", "dev", "test", "other", None]) == [0, 1, 2, None, None]
+    assert parts(tmp_path, ByColumn("p", valid="1", test="2", train="0"), p=[0, 1, 2, 3]) == [0, 1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("split", "columns", "message"),
+    [
+        (ByTime(3, 3), {"time": [1]}, "valid = 3 is not before test = 3; swap them"),
+        (ByTime(dt.date(2022, 5, 4), dt.date(2022, 5, 3)), {"time": [1]}, "is not before"),
+        (ByTime(1, 2), {"user": [1]}, "names no time column"),
+        (ByTime(1, 2, column="day"), {"time": [1]}, "no column 'day'"),
+        (ByTime("yesterday", "today"), {"time": [1]}, "'yesterday' in zone 'UTC' is no moment"),
+        (ByTime("2022-05-03", "2022-05-04", zone="Mars/North"), {"time": [1]}, "zone 'Mars/North'"),
+        (ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4)), {"time": [True]}, "type Boolean cannot be compared"),
+        (ByTime(1, 2), {"time": [None]}, "holds no time"),
+        (ByUser(0.2, 0.2), {"time": [1]}, "names no user column"),
+        (ByUser(0.5, 0.5), {"user": [1]}, "their sum below 1"),
+        (ByUser(0.0, 0.5), {"user": [1]}, "both above 0"),
+        (ByColumn("part", "valid", "test"), {"parts": ["train"]}, "no column 'part'; did you mean 'parts'"),
+    ],
+)
+def test_what_cannot_split(tmp_path: Path, split: Split, columns: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parts(tmp_path, split, **columns)
+    assert message in str(caught.value)
+
+
+def test_text_column_of_an_unordered_pair(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not before"):
+        parts(tmp_path, ByTime("c", "b"), time=["a"])
+
+
+# groups
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (pl.Series([3, None, -1]), [3, MISSING, -1]),
+        (pl.Series([3, 255], dtype=pl.UInt8), [3, 255]),
+        (pl.Series([2**64 - 1, 5], dtype=pl.UInt64), [-1, 5]),
+        (pl.Series(["a", "a", None, ""]), [3405396810240292928, 3405396810240292928, MISSING, -5426141060434712860]),
+    ],
+)
+def test_users_as_numbers(raw: pl.Series, expected: list[int]) -> None:
+    assert stable(raw).tolist() == expected
+
+
+def test_other_users_are_their_text() -> None:
+    assert stable(pl.Series(["1.5"])).tolist() == stable(pl.Series([1.5])).tolist()
+    assert stable(pl.Series(["a"], dtype=pl.Categorical)).tolist() == stable(pl.Series(["a"])).tolist()
+
+
+def test_uniform_is_in_the_unit_interval() -> None:
+    share = uniform(np.arange(-500, 500), 7)
+    assert (share >= 0).all()
+    assert (share < 1).all()
+    assert abs(share.mean() - 0.5) < 0.05
+
+
+def test_the_split_of_a_join(tmp_path: Path) -> None:
+    """The part may stand in a joined table: users held back as a whole."""
+    from umbel.data.source import Join
+
+    users = logs.write(tmp_path, {"user": [1, 2, 3, 8, 9], "part": ["train", "valid", "test", "train", "x"]}, name="users")
+    log = Log(logs.source(tmp_path, joins=(Join(users, "user"),)))
+    label = ByColumn("part", "valid", "test").label(log)
+    found = pl.concat(log.read(label.meta.root_names(), 100)).select(label).to_series().to_list()
+    assert found == [0, 0, 1, 1, 2, 0, 0, None, 1, 0]
