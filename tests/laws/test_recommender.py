@@ -18,6 +18,7 @@ from umbel.nn.recommender import Recommender
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.views import compact
 from umbel.recipes import RECIPES, views_of
+from umbel.schema import Schema
 
 EVERY = list(itertools.product(RECIPES, PARADIGMS))
 
@@ -206,6 +207,30 @@ def test_a_field_of_the_wrong_width_is_named() -> None:
     batch["watched"] = batch["watched"][:, :3]
     with pytest.raises(ValueError, match=r"watched.*4 columns"):
         model(batch)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_fields_of_one_kind_only(recipe: str) -> None:
+    for field in everykind.FIELDS:
+        if field.like is None:
+            one = Schema((field,), everykind.schema().tasks)
+            model, batch = RECIPES[recipe](one, sizes()), {field.name: fields(5)[field.name]}
+            touched, local = compact(model.rows(batch))
+            assert model.score(local, batch).shape == (5, 2)
+            assert bool(len(touched)) == field.coded
+
+
+@pytest.mark.parametrize("recipe", ["mmoe", "stem"])
+def test_half_precision_is_near(recipe: str) -> None:
+    model, batch = build(recipe, layers=2), fields()
+    _, local = compact(model.rows(batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        near = model.score(local, batch)
+        losses = task_losses(near, everykind.labels(24, 2), model.schema)
+    torch.testing.assert_close(near.float(), model(batch), atol=0.05, rtol=0.05)
+    (gradient,) = torch.autograd.grad(losses.sum(), local["table"])
+    assert gradient.dtype == torch.float32
+    assert gradient.isfinite().all()
 
 
 def test_codes_of_any_integer_type_score_alike() -> None:

@@ -34,15 +34,18 @@ class Places(nn.Module):
         starts = dict(zip(schema.tables, accumulate(sizes, initial=0), strict=False))
         slots = [field for field in self.fields for _ in range(field.size)]
         self.rows = sum(sizes)
-        self.register_buffer("offsets", torch.tensor([starts[field.table] for field in slots]), persistent=False)
-        self.register_buffer("ends", torch.tensor([vocabulary[field.table] for field in slots]), persistent=False)
-        self.register_buffer("floors", torch.tensor([-1 if field.many else 0 for field in slots]), persistent=False)
+        kind = torch.int32 if self.rows < 2**31 else torch.int64
+        self.register_buffer("offsets", torch.tensor([starts[field.table] for field in slots], dtype=kind), persistent=False)
+        self.register_buffer("ends", torch.tensor([vocabulary[field.table] for field in slots], dtype=kind), persistent=False)
+        self.register_buffer("floors", torch.tensor([-1 if field.many else 0 for field in slots], dtype=kind), persistent=False)
 
     def forward(self, fields: Mapping[str, Tensor]) -> Int[Tensor, "rows slots"]:
         """:raises ValueError: if a field has not as many columns as the schema says."""
-        codes = torch.cat([_columns(field, fields[field.name]) for field in self.fields], 1).long()
+        if not self.fields:
+            return self.offsets.long().expand(next(iter(fields.values())).shape[0], 0)
+        codes = torch.cat([_columns(field, fields[field.name]) for field in self.fields], 1)
         codes = torch.where(codes < self.ends, codes, 0).maximum(self.floors)
-        return torch.where(codes < 0, -1, codes + self.offsets)
+        return torch.where(codes < 0, -1, codes + self.offsets).long()
 
 
 class Views(nn.Module):
