@@ -44,8 +44,8 @@ def test_killed_runs_end_on_the_same_bytes(run_file: Path, tmp_path: Path) -> No
     assert say("train", run_file, "-o", tmp_path / "whole", *LONG).code == 0
     killed, whole = (np.load(tmp_path / name / "predictions.npz") for name in ("killed", "whole"))
     assert killed["logits"].tobytes() == whole["logits"].tobytes()
-    epochs = [len((tmp_path / name / "log.jsonl").read_text().splitlines()) for name in ("killed", "whole")]
-    assert epochs[0] == epochs[1]
+    logs = [len((tmp_path / name / "log.jsonl").read_text().splitlines()) for name in ("killed", "whole")]
+    assert logs[0] == logs[1]
 
 
 def test_an_interrupt_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,11 +15,12 @@ from tests.journeys.conftest import Job, say
 from umbel.bundle import Bundle
 from umbel.data.table import Table
 from umbel.errors import UserError
+from umbel.evaluate.judge import calibrate_all
 from umbel.run.settings import read
 
 
-def report(run: Path) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    content: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads((run / "report.json").read_text())
+def report(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "report.json").read_text())
     return content
 
 
@@ -34,7 +36,7 @@ def test_a_run_leaves_what_the_design_says(job: Job) -> None:
 def test_the_report_has_the_agreed_shape(job: Job) -> None:
     saved = report(job.run)
     assert set(saved["rows"]) == {"train", "valid", "test"}
-    assert sum(int(count) for count in saved["rows"].values()) == 6_000  # type: ignore[call-overload]
+    assert sum(saved["rows"].values()) == 6_000
     assert set(saved["tasks"]) == {"click", "like", "buy"}
     for task in saved["tasks"].values():
         assert set(task["auc"]) >= {"value", "low", "high"}
@@ -172,11 +174,8 @@ def test_a_bundle_with_a_part_missing_or_added_is_refused(job: Job, tmp_path: Pa
 
 
 def test_a_bundle_whose_golden_rows_score_otherwise_is_refused(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import umbel.bundle as module
-
     shutil.copytree(job.run / "bundle", tmp_path / "bundle")
-    whole = module.calibrate_all
-    monkeypatch.setattr(module, "calibrate_all", lambda *given: whole(*given) + 1e-5)
+    monkeypatch.setattr("umbel.bundle.calibrate_all", lambda *given: calibrate_all(*given) + 1e-5)
     with pytest.raises(UserError, match=r"golden rows score otherwise, by up to 1e-05 \(allowed 1e-06\)"):
         Bundle.load(tmp_path / "bundle")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import MultiStepLR
 
-from toys import Batches, Toy, toy
+from tests.toys import Batches, Toy, toy
 from umbel import durable
 from umbel.errors import UserError
 from umbel.learn import checkpoint

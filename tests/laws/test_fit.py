@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
-from toys import Batches, Toy, batch, schema, toy
+from tests.toys import Batches, Toy, batch, schema, toy
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.fit import Epoch, fit

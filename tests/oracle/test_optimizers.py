@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from toys import Batches, Toy, toy
+from tests.toys import Batches, Toy, toy
 from umbel.data.batch import Batch
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan

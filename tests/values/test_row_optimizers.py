@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toys import Toy, batch, toy
+from tests.toys import Toy, batch, toy
 from umbel.learn.optim import RowAdagrad, RowAdam, RowOptimizer
 from umbel.learn.plan import Plan
 from umbel.learn.step import Exact, Fast, Step

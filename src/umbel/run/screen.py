@@ -19,7 +19,6 @@ from umbel.evaluate.slices import Worst
 from umbel.learn.fit import Epoch
 from umbel.run.report import Report
 
-
 LEFT_OUT = ("pr_auc",)  # stands in the report; a terminal is narrow
 
 
