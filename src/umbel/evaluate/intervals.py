@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +15,7 @@ LEVEL = 0.95
 FEWEST_USERS = 10
 FEWEST_DEFINED = 0.9
 _CHUNK = 8192
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,15 @@ def resample(groups: Int[np.ndarray, "rows"], *, resamples: int = 200, seed: int
 def follow(
     metrics: Callable[[UInt8[np.ndarray, "rows"]], tuple[float, ...]], by: Resamples, *, count: int
 ) -> Float[np.ndarray, "resamples metrics"]:
-    """`count` metrics under each resample's row weights, one resample at a time: memory stays at a few arrays of rows."""
-    weight = np.empty(len(by.code), dtype=np.uint8)
+    """`count` metrics under each resample's row weights, a resample at a time on each core: memory stays at a few arrays of rows a core."""
     draws = np.empty((len(by.count), count))
-    for place, row in enumerate(by.count):
-        draws[place] = metrics(row.take(by.code, out=weight, mode="clip"))
+
+    def draw(place: int) -> None:
+        draws[place] = metrics(by.count[place].take(by.code, mode="clip"))
+
+    # numpy lets go of the interpreter while it gathers and sums, so threads are enough
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        deque(pool.map(draw, range(len(by.count))), maxlen=0)
     return draws
 
 
