@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.data.batch import Batch
 from umbel.errors import UserError
+from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
 from umbel.learn.state import Progress, State, random_state, set_random_state
@@ -61,7 +62,8 @@ def fit(
 
     `batches(epoch, step)` gives the batches of an epoch, counted from 0, from that step on; `judge` scores the model after every
     epoch, the higher the better. `start` continues a training from where it stood: on a CPU, to the same bytes as if it had never stopped.
-    The judge and the caller may draw random numbers, which changes nothing here.
+    The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
+    (`umbel.learn.memory`).
 
     :raises UserError: when a loss or the judge's score is not a finite number, when there are no rows, or when `start` belongs
         to another model or plan.
@@ -83,6 +85,7 @@ class _Training(Generic[Trained]):
     """The moving parts of one `fit`."""
 
     def __init__(self, model: Trained, plan: Plan, judge: Callable[[Trained], float]) -> None:
+        keep_freed()
         model.to(plan.device)
         self.model = model
         self.plan = plan
