@@ -24,15 +24,15 @@ def faults(work: Callable[[], object]) -> int:
 
 def blocks() -> None:
     """What a step does: take some megabytes, write them, let them go."""
-    for _ in range(20):
-        [torch.ones(1 << 20) for _ in range(8)]
+    for _ in range(3):
+        [torch.ones(4 << 20) for _ in range(6)]
 
 
 @pytest.mark.skipif(not GLIBC, reason="another C library")
 def test_freed_blocks_are_used_again() -> None:
     assert memory.keep_freed()
     blocks()
-    assert faults(blocks) < 20 * 8 * 1024 / 10  # 4 MiB are 1,024 pages; handed out anew they would all count
+    assert faults(blocks) < 3 * 6 * 4096 / 10  # 16 MiB are 4,096 pages; handed out anew they would all count
 
 
 def test_it_may_be_asked_twice() -> None:
