@@ -48,26 +48,22 @@ class Tally:
         sharing = [field.name for field in self._schema.fields if field.coded and field.table == table]
         counted = {name: self._values.pop(name).counted() for name in sharing}
         key = common([key_of(frame[VALUE]) for frame in counted.values()])
-        merged = _merged(counted, key).with_columns(pl.sum_horizontal(_own(sharing)).alias(COUNT))
-        kept = merged.filter(pl.col(COUNT) >= self._schema.field(table).min_count).select(VALUE, COUNT, *_own(sharing))
+        merged = _merged(counted, key) if len(counted) > 1 else counted[table]
+        kept = merged.filter(pl.col(COUNT) >= self._schema.field(table).min_count)
         return Vocabulary(in_order(kept).rechunk())
 
 
-def _own(sharing: list[str]) -> list[str]:
-    """The count columns of fields: prefixed, so that a field may be called `value`."""
-    return [f"{COUNT}:{name}" for name in sharing]
-
-
 def _merged(counted: Mapping[str, pl.DataFrame], key: Key) -> pl.DataFrame:
-    """The values of all fields that share a table, with one count column a field."""
-    own = _own(list(counted))
+    """The values of all fields that share a table, with their sum and one count column a field."""
+    own = [f"{COUNT}:{name}" for name in counted]
     first, *others = (
         frame.select(canonical(frame[VALUE], key), pl.col(COUNT).alias(name)) for name, frame in zip(own, counted.values(), strict=True)
     )
     merged = first
     for frame in others:
         merged = merged.join(frame, on=VALUE, how="full", coalesce=True, maintain_order="left_right")
-    return merged.with_columns(pl.col(own).fill_null(0))
+    known = merged.with_columns(pl.col(own).fill_null(0))
+    return known.select(VALUE, pl.sum_horizontal(own).alias(COUNT), *own)
 
 
 class _Moments:

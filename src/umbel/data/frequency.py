@@ -150,7 +150,8 @@ class Frequencies:
         if self._counter is None:
             self._key = key_of(values)
             self._counter = _Texts() if self._key is Key.TEXT else _Array() if self._key is Key.INTEGER else _Table()
-        known = canonical(values, self._key).drop_nulls()
+        known = canonical(values, self._key)
+        known = known.drop_nulls() if known.null_count() else known
         if isinstance(self._counter, _Array) and not self._counter.holds(known):
             self._counter = self._counter.spread()
         if len(known):

@@ -72,8 +72,10 @@ class Held:
         """The batch with the table's columns beside its own; null where no row matches."""
         if self._table.width == 0:
             return frame
-        places = pl.Series(self._rows.find(frame))
-        return frame.hstack(self._table.select(pl.all().gather(places.set(places < 0, None))))
+        places = self._rows.find(frame)
+        known = places >= 0
+        rows = pl.Series(places.astype(np.uint32))
+        return frame.hstack(self._table[rows] if known.all() else self._table.select(pl.all().gather(rows.set(pl.Series(~known), None))))
 
 
 class Joined:

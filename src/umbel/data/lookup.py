@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
-DENSE = 1 << 16  # a span of values up to this, or four times their number, is an array
+DENSE = 1 << 20  # a span of values up to this, or eight times their number, is an array
 
 
 class Span:
@@ -23,7 +23,7 @@ class Span:
 
 
 class Hashed:
-    """A hash table that grows: distinct keys get places in the order they are added (linear probing, at most 3/4 full)."""
+    """A hash table that grows: distinct keys get places in the order they are added (linear probing, at most half full)."""
 
     def __init__(self) -> None:
         self._keys = np.empty(0, np.int64)
@@ -55,8 +55,8 @@ class Hashed:
             self._keys = np.concatenate([self.keys, np.empty(max(total, self.size * 5 // 4) - self.size, np.int64)])
         self._keys[self.size : total] = keys
         first, self.size = self.size, total
-        if 4 * total > 3 * len(self._slots):
-            self._slots = np.full(1 << (total * 4 // 3).bit_length(), -1, np.int32)
+        if 2 * total > len(self._slots):
+            self._slots = np.full(1 << (2 * total - 1).bit_length(), -1, np.int32)
             first = 0
         self._place(np.arange(first, total, dtype=np.int32))
 
@@ -78,9 +78,9 @@ Lookup = Span | Hashed
 
 
 def lookup(keys: Int64[np.ndarray, "keys"]) -> Lookup:
-    """The places of distinct keys: 4 bytes a value of their span, or 8 + 5.3 to 10.7 bytes a key where that is wide."""
+    """The places of distinct keys: 4 bytes a value of their span, or 16 to 24 bytes a key where that is wide."""
     span = int(keys.max()) - int(keys.min()) + 1 if len(keys) else 0
-    if span <= max(DENSE, 4 * len(keys)):
+    if span <= max(DENSE, 8 * len(keys)):
         return Span(keys)
     table = Hashed()
     table.add(keys)

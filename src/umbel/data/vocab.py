@@ -23,7 +23,7 @@ from umbel.schema import Field, FieldKind, Schema
 class Vocabulary:
     """The raw values of one table in code order: codes from 1 by training count (descending), then by UTF-8 bytes; 0 is unknown.
 
-    `frame` holds `value`, `count` (over all fields that share the table) and a column `count:FIELD` for each of them.
+    `frame` holds `value`, `count` (over all fields that share the table) and, where several do, a column `count:FIELD` for each.
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
@@ -46,7 +46,8 @@ class Vocabulary:
 
     def counts(self, field: str) -> Int64[np.ndarray, "codes"]:
         """How often each code stood in the training rows of that field; 0 for the unknown code."""
-        return np.concatenate([np.zeros(1, np.int64), self.frame[f"{COUNT}:{field}"].to_numpy()])
+        own = f"{COUNT}:{field}"
+        return np.concatenate([np.zeros(1, np.int64), self.frame[own if own in self.frame.columns else COUNT].to_numpy()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,164 @@
+"""How fast a log becomes a table, and how much memory that takes: integer columns, two joins, Parquet and CSV, several sizes.
+
+Run `python benchmarks/ingest.py --rows 1e6 1e7`. Every ingest is a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from umbel.data.ingest import ingest
+from umbel.data.source import Join, Source
+from umbel.data.split import ByTime
+from umbel.data.table import Table
+from umbel.schema import Field, FieldKind, Schema, Task
+
+HERE = Path(__file__).parent
+OWN, JOINED = 12, 4  # columns of the log, and of each of the two joined tables: 20 in all
+CHUNK = 1 << 20
+Figures = dict[str, object]
+
+
+def ids(count: int, rows: int, column: int, *, spread: bool) -> np.ndarray:
+    """Numbers below `count`; spread over all of int64 where ids are hashes rather than counters."""
+    numbers = np.random.default_rng([column, rows]).integers(0, count, rows)
+    return numbers * 0x9E3779B97F4A7C1 if spread else numbers
+
+
+def write_log(path: Path, rows: int, distinct: int, *, spread: bool) -> None:
+    """Row groups of `CHUNK` rows; of a CSV, the same rows as text."""
+    part = path.with_suffix(".parts")
+    part.mkdir()
+    for start in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - start)
+        columns = {f"c{column}": ids(distinct, count, column + OWN * start, spread=spread) for column in range(OWN)}
+        label = np.random.default_rng(start).integers(0, 2, count)
+        pl.DataFrame({**columns, "time": np.arange(start, start + count), "click": label}).write_parquet(part / f"{start:012}.parquet")
+    frame = pl.scan_parquet(part / "*.parquet")
+    frame.sink_csv(path) if path.suffix == ".csv" else frame.sink_parquet(path, row_group_size=CHUNK)
+    for one in part.iterdir():
+        one.unlink()
+    part.rmdir()
+
+
+def write_joined(path: Path, key: str, distinct: int, *, spread: bool) -> None:
+    """One row for every id of a column."""
+    known = np.arange(distinct) * (0x9E3779B97F4A7C1 if spread else 1)
+    columns = {f"{key}_{column}": np.random.default_rng(column).integers(0, distinct, distinct) for column in range(JOINED)}
+    pl.DataFrame({key: known, **columns}).write_parquet(path)
+
+
+def schema() -> Schema:
+    """Twenty coded columns and a click."""
+    names = [f"c{column}" for column in range(OWN)] + [f"c{key}_{column}" for key in range(2) for column in range(JOINED)]
+    return Schema(tuple(Field(name, FieldKind.ID) for name in names), (Task("click"),))
+
+
+def source(folder: Path, log: Path) -> Source:
+    """The log with both tables joined."""
+    joins = tuple(Join(str(folder / f"{key}.parquet"), key) for key in ("c0", "c1"))
+    return Source(str(log), user="c0", item="c1", time="time", joins=joins)
+
+
+def one(folder: Path, log: Path, rows: int) -> Figures:
+    """One ingest, in this process: its time and its peak memory, that of importing everything apart."""
+    before = peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    table = ingest(source(folder, log), schema(), ByTime(rows * 8 // 10, rows * 9 // 10), folder=folder / "table")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    held = sum(vocabulary.frame.height for vocabulary in table.encoder.vocabularies.values())
+    return {"seconds": wall, "cpu_seconds": cpu, "bytes": peak(), "bytes_at_rest": before, "ids": held, "table_bytes": size(table)}
+
+
+def peak() -> int:
+    """The most memory this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def size(table: Table) -> int:
+    """Bytes of a table on disk."""
+    return sum(path.stat().st_size for path in table.folder.rglob("*") if path.is_file())
+
+
+def apart(folder: Path, log: Path, rows: int, threads: int) -> Figures:
+    """One ingest in a process of its own."""
+    command = [sys.executable, str(HERE / "ingest.py"), "--one", str(folder), str(log), str(rows)]
+    environment = {**os.environ, "POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(folder: Path, rows: int, options: argparse.Namespace) -> list[Figures]:
+    """Parquet and CSV of one size."""
+    found: list[Figures] = []
+    for key in ("c0", "c1"):
+        write_joined(folder / f"{key}.parquet", key, options.distinct, spread=options.spread)
+    for suffix in options.formats:
+        log = folder / f"log.{suffix}"
+        write_log(log, rows, options.distinct, spread=options.spread)
+        for _ in range(options.repeat):
+            figures = apart(folder, log, rows, options.threads)
+            found.append(line({"format": suffix, "rows": rows, "log_bytes": log.stat().st_size, **figures}, options))
+        log.unlink()
+    return found
+
+
+def line(figures: Figures, options: argparse.Namespace) -> Figures:
+    """Figures with their ratios, printed."""
+    rows, seconds, cpu, memory, held = (float(str(figures[name])) for name in ("rows", "seconds", "cpu_seconds", "bytes", "ids"))
+    figures |= {"rows_per_second": rows / seconds, "rows_per_cpu_second": rows / cpu}
+    figures |= {"distinct": options.distinct, "spread": options.spread}
+    print(
+        f"{figures['format']:8} {rows:11,.0f} rows  {rows / seconds:11,.0f} rows/s  {rows / cpu:11,.0f} rows per CPU second"
+        f"  {memory / 2**20:7,.0f} MiB at most  {held:12,.0f} ids kept",
+        flush=True,
+    )
+    return figures
+
+
+def machine(options: argparse.Namespace) -> Mapping[str, object]:
+    """Where this was measured."""
+    return {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads, "polars": pl.__version__}
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 1e7])
+    parser.add_argument("--distinct", type=lambda text: int(float(text)), default=10**6, help="ids a column")
+    parser.add_argument("--spread", action="store_true", help="ids all over int64 instead of from 0")
+    parser.add_argument("--formats", nargs="+", default=["parquet", "csv"])
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the logs are written (a temporary folder)")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "ingest.json")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        folder, log, rows = options.one
+        print(json.dumps(one(Path(folder), Path(log), int(rows))))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        runs = [run for rows in options.rows for run in measure(Path(folder), int(rows), options)]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    earlier = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
+    command = " ".join(["python benchmarks/ingest.py", *sys.argv[1:]])
+    kept = [*earlier, *({**run, "command": command} for run in runs)]
+    options.out.write_text(json.dumps({"machine": machine(options), "runs": kept}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
