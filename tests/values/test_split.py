@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tests import logs
 
-from umbel.data.groups import MISSING, stable
+from umbel.data.groups import MISSING, groups, stable, times
 from umbel.data.source import Log, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split, uniform
 from umbel.errors import UserError
@@ -199,3 +199,54 @@ def test_the_split_of_a_join(tmp_path: Path) -> None:
     label = ByColumn("part", "valid", "test").label(log)
     found = pl.concat(log.read(label.meta.root_names(), 100)).select(label).to_series().to_list()
     assert found == [0, 0, 1, 1, 2, 0, 0, None, 1, 0]
+
+
+# users and times of rows
+
+
+def ends(column: pl.Series) -> tuple[pl.DataFrame, Source]:
+    return column.rename("c").to_frame(), Source("log", user="c", time="c")
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pl.Series([5, None, -3]), [5, 0, -3]),
+        (pl.Series([1.9, None]), [1, 0]),
+        (pl.Series([dt.date(1970, 1, 2), None]), [86_400_000_000, 0]),
+        (pl.Series([dt.datetime(1970, 1, 1, 0, 0, 1)], dtype=pl.Datetime("ms")), [1_000_000]),
+        (pl.Series([dt.datetime(1970, 1, 1)]).dt.replace_time_zone("Asia/Tokyo"), [-9 * 3_600_000_000]),
+        (pl.Series(["1970-01-02", None]), [86_400_000_000, 0]),
+        (pl.Series(["1970-01-01 00:00:02", "1970-01-01 00:00:03"]), [2_000_000, 3_000_000]),
+        (pl.Series(["1970-01-01T00:00:02Z"]), [2_000_000]),
+        (pl.Series([None]), [0]),
+    ],
+)
+def test_times_as_numbers(column: pl.Series, expected: list[int]) -> None:
+    assert times(*ends(column)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pl.Series(["week 3"]), "data.time: 'week 3' in 'c' is no time"),
+        (pl.Series(["2022-05-03", "soon"]), "data.time: 'soon' in 'c' is no time"),
+        (pl.Series([True]), "data.time: 'c' holds Boolean"),
+        (pl.Series([[1]]), "data.time: 'c' holds List"),
+        (pl.Series([dt.time(1)]), "data.time: 'c' holds Time"),
+    ],
+)
+def test_what_is_no_time(column: pl.Series, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        times(*ends(column))
+    assert message in str(caught.value)
+
+
+def test_what_is_no_user() -> None:
+    with pytest.raises(UserError, match=r"data\.user: 'c' holds List"):
+        groups(*ends(pl.Series([[1]])), 0)
+
+
+def test_rows_without_users_are_numbered_on() -> None:
+    frame, _ = ends(pl.Series([7, 7]))
+    assert groups(frame, Source("log"), 5).tolist() == [5, 6]

@@ -1,4 +1,4 @@
-"""A raw user or request as one int64 that is the same in every run and on every machine."""
+"""Whom a row belongs to and when it was, as int64 that are the same in every run and on every machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
+from umbel.data.source import Source
+from umbel.errors import UserError
+
 MISSING = int(np.iinfo(np.int64).min)
+
+
+def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray, "rows"]:
+    """The user of each row; without a user column every row is its own, numbered from `start`."""
+    if source.user is None:
+        return np.arange(start, start + frame.height)
+    if frame[source.user].dtype.is_nested():
+        raise UserError(f"data.user: {source.user!r} holds {frame[source.user].dtype}", mend="name a column of numbers or text")
+    return stable(frame[source.user])
 
 
 def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
@@ -22,6 +34,33 @@ def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
     codes = pl.Series("code", [_digest(text) for text in distinct], dtype=pl.Int64)
     found = texts.join(pl.DataFrame([distinct, codes]), on="text", how="left", maintain_order="left")
     return found["code"].fill_null(MISSING).to_numpy()
+
+
+def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
+    """The time of each row: numbers as they are, dates, datetimes and ISO text as microseconds since 1970; 0 where it is missing.
+
+    :raises UserError: for what is no time.
+    """
+    if source.time is None:
+        return np.zeros(frame.height, np.int64)
+    raw = frame[source.time]
+    time = _parsed(raw) if raw.dtype == pl.String else raw
+    if isinstance(time.dtype, pl.Date | pl.Datetime):
+        time = time.cast(pl.Datetime("us"))
+    elif not (time.dtype.is_numeric() or time.dtype == pl.Null):
+        raise UserError(f"data.time: {source.time!r} holds {time.dtype}", mend="give numbers, dates, datetimes or ISO text")
+    lost = raw.filter(time.is_null() & raw.is_not_null())
+    if len(lost):
+        raise UserError(f"data.time: {lost[0]!r} in {source.time!r} is no time", mend="give numbers, dates, datetimes or ISO text")
+    return time.cast(pl.Int64).fill_null(0).to_numpy()
+
+
+def _parsed(raw: pl.Series) -> pl.Series:
+    """ISO text as datetimes, null where it is none; Polars guesses the one form that all of it has."""
+    try:
+        return raw.str.to_datetime(time_unit="us", strict=False)
+    except pl.exceptions.ComputeError:
+        return pl.Series(raw.name, [None] * len(raw), dtype=pl.Datetime("us"))
 
 
 def _digest(text: str) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Int8
 from umbel.data.audit import Audit
 from umbel.data.count import Tally
 from umbel.data.derive import needed
-from umbel.data.groups import stable
+from umbel.data.groups import groups, times
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
@@ -129,20 +129,3 @@ class _Encoding:
             "group": groups(frame, self._rows.source, start),
             "time": times(frame, self._rows.source),
         }
-
-
-def groups(frame: pl.DataFrame, source: Source, start: int) -> np.ndarray:
-    """The user of each row as int64; without a user column every row is its own."""
-    return np.arange(start, start + frame.height) if source.user is None else stable(frame[source.user])
-
-
-def times(frame: pl.DataFrame, source: Source) -> np.ndarray:
-    """The time of each row as int64: numbers as they are, dates and datetimes as microseconds since 1970, 0 without a time column."""
-    if source.time is None:
-        return np.zeros(frame.height, np.int64)
-    time = frame[source.time]
-    if time.dtype == pl.String:
-        time = time.str.to_datetime(time_unit="us", strict=False)
-    if time.dtype.is_temporal():
-        time = time.cast(pl.Datetime("us"))
-    return time.cast(pl.Int64).fill_null(0).to_numpy()

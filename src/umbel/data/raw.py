@@ -11,7 +11,7 @@ import torch
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.derive import needed
-from umbel.data.ingest import groups
+from umbel.data.groups import groups
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.vocab import Encoder
