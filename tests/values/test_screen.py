@@ -1,0 +1,94 @@
+"""What a run prints: a line an epoch, the bar's numbers, the table at the end."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from rich.console import Console
+from rich.progress import Task
+
+from umbel.evaluate.figures import Figures
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.judge import TaskReport
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.slices import Worst
+from umbel.learn.fit import Epoch
+from umbel.learn.state import Progress, State
+from umbel.run.report import Report
+from umbel.run.screen import RowsPerSecond, Screen, cell, headline
+from umbel.run.watch import Silence, Watch
+
+EMPTY = State(Progress(), {}, {}, {}, {}, {}, {"cpu": torch.zeros(1)})
+
+
+def epoch(number: int, score: float | None, best: float | None) -> Epoch:
+    losses, state = (0.51234, 0.1), EMPTY
+    return Epoch(number, 3, finished=True, losses=losses, score=score, best=best, stop=False, rows=30_000, seconds=2.0, state=state)
+
+
+def told(*epochs: Epoch) -> str:
+    screen = Screen()
+    screen.console = Console(file=io.StringIO(), width=120)
+    for one in epochs:
+        screen.finished(one)
+    assert isinstance(screen.console.file, io.StringIO)
+    return screen.console.file.getvalue()
+
+
+def test_an_epoch_is_a_line_with_losses_score_and_speed() -> None:
+    first, second = told(epoch(1, 0.7, 0.7), epoch(2, 0.69, 0.7)).splitlines()
+    assert first == "epoch   1  loss 0.5123 0.1000  valid 0.7000 best  15.0 k rows/s"
+    assert second == "epoch   2  loss 0.5123 0.1000  valid 0.6900  15.0 k rows/s"
+
+
+def test_the_bar_knows_the_epoch_its_rows_and_the_losses_before() -> None:
+    with Screen() as screen:
+        screen.stepped(1, done=100, rows=1000)
+        task = screen.bar.tasks[0]
+        assert (task.completed, task.total, task.visible) == (100, 1000, True)
+        assert "epoch 1" in task.description
+        screen.finished(epoch(1, 0.7, 0.7))
+        screen.stepped(2, done=0, rows=1000)
+        assert "epoch 2  loss 0.5123 0.1000" in task.description
+        assert task.completed == 0
+        screen.ingested(70)
+        assert task.description == "ingest"
+
+
+@pytest.mark.parametrize(("speed", "text"), [(None, ""), (12.0, "12 rows/s"), (3_400.0, "3.4 k rows/s"), (2.1e6, "2.1 M rows/s")])
+def test_rows_per_second(speed: float | None, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "speed", property(lambda _: speed))
+    with Screen() as screen:
+        assert RowsPerSecond().render(screen.bar.tasks[0]).plain == text
+
+
+def test_a_cell_shows_half_the_interval_or_the_reason() -> None:
+    assert cell(Interval(0.7, 0.69, 0.72)) == "0.7000 ±0.0150"
+    assert cell(Interval(0.7, None, None, "3 users are too few")) == "0.7000"
+    assert cell(Undefined("one class")) == "none: one class"
+
+
+def test_the_table_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"auc": Interval(0.7, 0.69, 0.71), "pr_auc": Interval(0.1, 0.1, 0.1), "gauc": Undefined("no user has both")}
+    figures = Figures(900, 30, 12, metrics)
+    worst = Worst("tab", "3", "auc", Interval(0.6, 0.55, 0.65))
+    task = TaskReport("buy", "binary", "click", figures, figures, {}, worst)
+    headline(Report("stem", 1, {"train": 5000, "test": 900}, (task,), 10, 1.0, 1.0, 1))
+    out = capsys.readouterr().out
+    assert "stem, 5,000 train, 900 test rows" in out
+    assert "buy (marginal)" in out
+    assert "0.7000 ±0.0100" in out
+    assert "none: no user has both" in out.replace("\n", " ")
+    assert "pr_auc" not in out
+    assert "worst slice of buy: tab = 3, auc 0.6000 ±0.0500" in out
+
+
+def test_silence_hears_everything() -> None:
+    quiet: Watch = Silence()
+    assert isinstance(quiet, Watch)
+    quiet.ingested(1)
+    quiet.stepped(1, done=1, rows=2)
+    quiet.finished(epoch(1, None, None))
+    quiet.stage("x")

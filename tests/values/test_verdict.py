@@ -1,0 +1,144 @@
+"""A comparison's figures from predictions made by hand: means over seeds, paired differences, who meets whom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from umbel.data.ingest import ingest
+from umbel.data.source import Source
+from umbel.data.split import ByColumn
+from umbel.data.table import Table
+from umbel.evaluate.metrics import auc
+from umbel.evaluate.paired import Verdict
+from umbel.run.comparison import comparison_page
+from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
+from umbel.study.trial import Trial
+from umbel.study.verdict import Comparison, Line, judge
+
+ROWS = 1_200
+TEST = 800
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    draw = np.random.default_rng(5)
+    folder = tmp_path_factory.mktemp("verdict")
+    frame = pl.DataFrame(
+        {
+            "user": draw.integers(80, size=ROWS),
+            "click": draw.integers(2, size=ROWS),
+            "watch": draw.normal(size=ROWS),
+            "part": np.where(np.arange(ROWS) < 200, "train", np.where(np.arange(ROWS) < ROWS - TEST, "valid", "test")),
+        }
+    )
+    frame.write_parquet(folder / "log.parquet")
+    schema = Schema((Field("user", FieldKind.ID, min_count=1),), (Task("click"), Task("watch", kind=REGRESSION)))
+    split = ByColumn("part", train="train", valid="valid", test="test")
+    return ingest(Source(str(folder / "log.parquet"), user="user"), schema, split, folder=folder / "table")
+
+
+def predicted(table: Table, folder: Path, *, noise: float, seed: int) -> Path:
+    """A run that knows the labels up to some noise."""
+    events, _ = table.events("test")
+    outputs = (events - 0.5) + np.random.default_rng([seed, int(100 * noise)]).normal(scale=noise, size=events.shape)
+    folder.mkdir(parents=True)
+    calibrated = np.stack([1 / (1 + np.exp(-outputs[:, 0])), outputs[:, 1]], axis=1)
+    np.savez(folder / "predictions.npz", logits=outputs.astype(np.float32), calibrated=calibrated)
+    Trial(0.5 + seed / 100, 10, 2.0 * seed, 100.0, 1000 * seed).save(folder)
+    return folder
+
+
+def line(table: Table, root: Path, name: str, *, noise: float) -> Line:
+    return Line(name, tuple(predicted(table, root / name / str(seed), noise=noise, seed=seed) for seed in (1, 2, 3)), {"rate": 0.001})
+
+
+@pytest.fixture(scope="module")
+def found(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    root = tmp_path_factory.mktemp("runs")
+    noises = {"alone": 2.0, "stem": 0.8, "ple": 2.0, "ple x3": 1.2, "trees": 8.0, "trees + target means": 0.8}
+    return judge(table, tuple(line(table, root, name, noise=noise) for name, noise in noises.items()), resamples=100, margin=0.002)
+
+
+def test_means_are_over_seeds(table: Table, found: Comparison) -> None:
+    labels, _ = table.labels("test")
+    stem = next(one for one in found.recipes if one.name == "stem")
+    each = stem.seeds["click"]["auc"]
+    assert len(each) == 3
+    mean = stem.tasks["click"]["auc"]
+    assert mean.value == pytest.approx(np.mean([value for value in each if value is not None]))  # type: ignore[union-attr]
+    draw = np.random.default_rng([1, 80]).normal(scale=0.8, size=(TEST, 2))
+    assert each[0] == pytest.approx(auc(labels[:, 0], (labels[:, 0] - 0.5 + draw[:, 0]).astype(np.float32)))
+
+
+def test_each_task_has_its_kind_s_metrics(found: Comparison) -> None:
+    for one in found.recipes:
+        assert list(one.tasks["click"]) == ["auc", "gauc", "logloss", "ne"]
+        assert list(one.tasks["watch"]) == ["rmse", "mae"]
+
+
+def test_costs_are_means_and_the_largest_memory(found: Comparison) -> None:
+    cost = found.recipes[0].cost
+    assert (cost.seconds, cost.parameters, cost.peak_memory_bytes) == (pytest.approx(4.0), 10, 3000)
+    assert cost.score == pytest.approx(0.52)
+
+
+def test_who_meets_whom(found: Comparison) -> None:
+    pairs = {(pair.recipe, pair.against) for pair in found.paired}
+    everyone = {one.name for one in found.recipes}
+    assert {recipe for recipe, against in pairs if against == "alone"} == everyone - {"alone"}
+    assert {recipe for recipe, against in pairs if against == "trees + target means"} == everyone - {"trees + target means"}
+    assert {recipe for recipe, against in pairs if against == "ple x3"} == {"stem"}
+
+
+def test_differences_are_draw_by_draw(found: Comparison) -> None:
+    standings = {one.name: one for one in found.recipes}
+    for pair in found.paired:
+        left, right = (standings[name].seeds[pair.task][pair.metric] for name in (pair.recipe, pair.against))
+        expected = [a - b for a, b in zip(left, right, strict=True) if a is not None and b is not None]
+        assert pair.paired.seeds == pytest.approx(expected)
+
+
+def test_a_clear_winner_is_higher_and_its_error_lower(found: Comparison) -> None:
+    verdicts = {(pair.task, pair.recipe, pair.against): pair.verdict for pair in found.paired}
+    assert verdicts["click", "stem", "alone"] is Verdict.HIGHER
+    assert verdicts["watch", "stem", "alone"] is Verdict.LOWER
+    assert verdicts["click", "trees", "alone"] is Verdict.LOWER
+    assert verdicts["click", "ple", "alone"] in (Verdict.OPEN, Verdict.EQUAL)
+
+
+def test_equal_predictions_are_equal(table: Table, tmp_path: Path) -> None:
+    one = line(table, tmp_path, "alone", noise=1.0)
+    twin = Line("stem", one.folders)
+    same = judge(table, (one, twin), resamples=50, margin=0.002)
+    assert {pair.verdict for pair in same.paired} == {Verdict.EQUAL}
+    assert {pair.paired.mean.value for pair in same.paired} == {0.0}
+
+
+def test_it_becomes_json_and_a_page(found: Comparison) -> None:
+    content = json.loads(json.dumps(found.to_json()))
+    assert set(content) == {"rows", "recipes", "paired"}
+    entry = content["recipes"]["stem"]["tasks"]["click"]["auc"]
+    assert set(entry) == {"mean", "low", "high", "seeds"}
+    pair = content["paired"][0]
+    assert {"task", "recipe", "against", "metric", "mean", "low", "high", "seeds", "spread", "p", "verdict"} <= set(pair)
+    page = comparison_page(content)
+    assert "ple x3" in page
+
+
+def test_one_class_in_the_test_rows_is_undefined_not_half(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, observed = table.events("test")
+    events = events.copy()
+    events[:, 0] = 0
+    runs = tuple(line(table, tmp_path, name, noise=1.0) for name in ("alone", "stem"))
+    monkeypatch.setattr(Table, "events", lambda *_: (events, observed))
+    same = judge(table, runs, resamples=50, margin=0.002)
+    assert {pair.task for pair in same.paired} == {"watch"}
+    saved = json.loads(json.dumps(same.to_json()))["recipes"]["stem"]["tasks"]["click"]["auc"]
+    assert saved["mean"] is None
+    assert saved["reason"]
+    assert saved["seeds"] == [None, None, None]
