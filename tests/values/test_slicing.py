@@ -15,8 +15,8 @@ from umbel.errors import UserError
 from umbel.run.slicing import slices
 from umbel.schema import Field, FieldKind, Schema, Task
 
-TRAIN = {"user": [1] * 12 + [2] * 3, "place": ["a"] * 10 + ["b"] * 5, "item": [7] * 15}
-REST = {"user": [1, 2, 9, 1], "place": ["a", "b", "c", None], "item": [7, 8, 7, 7]}
+TRAIN: dict[str, list[object]] = {"user": [1] * 12 + [2] * 3, "place": ["a"] * 10 + ["b"] * 5, "item": [7] * 15}
+REST: dict[str, list[object]] = {"user": [1, 2, 9, 1], "place": ["a", "b", "c", None], "item": [7, 8, 7, 7]}
 
 
 def made(folder: Path, *fields: Field, item: str | None = "item") -> Table:

