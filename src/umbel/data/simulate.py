@@ -30,10 +30,12 @@ PRICES = 4
 class Planted:
     """What is planted in a simulated log.
 
-    Every user has two tastes of `dim` numbers: what draws (it moves `click`) and what satisfies (it moves `like` and
-    `buy`). On a share `conflict` of the users the two are drawn with `correlation` (per number, -1 .. 1); on the
-    others they are one and the same. The logit of a label is
-    `intercept + strength * (taste . item) / sqrt(dim) + quality of the item + device`,
+    An item has two sets of `dim` traits: what shows at once and what shows later. A user has a taste for either. What
+    draws a user, `drawn = taste . first / sqrt(dim)`, moves `click`; what satisfies moves `like` and `buy`. On agreeing
+    users it is the same number; on a share `conflict` of the users it is
+    `correlation * drawn + sqrt(1 - correlation^2) * later taste . later traits / sqrt(dim)`,
+    so that over items the two go together by `correlation` (-1 .. 1). The logit of a label is
+    `intercept + strength * (drawn or satisfied) + quality of the item + device`,
     with intercepts that make the mean probabilities equal to `rates` (click, like, buy given click).
     A share `explained` of tastes and of items is known from the user's region and the item's genre.
     A share `unobserved` of the labels is missing at random; items follow a Zipf law with exponent `skew`.
@@ -78,7 +80,7 @@ class World:
     tastes: Float[np.ndarray, "two users dim"]
     conflicting: Bool[np.ndarray, "users"]
     regions: Int[np.ndarray, "users"]
-    traits: Float[np.ndarray, "items dim"]
+    traits: Float[np.ndarray, "two items dim"]
     genres: Int[np.ndarray, "items"]
     prices: Int[np.ndarray, "items"]
     quality: Float[np.ndarray, "three items"]
@@ -138,13 +140,9 @@ def _generator(seed: np.random.SeedSequence) -> np.random.Generator:
 
 def _world(planted: Planted, draw: np.random.Generator) -> World:
     regions, genres = draw.integers(GROUPS, size=planted.users), draw.integers(GROUPS, size=planted.items)
-    drawn = _grouped(planted, draw, regions)
-    other = _grouped(planted, draw, regions)
-    conflicting = draw.random(planted.users) < planted.conflict
-    turned = planted.correlation * drawn + np.sqrt(1.0 - planted.correlation**2) * other
     return World(
-        tastes=np.stack([drawn, np.where(conflicting[:, None], turned, drawn)]),
-        conflicting=conflicting,
+        tastes=_grouped(planted, draw, regions),
+        conflicting=draw.random(planted.users) < planted.conflict,
         regions=regions,
         traits=_grouped(planted, draw, genres),
         genres=genres,
@@ -154,11 +152,11 @@ def _world(planted: Planted, draw: np.random.Generator) -> World:
     )
 
 
-def _grouped(planted: Planted, draw: np.random.Generator, groups: Int[np.ndarray, "members"]) -> Float[np.ndarray, "members dim"]:
+def _grouped(planted: Planted, draw: np.random.Generator, groups: Int[np.ndarray, "members"]) -> Float[np.ndarray, "two members dim"]:
     # Unit variance a number: a share `explained` comes from the group's centre, the rest is the member's own.
-    centres = draw.standard_normal((GROUPS, planted.dim))[groups]
-    own = draw.standard_normal((groups.size, planted.dim))
-    mixed: Float[np.ndarray, "members dim"] = np.sqrt(planted.explained) * centres + np.sqrt(1.0 - planted.explained) * own
+    centres = draw.standard_normal((2, GROUPS, planted.dim))[:, groups]
+    own = draw.standard_normal((2, groups.size, planted.dim))
+    mixed: Float[np.ndarray, "two members dim"] = np.sqrt(planted.explained) * centres + np.sqrt(1.0 - planted.explained) * own
     return mixed
 
 
@@ -182,10 +180,12 @@ def _rows(planted: Planted, world: World, draw: np.random.Generator) -> pl.DataF
 def _chances(planted: Planted, world: World, rows: pl.DataFrame) -> list[Float[np.ndarray, "rows"]]:
     user, item = rows["user"].to_numpy(), rows["item"].to_numpy()
     device = np.searchsorted(np.array(DEVICES), rows["device"].to_numpy().astype(str))
+    first, later = (np.einsum("rd,rd->r", world.tastes[which][user], world.traits[which][item]) / np.sqrt(planted.dim) for which in (0, 1))
+    turned = planted.correlation * first + np.sqrt(1.0 - planted.correlation**2) * later
+    satisfied = np.where(world.conflicting[user], turned, first)
     chances: list[Float[np.ndarray, "rows"]] = []
-    for task, rate in enumerate(planted.rates):
-        taste = np.einsum("rd,rd->r", world.tastes[min(task, 1)][user], world.traits[item])
-        logit = planted.strength / np.sqrt(planted.dim) * taste + world.quality[task, item] + world.device[task, device]
+    for task, (rate, pull) in enumerate(zip(planted.rates, (first, satisfied, satisfied), strict=True)):
+        logit = planted.strength * pull + world.quality[task, item] + world.device[task, device]
         chances.append(_sigmoid(logit + _intercept(logit, rate)))
     return chances
 
