@@ -106,7 +106,7 @@ def tasks(suffix: str = "") -> tuple[TaskReport, ...]:
     events[:, 3] = 0
     log = Predictions(schema, logits, events, np.ones((count, 4), dtype=bool), draw.integers(0, 80, count))
     calibrators: dict[str, Calibrator] = {task.name: Platt() for task in schema.tasks} | {"seconds": Linear(10.0)}
-    tab = np.where(np.arange(count) < 30, "tiny", np.where(np.arange(count) % 2 == 0, "home", "feed" + suffix))
+    tab = np.where(np.arange(count) < 30, "tiny", np.where(np.arange(count) % 2 == 0, "home" + suffix, "feed" + suffix))
     return evaluate(log, calibrate_all(schema, logits, calibrators), slices={"tab" + suffix: tab})
 
 
@@ -267,6 +267,9 @@ def test_the_worst_slice_is_named_and_marked() -> None:
 def test_a_tiny_slice_says_so() -> None:
     slices = section(tree(PAGES["report"]), "Slices of test")
     assert "30 rows: fewer than 100" in row(slices, "tiny").text()
+    folded = slices.all("details")[0]
+    assert folded.all("summary")[0].text() == "1 too small to judge"
+    assert [line.all("th")[0].text() for line in folded.all("tbody")[0].all("tr")] == [row(slices, "tiny").all("th")[0].text()]
     assert "30 rows" in row(slices, "tiny").all("th")[0].text()
 
 

@@ -184,6 +184,14 @@ def test_the_mirrored_interval_never_excludes_the_value_nor_falls_below_zero() -
     assert Sampled(0.03, draws, users=2).reflected().low is None
 
 
+def test_only_the_calibration_error_is_mirrored() -> None:
+    figures = binary_figures(log(6))
+    for name, sampled in figures.draws.items():
+        assert isinstance(sampled, Sampled)
+        assert figures.metrics[name] == (sampled.reflected() if name == "ece" else sampled.interval()), name
+    assert figures.metrics["ece"] != figures.draws["ece"].interval()  # type: ignore[union-attr]
+
+
 def test_a_single_positive_user_gives_a_value_without_bounds() -> None:
     groups = np.repeat(np.arange(50), 4)
     labels = np.zeros(200)

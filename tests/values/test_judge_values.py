@@ -116,6 +116,17 @@ def test_conditional_and_marginal_figures_are_the_metrics_of_their_rows() -> Non
     assert value(found.marginal.metrics["calibration_ratio"]) == pytest.approx(whole.sum() / log.events[:, 2].sum(), rel=1e-9)
 
 
+def test_a_marginal_counts_the_rows_where_its_own_event_was_observed() -> None:
+    log = funnel()
+    observed = log.observed.copy()
+    observed[:700, 0] = False
+    observed[500:900, 2] = False
+    found = by_name(evaluate(Predictions(FUNNEL, log.logits, log.events, observed, log.groups), own(log)))["buy"]
+    assert found.marginal is not None
+    assert found.marginal.rows == 4000 - 400
+    assert found.marginal.positives == log.events[observed[:, 2], 2].sum()
+
+
 def test_only_binary_tasks_with_a_given_have_a_marginal() -> None:
     found = by_name(evaluate(funnel(), own(funnel())))
     assert {name: report.marginal is not None for name, report in found.items()} == {

@@ -52,6 +52,11 @@ def words(text: str, note: str = "") -> str:
     return f"<td>{escape(text)}{_small(note)}</td>"
 
 
+def plain(text: str) -> str:
+    """A cell of text as it was written, from the left."""
+    return f'<td class="left"><code>{escape(text)}</code></td>'
+
+
 def cell(measured: Interval | Undefined | None, *, under: str = "", strong: bool = False) -> str:
     """A cell with a value (bold if `strong`) and its interval, or the reason there is none; `under` is markup below them."""
     if measured is None:

@@ -46,8 +46,8 @@ def spaces(task: TaskReport) -> Iterator[tuple[str, Figures]]:
 
 def settings_table(settings: Mapping[str, object]) -> str:
     """Nested settings as one list of dotted keys."""
-    rows = [[html.title_cell(key), f'<td class="left"><code>{escape(str(value))}</code></td>'] for key, value in flat(settings)]
-    return html.table(["setting", "value"], rows)
+    rows = [[html.title_cell(key), html.plain(str(value))] for key, value in flat(settings)]
+    return html.table(["setting", ""], rows)
 
 
 def flat(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
@@ -139,19 +139,35 @@ def _slices(tasks: Sequence[TaskReport]) -> str:
 
 
 def _slice_table(name: str, tasks: Sequence[TaskReport]) -> str:
+    """A row a label, a column a task; labels too small for every task are folded away."""
     labels = list(dict.fromkeys(label for task in tasks for label in task.slices.get(name, {})))
     head = ["", *(f"{task.name}, {TITLES[next(iter(task.figures.metrics))]}" for task in tasks)]
-    rows, marked = [], set()
-    for place, label in enumerate(labels):
-        first = next(task.slices[name][label] for task in tasks if label in task.slices.get(name, {}))
-        worst = [task.name for task in tasks if isinstance(task.worst, Worst) and (task.worst.slice, task.worst.label) == (name, label)]
-        if worst:
-            marked.add(place)
-        badge = f"worst for {', '.join(worst)}" if worst else ""
-        cells = [_slice_cell(task, name, label, colour=at % _COLOURS) for at, task in enumerate(tasks)]
-        size = f"{html.count(first.rows)} rows, {html.count(first.users)} users"
-        rows.append([html.title_cell(label, size, badge), *cells])
-    return html.table(head, rows, marked=frozenset(marked))
+    small = [label for label in labels if not any(_judged(task, name, label) for task in tasks)]
+    judged = [label for label in labels if label not in small]
+    marked = frozenset(place for place, label in enumerate(judged) if _worst_for(name, label, tasks))
+    table = html.table(head, [_slice_row(name, label, tasks) for label in judged], marked=marked)
+    if not small:
+        return table
+    folded = html.folded(f"{len(small)} too small to judge", html.table(head, [_slice_row(name, label, tasks) for label in small]))
+    return f"{table if judged else ''}{folded}"
+
+
+def _slice_row(name: str, label: str, tasks: Sequence[TaskReport]) -> list[str]:
+    figures = next(task.slices[name][label] for task in tasks if label in task.slices.get(name, {}))
+    size = f"{html.count(figures.rows)} rows, {html.count(figures.users)} users"
+    worst = _worst_for(name, label, tasks)
+    badge = f"worst for {', '.join(worst)}" if worst else ""
+    cells = [_slice_cell(task, name, label, colour=at % _COLOURS) for at, task in enumerate(tasks)]
+    return [html.title_cell(label, size, badge), *cells]
+
+
+def _judged(task: TaskReport, name: str, label: str) -> bool:
+    figures = task.slices.get(name, {}).get(label)
+    return figures is not None and isinstance(_first(figures), Interval)
+
+
+def _worst_for(name: str, label: str, tasks: Sequence[TaskReport]) -> list[str]:
+    return [task.name for task in tasks if isinstance(task.worst, Worst) and (task.worst.slice, task.worst.label) == (name, label)]
 
 
 def _slice_cell(task: TaskReport, name: str, label: str, *, colour: int) -> str:
@@ -182,7 +198,7 @@ def _validation(tasks: Sequence[TaskReport]) -> str:
 
 def _run(report: Report) -> str:
     made = {"recipe": report.recipe, "seed": str(report.seed), "commit": report.commit or "unknown"} | dict(report.versions)
-    versions = html.table(["what", "value"], [[html.title_cell(key), html.words(value)] for key, value in made.items()])
+    versions = html.table(["what", ""], [[html.title_cell(key), html.plain(value)] for key, value in made.items()])
     parts = [html.card(versions)]
     if report.settings:
         parts.append(html.card(html.folded("All settings", settings_table(report.settings))))
