@@ -16,9 +16,11 @@ from umbel.data.keys import Finder, Key, canonical, common, key_of
 from umbel.data.lookup import Hashed, Span, lookup, mixed
 
 LOW, HIGH = -(2**63), 2**63 - 1
+unhurried = settings(deadline=None)
 integers = st.integers(LOW, HIGH)
 
 
+@unhurried
 @given(keys=st.lists(integers, unique=True, max_size=60), asked=st.lists(integers, max_size=60))
 def test_hashed_is_a_dictionary(keys: list[int], asked: list[int]) -> None:
     table = Hashed()
@@ -32,6 +34,7 @@ def test_hashed_is_a_dictionary(keys: list[int], asked: list[int]) -> None:
     assert table.size == len(keys)
 
 
+@unhurried
 @given(
     keys=st.lists(st.integers(-300, 300), unique=True, max_size=60),
     shift=st.sampled_from([0, LOW + 300, HIGH - 300]),
@@ -153,18 +156,21 @@ def test_text_that_hashes_alike_is_not_taken_for_the_same(monkeypatch: pytest.Mo
     assert finder.find(pl.Series(["b", "z", "a"])).tolist() == [1, -1, 0]
 
 
+@unhurried
 @given(st.lists(integers, unique=True, max_size=50))
 def test_integers_in_the_order_of_their_text(values: list[int]) -> None:
     order = text_order(np.array(values, np.int64))
     assert [values[place] for place in order] == sorted(values, key=lambda value: str(value).encode())
 
 
+@unhurried
 @given(st.lists(st.sampled_from([0, 1, 10, 100, 1000, 11, 101, 2, 20, -1, -10, -2, 9, 99, -9, -99, 10**18, -(10**18)]), unique=True))
 def test_numbers_that_begin_alike(values: list[int]) -> None:
     order = text_order(np.array(values, np.int64))
     assert [values[place] for place in order] == sorted(values, key=lambda value: str(value).encode())
 
 
+@unhurried
 @given(st.lists(st.tuples(st.integers(1, 3), st.text(max_size=3)), unique_by=lambda pair: pair[1], max_size=20))
 def test_text_in_order_of_count_then_bytes(pairs: list[tuple[int, str]]) -> None:
     columns = {"value": [text for _, text in pairs], "count": [count for count, _ in pairs]}
@@ -182,7 +188,7 @@ def counted(batches: list[pl.Series]) -> dict[object, int]:
     return dict(frame.iter_rows())
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     batches=st.lists(st.lists(st.one_of(st.none(), st.integers(-20, 20), st.integers(LOW, HIGH)), max_size=30), min_size=1, max_size=6),
 )
@@ -191,7 +197,7 @@ def test_counts_of_integers_near_and_far(batches: list[list[int | None]]) -> Non
     assert found == Counter(value for batch in batches for value in batch if value is not None)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     batches=st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcdé")), max_size=30), min_size=1, max_size=6),
     limit=st.integers(1, 20),
