@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -15,8 +16,8 @@ from umbel.errors import UserError
 from umbel.run.slicing import slices
 from umbel.schema import Field, FieldKind, Schema, Task
 
-TRAIN: dict[str, list[object]] = {"user": [1] * 12 + [2] * 3, "place": ["a"] * 10 + ["b"] * 5, "item": [7] * 15}
-REST: dict[str, list[object]] = {"user": [1, 2, 9, 1], "place": ["a", "b", "c", None], "item": [7, 8, 7, 7]}
+TRAIN: dict[str, Sequence[object]] = {"user": [1] * 12 + [2] * 3, "place": ["a"] * 10 + ["b"] * 5, "item": [7] * 15}
+REST: dict[str, Sequence[object]] = {"user": [1, 2, 9, 1], "place": ["a", "b", "c", None], "item": [7, 8, 7, 7]}
 
 
 def made(folder: Path, *fields: Field, item: str | None = "item") -> Table:
