@@ -71,7 +71,8 @@ def test_a_cell_shows_half_the_interval_or_the_reason() -> None:
 
 
 def test_the_table_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = {"auc": Interval(0.7, 0.69, 0.71), "pr_auc": Interval(0.1, 0.1, 0.1), "gauc": Undefined("no user has both")}
+    metrics: dict[str, Interval | Undefined] = {"auc": Interval(0.7, 0.69, 0.71), "pr_auc": Interval(0.1, 0.1, 0.1)}
+    metrics["gauc"] = Undefined("no user has both")
     figures = Figures(900, 30, 12, metrics)
     worst = Worst("tab", "3", "auc", Interval(0.6, 0.55, 0.65))
     task = TaskReport("buy", "binary", "click", figures, figures, {}, worst)
