@@ -9,6 +9,7 @@ from typing import final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.optim.adam import adam
 
 
 class RowOptimizer(ABC):
@@ -58,33 +59,30 @@ class RowAdam(RowOptimizer):
         super().__init__(table, rate)
         self.betas = betas
         self.eps = eps
-        self.steps = 0
-        # Both moments of a row lie side by side, so that a step fetches them in one read. Written now: pages that the
-        # system hands out lazily would make the first thousand steps of a large table several times slower.
-        self.moments = torch.empty(table.shape[0], 2 * table.shape[1], dtype=table.dtype, device=table.device).zero_()
+        self.steps = torch.zeros((), device=table.device)
+        self.first, self.second = _zeros(table), _zeros(table)
 
     @torch.no_grad()
     def step(self, ids: Int[Tensor, "touched"], grad: Float[Tensor, "touched width"], *, rate: float) -> None:
-        """One step of Adam on the rows `ids`."""
-        self.steps += 1
+        """One step of Adam on the rows `ids`, by torch's own fused kernel on copies of them."""
+        stored = [self.table, self.first, self.second]
+        rows, first, second = (whole.index_select(0, ids) for whole in stored)
         slow, slower = self.betas
-        moments = self.moments.index_select(0, ids)
-        first, second = moments.chunk(2, dim=1)
-        first.lerp_(grad, 1.0 - slow)
-        second.mul_(slower).addcmul_(grad, grad, value=1.0 - slower)
-        self.moments.index_copy_(0, ids, moments)
-        scale = second.div(1.0 - slower**self.steps).sqrt_().add_(self.eps)
-        rows = self.table.index_select(0, ids).addcdiv_(first, scale, value=-rate / (1.0 - slow**self.steps))
-        self.table.index_copy_(0, ids, rows)
+        adam(
+            [rows], [grad], [first], [second], [], [self.steps],
+            fused=True, amsgrad=False, beta1=slow, beta2=slower, lr=rate, weight_decay=0.0, eps=self.eps, maximize=False,
+        )
+        for whole, part in zip(stored, (rows, first, second), strict=True):
+            whole.index_copy_(0, ids, part)
 
     def state(self) -> dict[str, Tensor]:
         """Both moments, and the number of steps."""
-        return {"moments": self.moments, "steps": torch.tensor(self.steps)}
+        return {"first": self.first, "second": self.second, "steps": self.steps}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
-        self.moments.copy_(state["moments"])
-        self.steps = int(state["steps"])
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
 @final
@@ -108,8 +106,7 @@ class RowAdagrad(RowOptimizer):
         super().__init__(table, rate)
         self.eps = eps
         self.elementwise = elementwise
-        width = table.shape[1] if elementwise else 1
-        self.sums = torch.empty(table.shape[0], width, dtype=table.dtype, device=table.device).zero_()
+        self.sums = _zeros(table if elementwise else table[:, :1])
 
     @torch.no_grad()
     def step(self, ids: Int[Tensor, "touched"], grad: Float[Tensor, "touched width"], *, rate: float) -> None:
@@ -127,3 +124,8 @@ class RowAdagrad(RowOptimizer):
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self.sums.copy_(state["sums"])
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """Zeros that are written now: pages handed out at their first use would make the first thousand steps several times slower."""
+    return torch.empty_like(like, memory_format=torch.contiguous_format).zero_().detach()
