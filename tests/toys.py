@@ -60,6 +60,11 @@ def batch(places: Tensor, labels: Tensor, seen: Tensor | None = None) -> Batch:
     return Batch(fields, labels, seen, torch.arange(len(labels)))
 
 
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether two lists of tensors hold the same bytes."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 class Batches:
     """`steps` random batches an epoch, the same for the same seed and epoch."""
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.toys import Batches, Toy, toy
 from torch import Tensor
 from torch.optim.lr_scheduler import MultiStepLR
 
-from tests.toys import Batches, Toy, toy
 from umbel import durable
 from umbel.errors import UserError
 from umbel.learn import checkpoint

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.toys import Batches, Toy, batch, equal, schema, toy
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
-from tests.toys import Batches, Toy, batch, schema, toy
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.fit import Epoch, fit
@@ -34,10 +34,6 @@ def run(model: Toy, plan: Plan, *scores: float) -> list[Epoch]:
 
 def weights(model: Toy) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_it_learns() -> None:
