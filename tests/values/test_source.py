@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_batches_have_the_size_asked_for_and_keep_order(tmp_path: Path, size: in
     assert [frame.height for frame in frames] == [size] * (10 // size) + ([10 % size] if 10 % size else [])
     assert pl.concat(frames)["time"].to_list() == list(range(10))
     assert all(frame.columns == ["time", "user"] for frame in frames)
+
+
+@pytest.mark.parametrize("heights", [[1, 2, 3, 4], [10], [4, 0, 6], [7, 3], [0]])
+@pytest.mark.parametrize("size", [1, 3, 4, 20])
+def test_chunks_of_any_size_are_cut_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heights: list[int], size: int) -> None:
+    """Polars promises no size for its chunks."""
+    ends = np.cumsum([0, *heights]).tolist()
+    chunks = [pl.DataFrame({"time": range(start, end)}, schema={"time": pl.Int64}) for start, end in itertools.pairwise(ends)]
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", lambda _frame, **_options: iter(chunks))
+    frames = list(Log(Source(logs.write(tmp_path))).read(["time"], size))
+    assert [frame.height for frame in frames] == [size] * (ends[-1] // size) + ([ends[-1] % size] if ends[-1] % size else [])
+    assert [row for frame in frames for row in frame["time"].to_list()] == list(range(ends[-1]))
 
 
 def test_a_glob_is_read_in_the_order_of_names(tmp_path: Path) -> None:
