@@ -13,8 +13,6 @@ VALUE = "value"
 COUNT = "count"
 SPAN = 1 << 22  # values within a span up to this are counted in an array
 FRESH = 1_000_000  # counts of text that wait before they are merged
-
-
 _NUMPY = {Key.INTEGER: np.int64, Key.UNSIGNED: np.uint64, Key.FLOAT: np.float64}
 
 

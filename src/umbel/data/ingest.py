@@ -27,9 +27,7 @@ from umbel.schema import Schema
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
 
 
-def ingest(
-    source: Source, schema: Schema, split: Split, *, folder: Path, progress: Callable[[int], None] | None = None
-) -> Table:
+def ingest(source: Source, schema: Schema, split: Split, *, folder: Path, progress: Callable[[int], None] | None = None) -> Table:
     """Encode a log into a table folder: vocabularies and scales from training rows only, parts contiguous, rows in log order.
 
     The log is read twice, in constant memory plus the vocabularies. `progress` is told the rows done so far: a row counts half
