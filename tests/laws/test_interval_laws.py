@@ -174,22 +174,44 @@ def test_a_metric_that_most_draws_cannot_have_has_no_bounds() -> None:
     assert Sampled(0.7, draws, users=50).interval().low == 0.7
 
 
-def test_the_mirrored_interval_never_excludes_the_value_nor_falls_below_zero() -> None:
-    draws = np.linspace(0.02, 0.04, 201)
-    found = Sampled(0.01, draws, users=50).reflected()
-    assert (found.low, found.high) == (0.0, 0.01)
-    inside = Sampled(0.03, draws, users=50).reflected()
-    assert inside.low == pytest.approx(0.0205)
-    assert inside.high == pytest.approx(0.0395)
-    assert Sampled(0.03, draws, users=2).reflected().low is None
+def test_what_noise_can_only_raise_has_a_low_bound_of_its_own() -> None:
+    draws, noise = np.linspace(0.03, 0.05, 201), np.linspace(0.0, 0.04, 201)
+    found = Sampled(0.05, draws, 50, noise).interval()
+    assert found.low == pytest.approx(0.05 - 0.039)
+    assert found.high == pytest.approx(0.05)
+    near = Sampled(0.03, draws, 50, noise).interval()
+    assert near.low == 0.0
+    assert near.high == pytest.approx(0.0495)
+    assert Sampled(0.03, draws, 2, noise).interval().low is None
 
 
-def test_only_the_calibration_error_is_mirrored() -> None:
-    figures = binary_figures(log(6))
-    for name, sampled in figures.draws.items():
+def test_only_the_calibration_error_is_a_sum_of_gaps() -> None:
+    for name, sampled in binary_figures(log(6)).draws.items():
         assert isinstance(sampled, Sampled)
-        assert figures.metrics[name] == (sampled.reflected() if name == "ece" else sampled.interval()), name
-    assert figures.metrics["ece"] != figures.draws["ece"].interval()  # type: ignore[union-attr]
+        assert (sampled.noise is not None) == (name == "ece")
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.5, 1.5])
+def test_the_interval_of_the_calibration_error_covers_it(shift: float) -> None:
+    """100 logs of 60 users; log-odds promised `shift` too high. It may cover more often than it says, for it is cautious."""
+
+    def simulated(seed: int, users: int) -> Rows:
+        draw = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(users), 10)
+        logit = draw.normal(size=users * 10)
+        labels = (draw.random(users * 10) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+        promised = 1 / (1 + np.exp(-logit - shift))
+        return Rows(labels, logit, promised, groups, resample(groups, resamples=100 if users < 1000 else 0, seed=seed))
+
+    truth = plain(binary_figures(simulated(1, 40_000)), "ece") if shift else 0.0
+    inside = 0
+    for seed in range(100):
+        found = binary_figures(simulated(seed, 60)).metrics["ece"]
+        assert isinstance(found, Interval)
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= truth <= found.high
+    assert inside >= 93
 
 
 def test_a_single_positive_user_gives_a_value_without_bounds() -> None:
@@ -248,18 +270,18 @@ def test_intervals_over_users_are_wider_than_over_rows_when_users_differ() -> No
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    """300 logs of 60 users; the truth is the value on a log of 40,000 users. Stated band: 91 % to 98 %."""
+    """200 logs of 60 users; the truth is the value on a log of 40,000 users. Stated band: 89 % to 98.5 %."""
     def simulated(seed: int, users: int) -> Rows:
         draw = np.random.default_rng(seed)
         groups = np.repeat(np.arange(users), 10)
         logit = draw.normal(size=users)[groups] + draw.normal(size=users * 10)
         labels = (draw.random(users * 10) < 1 / (1 + np.exp(-logit))).astype(np.float64)
         chance = 1 / (1 + np.exp(-logit))
-        return Rows(labels, logit, chance, groups, resample(groups, resamples=200 if users < 1000 else 0, seed=seed))
+        return Rows(labels, logit, chance, groups, resample(groups, resamples=100 if users < 1000 else 0, seed=seed))
 
     truth = binary_figures(simulated(10_000, 40_000))
     inside = dict.fromkeys(("auc", "gauc", "logloss", "calibration_ratio"), 0)
-    for seed in range(300):
+    for seed in range(200):
         found = binary_figures(simulated(seed, 60)).metrics
         for name in inside:
             one = found[name]
@@ -268,4 +290,4 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
             assert one.high is not None
             inside[name] += one.low <= plain(truth, name) <= one.high
     for name, hits in inside.items():
-        assert 0.91 <= hits / 300 <= 0.98, (name, hits)
+        assert 0.89 <= hits / 200 <= 0.985, (name, hits)

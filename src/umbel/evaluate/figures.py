@@ -61,7 +61,7 @@ class Rows:
 def binary_figures(rows: Rows) -> Figures:
     """AUC, GAUC and PR-AUC of the scores; log-loss, NE, ECE and calibration ratio of the predictions, a probability each."""
     draws = {**_ranked(rows), **_summed(rows)}
-    intervals = {name: _interval(one, reflect=name == "ece") for name, one in draws.items()}
+    intervals = {name: _interval(one) for name, one in draws.items()}
     return Figures(len(rows.labels), rows.by.users, int(rows.labels.sum()), intervals, curve(rows.labels, rows.predictions), draws)
 
 
@@ -104,24 +104,31 @@ def _gauc(rows: Rows) -> Sampled | Undefined:
 
 
 def _summed(rows: Rows) -> dict[str, Sampled | Undefined]:
-    """The metrics of probabilities, all functions of one matrix of sums; ECE keeps the bins of the rows as they are."""
+    """The metrics of probabilities: functions of sums over users."""
     labels, p = rows.labels.astype(np.float64), rows.predictions
     values: dict[str, float | Undefined] = {name: metric(labels, p) for name, metric in metrics.PROBABILITY.items()}
     if isinstance(values["logloss"], Undefined):
         return {name: value for name, value in values.items() if isinstance(value, Undefined)}
-    place = metrics.bin_of(p, metrics.equal_mass_edges(p))
-    gaps = np.zeros((rows.by.count.shape[1], metrics.ECE_BINS))
-    np.add.at(gaps, (rows.by.code, place), labels - p)
     sums = user_sums((np.ones_like(p), labels, p, metrics.row_logloss(labels, p)), rows.by)
-    sums = resampled_sums(np.concatenate([sums, gaps], axis=1), rows.by)
-    count, positives, promised, loss = sums[:, :4].T
+    count, positives, promised, loss = resampled_sums(sums, rows.by).T
     tracks = {
         "logloss": _divide(loss, count),
         "ne": _divide(_divide(loss, count), metrics.entropy(_divide(positives, count))),
-        "ece": _divide(np.abs(sums[:, 4:]).sum(axis=1), count),
         "calibration_ratio": _divide(promised, positives),
     }
-    return {name: _sampled(value, tracks[name], rows) for name, value in values.items()}
+    return {name: _sampled(values[name], tracks[name], rows) if name in tracks else _ece(rows) for name in values}
+
+
+def _ece(rows: Rows) -> Sampled:
+    """ECE under every resample, in the bins of the rows as they are."""
+    labels, p = rows.labels.astype(np.float64), rows.predictions
+    place = metrics.bin_of(p, metrics.equal_mass_edges(p))
+    users = rows.by.count.shape[1]
+    sums = np.bincount(rows.by.code * metrics.ECE_BINS + place, labels - p, minlength=users * metrics.ECE_BINS).reshape(users, -1)
+    counts = np.bincount(rows.by.code, minlength=users).astype(np.float64)
+    gaps = resampled_sums(sums, rows.by) / np.maximum(resampled_sums(counts[:, None], rows.by), 1)
+    own = sums.sum(axis=0) / len(p)
+    return Sampled(float(np.abs(own).sum()), np.abs(gaps).sum(axis=1), rows.by.users, np.abs(gaps - own).sum(axis=1))
 
 
 def _squared(rows: Rows, values: Mapping[str, float | Undefined]) -> dict[str, Sampled | Undefined]:
@@ -141,10 +148,8 @@ def _sampled(value: float | Undefined, track: Float[np.ndarray, "draws"], rows: 
     return Sampled(value, np.where(np.isfinite(track), track, np.nan), rows.by.users)
 
 
-def _interval(sampled: Sampled | Undefined, *, reflect: bool = False) -> Interval | Undefined:
-    if isinstance(sampled, Undefined):
-        return sampled
-    return sampled.reflected() if reflect else sampled.interval()
+def _interval(sampled: Sampled | Undefined) -> Interval | Undefined:
+    return sampled if isinstance(sampled, Undefined) else sampled.interval()
 
 
 def _divide(above: Float[np.ndarray, "draws"], below: Float[np.ndarray, "draws"]) -> Float[np.ndarray, "draws"]:

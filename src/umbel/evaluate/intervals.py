@@ -51,37 +51,40 @@ class Resamples:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A metric on the rows as they are and on every resample (NaN where undefined); differences are taken draw by draw."""
+    """A metric on the rows as they are and on every resample (NaN where undefined); differences are taken draw by draw.
+
+    `noise` is given for a sum of absolute gaps, which noise can only raise: how far the gaps of each draw moved in all.
+    """
 
     value: float
     draws: Float[np.ndarray, "resamples"]
     users: int
+    noise: Float[np.ndarray, "resamples"] | None = None
 
     def interval(self) -> Interval:
         """The central 95 % of the draws (percentile interval).
 
-        Without bounds where fewer than 10 users own the rows or more than a tenth of the draws are undefined.
+        Without bounds where fewer than 10 users own the rows or more than a tenth of the draws are undefined. With
+        `noise` the low bound is the value less what 97.5 % of the draws moved, at least 0: the gaps of a model without
+        any are noise in the value and noise once more in every draw, so the draws' own quantile would lie above 0.
         """
         known = self.draws[~np.isnan(self.draws)]
+        lacking = self._lacking(len(known))
+        if lacking:
+            return Interval(self.value, None, None, lacking)
+        low, high = (float(bound) for bound in np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+        if self.noise is None:
+            return Interval(self.value, low, high)
+        moved = float(np.nanquantile(self.noise, (1 + LEVEL) / 2))
+        return Interval(self.value, max(0.0, self.value - moved), max(self.value, high))
+
+    def _lacking(self, known: int) -> str:
+        """Why there are no bounds; empty if there are."""
         if not len(self.draws):
-            return Interval(self.value, None, None, "no resamples were asked for")
+            return "no resamples were asked for"
         if self.users < FEWEST_USERS:
-            return Interval(self.value, None, None, f"{self.users} users are too few to resample")
-        if len(known) < FEWEST_DEFINED * len(self.draws):
-            return Interval(self.value, None, None, f"defined in {len(known)} of {len(self.draws)} resamples only")
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(self.value, float(low), float(high))
-
-    def reflected(self) -> Interval:
-        """The same bounds mirrored at the value, cut at 0 and widened to the value, for a metric that noise can only raise.
-
-        An absolute calibration gap grows by the same noise in the value and again in every draw: a percentile interval
-        would lie above the value, the mirrored one (Davison & Hinkley's basic interval) takes the growth away.
-        """
-        plain = self.interval()
-        if plain.low is None or plain.high is None:
-            return plain
-        return Interval(self.value, max(0.0, min(self.value, 2 * self.value - plain.high)), max(self.value, 2 * self.value - plain.low))
+            return f"{self.users} users are too few to resample"
+        return "" if known >= FEWEST_DEFINED * len(self.draws) else f"defined in {known} of {len(self.draws)} resamples only"
 
 
 def resample(groups: Int[np.ndarray, "rows"], *, resamples: int = 200, seed: int = 0) -> Resamples:
