@@ -17,6 +17,8 @@ from umbel.errors import UserError, nearest
 Tree = dict[str, "Tree | list[Tree] | Leaf"]
 Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
 Moment = int | datetime | date | str
+Width = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -100,9 +102,9 @@ class ModelSection(Section):
     recipe: str
     views: str | None = None
     dim: int = Field(8, ge=1)
-    expert: tuple[int, ...] = (128, 64)
-    gate: tuple[int, ...] = ()
-    tower: tuple[int, ...] = (32,)
+    expert: tuple[Width, ...] = (128, 64)
+    gate: tuple[Width, ...] = ()
+    tower: tuple[Width, ...] = (32,)
     specific: int = Field(1, ge=1)
     shared: int = Field(2, ge=0)
     layers: int = Field(1, ge=1)
@@ -121,7 +123,7 @@ class FitSection(Section):
     rows: Literal["adam", "adagrad"] = "adam"
     exact: bool = False
     denominator: Literal["rows", "seen"] = "seen"
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     threads: int = Field(0, ge=0)
     device: str = "cpu"
     minutes: float = Field(5.0, gt=0)
@@ -139,8 +141,8 @@ class CompareSection(Section):
 
     recipes: tuple[str, ...] = ()
     seeds: int = Field(3, ge=1)
-    rates: tuple[float, ...] = ()
-    dims: tuple[int, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    dims: tuple[Width, ...] = ()
     controls: bool = True
     trees: bool = True
     margin: float = Field(0.002, gt=0)
@@ -231,7 +233,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
         yield from Settings.model_fields
     elif place[0] == "split":
         yield from splits[str(place[1])].model_fields
-    elif "join" in place:
+    elif place[:2] == ("data", "join"):
         yield from JoinSection.model_fields
     else:
         yield from sections[str(place[0])].model_fields
