@@ -67,8 +67,8 @@ def train(
 def compare(
     run: RunFile,
     out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted one is resumed")],
-    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; default: all")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each recipe")] = 3,
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; default: the run file's, or all")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each recipe")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
     change: Change = None,
 ) -> None:
@@ -78,7 +78,7 @@ def compare(
     from umbel.study.compare import run_compare
     from umbel.study.show import standings
 
-    asked = [*(change or ()), f"compare.recipes={recipe or []}", f"compare.seeds={seeds}"]
+    asked = [*(change or ()), *([f"compare.recipes={recipe}"] if recipe else ()), *([f"compare.seeds={seeds}"] if seeds else ())]
     with Screen() as screen:
         found = run_compare(read(run, asked), out, jobs=jobs, watch=screen)
     standings(found)
