@@ -24,15 +24,16 @@ def open_file(path: str) -> pl.LazyFrame:
 
     :raises UserError: where there is none; for a CSV that is not UTF-8, repeats a column, or has a line of another length.
     """
-    found = sorted(glob.glob(path))  # noqa: PTH207  (Path.glob refuses absolute patterns)
+    pattern = not Path(path).is_file()  # a file whose name has brackets is itself
+    found = sorted(glob.glob(path)) if pattern else [path]  # noqa: PTH207  (Path.glob refuses absolute patterns)
     if not found:
         raise UserError(f"{path}: no such file", mend="check the path; it is relative to the working directory")
     if Path(path).suffix == ".parquet":
-        return pl.scan_parquet(path)
+        return pl.scan_parquet(path, glob=pattern)
     if Path(path).suffix == ".csv":
         for one in found:
             check_csv(Path(one))
-        return pl.scan_csv(path, infer_schema_length=GUESS)
+        return pl.scan_csv(path, infer_schema_length=GUESS, glob=pattern)
     raise UserError(f"{path}: neither .parquet nor .csv", mend="convert it to Parquet")
 
 
