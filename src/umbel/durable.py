@@ -12,6 +12,9 @@ from pathlib import Path
 
 from umbel.errors import UserError
 
+# Not allowed, or something of another kind stands there.
+CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 @contextmanager
 def disk(path: Path) -> Iterator[None]:
@@ -21,7 +24,7 @@ def disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full", mend="free some space; nothing was overwritten") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in CLOSED:
             raise UserError(f"{path}: not writable", mend="choose a folder you may write to") from error
         raise
 
@@ -84,6 +87,7 @@ def _replace(made: Path, path: Path) -> None:
         made.rename(path)
         return
     aside = path.with_name(f".{path.name}.old-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed process that had our number
     path.rename(aside)
     try:
         made.rename(path)
