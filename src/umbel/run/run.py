@@ -32,6 +32,7 @@ from umbel.run.slicing import slices
 from umbel.run.watch import Silence, Watch
 
 CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
+HALF = tuple(f".{name}." for name in CLAIM)  # what a kill in the middle of writing one of them leaves
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
@@ -65,7 +66,9 @@ def train(settings: Settings, folder: Path, *, table: Table | None = None, watch
 def claim(settings: Settings, folder: Path) -> None:
     """Make the run folder, or find in it the same run; :raises UserError: if it belongs to anything else."""
     resolved = folder / "run.toml"
-    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file", mend="name a folder with -o")
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(HALF)} if folder.exists() else set()
     if found <= CLAIM:  # new, or a run that failed before it made anything
         durable.write(resolved, settings.to_toml())
         durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
