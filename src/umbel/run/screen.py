@@ -36,7 +36,7 @@ class Screen:
     """A `Watch` that draws on standard error; on no terminal it prints one line an epoch."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
+        self.console = Console(file=sys.stderr, markup=False, emoji=False)
         self.bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RowsPerSecond(), TimeRemainingColumn(),
             console=self.console, transient=True, disable=not self.console.is_terminal,
@@ -83,10 +83,15 @@ def _short(number: float) -> str:
     return f"{number:.0f}"
 
 
+def _plain(width: int | None = None) -> Console:
+    """Standard output, which takes names as they are: brackets and colons in them are no markup."""
+    return Console(width=width, markup=False, emoji=False)
+
+
 def show(table: Table) -> None:
     """Print a table to standard output, as wide as it needs where that is no terminal."""
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    console = _plain()
+    (console if console.is_terminal else _plain(width=140)).print(table)
 
 
 def headline(report: Report) -> None:
@@ -105,7 +110,7 @@ def headline(report: Report) -> None:
         if isinstance(task.worst, Worst):
             worst = task.worst
             where = f"{worst.slice} = {worst.label}"
-            Console().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
+            _plain().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
 
 
 def _add(table: Table, name: str, figures: Figures, names: Sequence[str]) -> None:
