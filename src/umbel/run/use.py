@@ -33,7 +33,7 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
     A task that is `given` another has two columns: TASK, where its sample space holds, and TASK_marginal. The log is
     joined to the tables that the bundle was trained with. `out` is CSV by suffix, else Parquet; it appears whole or not at all.
 
-    :raises UserError: for a bundle or log that cannot be read, or a full disk.
+    :raises UserError: for a bundle or log that cannot be read, a log without rows, or a full disk.
     """
     made = Bundle.load(bundle)
     source = replace(made.source, log=log)
@@ -43,6 +43,8 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
         partial = out.with_name(f".{out.name}.partial")
         try:
             rows = _write_csv(frames, partial) if out.suffix == ".csv" else _write_parquet(frames, partial)
+            if not rows:
+                raise UserError(f"{log}: no rows", mend="give a log that has some")
             durable.sync(partial)
             partial.replace(out)
         finally:
