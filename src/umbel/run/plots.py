@@ -11,6 +11,7 @@ from umbel.evaluate.figures import Point
 from umbel.evaluate.intervals import Interval
 
 WIDTH, HEIGHT = 300, 190
+_TINY = 1e-12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 30
 
 
@@ -26,7 +27,7 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Where a value stands: 0 at the low end, 1 at the high end; values beyond are drawn at the end."""
-        low, high, here = (math.log10(max(x, 1e-12)) if self.log else x for x in (self.low, self.high, value))
+        low, high, here = (math.log10(max(x, _TINY)) if self.log else x for x in (self.low, self.high, value))
         return min(1.0, max(0.0, (here - low) / (high - low)))
 
     def ticks(self) -> list[float]:
@@ -85,7 +86,7 @@ def curves(values: Sequence[float | None], *, name: str, colour: int, best: int 
     if not known:
         return '<p class="mute">no epoch</p>'
     low, high = min(value for _, value in known), max(value for _, value in known)
-    room = (high - low) * 0.08 or max(abs(high), 1e-9) * 0.05
+    room = max((high - low) * 0.08, max(abs(high), abs(low), _TINY) * 1e-6) if high > low else max(abs(high), 1e-9) * 0.05
     frame = Frame(Axis(1, max(2, len(values)), "epoch", whole=True), Axis(low - room, high + room, name))
     places = [frame.place(epoch, value) for epoch, value in known]
     line = " ".join(f"{left:.1f},{top:.1f}" for left, top in places)
@@ -133,11 +134,11 @@ def _square(points: Sequence[Point]) -> Frame:
     """The same stretch on both axes, around all points."""
     values = [value for point in points for value in (point.predicted, point.observed)]
     low, high = min(values), max(values)
-    if low >= 0 and high > 20 * min(point.predicted for point in points) > 0:
-        start, end, log = min(value for value in values if value > 0) / 1.4, min(high * 1.4, max(1.0, high)), True
+    if low >= 0 and high > 20 * min(point.predicted for point in points) > 20 * _TINY:
+        start, end, log = min(value for value in values if value > _TINY) / 1.4, min(high * 1.4, max(1.0, high)), True
     else:
         start, log = 0.0 if low >= 0 else low - (high - low) * 0.05, False
-        end = high + (high - start) * 0.06 if high > start else start + 1.0
+        end = high + (high - start) * 0.06 if high - start > _TINY * max(1.0, abs(high)) else start + 1.0
     return Frame(Axis(start, end, "predicted", log), Axis(start, end, "observed", log))
 
 
