@@ -106,7 +106,7 @@ def _rewritten(tokens: list[Token], constants: dict[str, float]) -> str:
     place = 0
     while place < len(tokens):
         token = tokens[place]
-        if token.word == "LN":
+        if token.word == "LN" and _opens(tokens[place + 1 : place + 2]):
             end = _closing(tokens, place + 1)
             inner = _rewritten(tokens[place + 2 : end], constants)
             words.append(f"CASE WHEN ({inner}) > 0 THEN LN({inner}) END")

@@ -71,6 +71,7 @@ class _Moments:
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._low, self._high = np.inf, -np.inf
         self._infinite = 0
 
     def add(self, values: Float64[np.ndarray, "rows"], training: np.ndarray) -> None:
@@ -78,16 +79,21 @@ class _Moments:
         known = values[training & np.isfinite(values)]
         if not len(known):
             return
+        self._low, self._high = min(self._low, float(known.min())), max(self._high, float(known.max()))
         mean = float(known.mean())
         total, shift = self._count + len(known), mean - self._mean
-        self._squares += float(((known - mean) ** 2).sum()) + shift**2 * self._count * len(known) / total
+        with np.errstate(over="ignore"):
+            self._squares += float(((known - mean) ** 2).sum()) + float(np.square(shift)) * self._count * len(known) / total
         self._mean += shift * len(known) / total
         self._count = total
 
     def scale(self, field: Field) -> Scale:
         no_infinities(self._infinite, field)
-        sd = (self._squares / self._count) ** 0.5 if self._count else 0.0
-        return Scale(self._mean, sd if sd > 0 else 1.0)
+        if self._low >= self._high:  # one value, or none: the rounded mean would leave it a spread of its own
+            return Scale(self._low if self._count else 0.0, 1.0)
+        sd = (self._squares / self._count) ** 0.5
+        no_infinities(0 if np.isfinite(sd) else self._count, field)
+        return Scale(self._mean, sd)
 
 
 def _flat(raw: pl.Series, field: Field) -> pl.Series:

@@ -18,7 +18,7 @@ def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray,
     """The user of each row; without a user column every row is its own, numbered from `start`."""
     if source.user is None:
         return np.arange(start, start + frame.height)
-    if frame[source.user].dtype.is_nested():
+    if frame[source.user].dtype.is_nested() or frame[source.user].dtype == pl.Binary:
         raise UserError(f"data.user: {source.user!r} holds {frame[source.user].dtype}", mend="name a column of numbers or text")
     return stable(frame[source.user])
 
@@ -37,13 +37,14 @@ def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
 
 
 def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
-    """The time of each row: numbers as they are, dates, datetimes and ISO text as microseconds since 1970; 0 where it is missing.
+    """The time of each row: numbers as they are, dates, datetimes and ISO text as microseconds since 1970; 0 where it is missing or NaN.
 
     :raises UserError: for what is no time.
     """
     if source.time is None:
         return np.zeros(frame.height, np.int64)
     raw = frame[source.time]
+    raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
     time = _parsed(raw) if raw.dtype == pl.String else raw
     if isinstance(time.dtype, pl.Date | pl.Datetime):
         time = time.cast(pl.Datetime("us"))

@@ -43,7 +43,7 @@ class _AsOf:
         self._on, self._path, self._log_time = on, path, log_time
         self._finder = Finder(keys.unique(maintain_order=True))
         rows = {"key": self._finder.find(keys), "time": _integers(times), "place": np.arange(len(keys))}
-        self._table = pl.DataFrame(rows).sort("time", maintain_order=True)
+        self._table = pl.DataFrame(rows).drop_nulls("time").sort("time", maintain_order=True)
 
     def find(self, frame: pl.DataFrame) -> Int64[np.ndarray, "rows"]:
         times = _integers(frame[self._log_time])
@@ -104,6 +104,8 @@ class Joined:
             table = self._table.select([self._on, *([] if self._time is None else [self._time]), *own]).collect()
         table = table.drop_nulls(self.reads[:1] if self._time is None else [self._on, self._time])
         keys = table[self._on]
+        if keys.dtype.is_nested():
+            raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
         if self._time is not None and self._log_time is not None:
             return Held(table.select(own), _AsOf(keys, table[self._time], self._on, path=self._path, log_time=self._log_time))
         if keys.n_unique() < len(keys):
@@ -114,5 +116,7 @@ class Joined:
 
 
 def _integers(times: pl.Series) -> pl.Series:
-    """Integers of any width as Int64, so that they compare; other types as they are."""
+    """Integers of any width as Int64, so that they compare; other types as they are, NaN as missing."""
+    if times.dtype.is_float():
+        return times.fill_nan(None)
     return times.cast(pl.Int64) if times.dtype.is_integer() else times

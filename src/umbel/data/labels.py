@@ -39,7 +39,7 @@ def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) ->
 def _event(raw: pl.Series, task: Task, start: int) -> Float32[np.ndarray, "rows"]:
     known = as_float(raw, f"tasks.{task.name}", mend="give numbers, or an sql that makes them")
     kind = task.kind
-    wrong = (known < kind.low) | (known > kind.high) | np.isinf(known)
+    wrong = (known < kind.low) | (known > kind.high) | (np.abs(known) > np.finfo(np.float32).max)
     if kind.whole:
         wrong |= (known != np.floor(known)) & ~np.isnan(known)
     if wrong.any():

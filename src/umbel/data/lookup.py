@@ -14,12 +14,13 @@ class Span:
     def __init__(self, keys: Int64[np.ndarray, "keys"]) -> None:
         self._least = keys.min() if len(keys) else np.int64(0)
         span = int(keys.max() - self._least) + 1 if len(keys) else 0
+        self._before = np.subtract([self._least], 1)  # an array, so that the least int64 wraps around without a warning
         self._places = np.full(span + 2, -1, np.int32)  # one more at either end for what lies outside
         self._places[keys - self._least + 1] = np.arange(len(keys), dtype=np.int32)
 
     def find(self, keys: Int64[np.ndarray, "rows"]) -> Int32[np.ndarray, "rows"]:
         """The place of each key; a difference that wraps around still lands outside the span."""
-        return self._places.take(keys - (self._least - 1), mode="clip")
+        return self._places.take(keys - self._before, mode="clip")
 
 
 class Hashed:

@@ -65,7 +65,8 @@ class Log:
             raise UserError(f"{self.source.log}: no column {name!r}", mend=nearest(name, self.names))
         known = pl.Series()
         for frame in self.read([name], 1 << 16):
-            known = frame[name].drop_nulls().head(1)
+            column = frame[name].drop_nulls()
+            known = (column.drop_nans() if column.dtype.is_float() else column).head(1)
             if len(known):
                 break
         return known

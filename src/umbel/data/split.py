@@ -45,7 +45,8 @@ class ByTime:
         borders = [_border(moment, first, zone=self.zone) for moment in (self.valid, self.test)]
         if not pl.Series(borders).is_sorted() or borders[0] == borders[1]:
             raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
-        valid, test = (pl.col(name) >= border for border in borders)
+        time = pl.col(name).fill_nan(None) if first.dtype.is_float() else pl.col(name)
+        valid, test = (time >= border for border in borders)
         return valid.cast(pl.Int8) + test.cast(pl.Int8)
 
 
@@ -64,7 +65,9 @@ class ByUser:
             raise UserError("split: by user, but [data] names no user column", mend="add user = 'COLUMN' under [data]")
         if min(self.valid, self.test) <= 0 or self.valid + self.test >= 1:
             raise UserError(f"split: shares valid = {self.valid}, test = {self.test}", mend="both above 0, their sum below 1")
-        log.first(user)
+        kind = log.first(user).dtype
+        if kind.is_nested():
+            raise UserError(f"data.user: {user!r} holds {kind}", mend="name a column of numbers or text")
         return pl.col(user).map_batches(self._parts, return_dtype=pl.Int8, is_elementwise=True)
 
     def _parts(self, users: pl.Series) -> pl.Series:
@@ -100,8 +103,10 @@ def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> Float64[np.ndarray,
 def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
     """The moment as a value of the column's type."""
     kind = first.dtype
-    if isinstance(moment, int) or (isinstance(moment, str) and kind == pl.String):
+    if (isinstance(moment, int) and kind.is_numeric()) or (isinstance(moment, str) and kind == pl.String):
         return moment
+    if isinstance(moment, int):
+        raise UserError(f"split: a time column of type {kind} cannot be compared with {moment}", mend="write a date, YYYY-MM-DD")
     when = _aware(moment, zone)
     if kind == pl.Date:
         return when.date()

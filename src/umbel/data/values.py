@@ -11,9 +11,11 @@ from umbel.schema import Field
 
 
 def single(raw: pl.Series, field: Field) -> pl.Series:
-    """A column of one value a row; :raises UserError: for lists."""
+    """A column of one value a row; :raises UserError: for lists, bytes and durations."""
     if raw.dtype.is_nested():
         raise UserError(f"fields.{field.name}: {field.kind} of a column of {raw.dtype}", mend="use kind = 'sequence' or 'bag'")
+    if raw.dtype in (pl.Binary, pl.Duration):
+        raise UserError(f"fields.{field.name}: {field.kind} of a column of {raw.dtype}", mend="write it as text or as integers")
     return raw
 
 
@@ -68,7 +70,8 @@ def vectors(raw: pl.Series, field: Field) -> Float32[np.ndarray, "rows width"]:
         what = f"fields.{field.name}: {len(wrong)} vectors are not {field.width} wide"
         raise UserError(what, mend=f"set width = {len(wrong[0])}, or drop them")
     out = np.full((len(raw), field.width), np.nan, np.float32)
-    flat = found.drop_nulls().explode(empty_as_null=False, keep_nulls=False).cast(pl.Float32).to_numpy()
-    no_infinities(int(np.isinf(flat).sum()), field)
+    values = found.drop_nulls().explode(empty_as_null=False, keep_nulls=False)
+    flat = as_float(values, f"fields.{field.name}", mend="give lists of numbers")
+    no_infinities(int((np.abs(flat) > np.finfo(np.float32).max).sum()), field)
     out[there.to_numpy()] = flat.reshape(-1, field.width)
     return out

@@ -117,7 +117,7 @@ class Encoder:
         try:
             schema = schema_from_json(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
             scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text(encoding="utf-8")).items()}
-            frames = {name: pl.read_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet") for name in schema.tables}
+            frames = {name: pl.read_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet", glob=False) for name in schema.tables}
         except (OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
             raise UserError(f"{folder}: schema, scales or vocabulary is damaged ({error})", mend="make the folder again") from error
         return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales)
@@ -138,5 +138,7 @@ class Encoder:
             return vectors(raw, field)
         scale = self.scales[field.name]
         values = numbers(raw, field)
-        no_infinities(int(np.isinf(values).sum()), field)
-        return ((values - scale.mean) / scale.sd).astype(np.float32)[:, None]
+        with np.errstate(over="ignore"):
+            scaled = ((values - scale.mean) / scale.sd).astype(np.float32)
+        no_infinities(int(np.isinf(scaled).sum()), field)
+        return scaled[:, None]
