@@ -36,22 +36,26 @@ def ingest(source: Source, schema: Schema, split: Split, *, folder: Path, progre
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
     with fresh_folder(folder) as partial:
-        rows = _Rows(source, schema, split, progress=progress)
-        audit, encoder = _count(rows, schema, ordered=isinstance(split, ByTime))
-        encoder.save(partial)
-        write_json(partial / "source.json", asdict(source))
-        _Encoding(rows, encoder, audit.sizes, folder=partial).run()
-        stops = np.cumsum(audit.sizes).tolist()
-        ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
-        write_json(partial / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
-    return Table.open(folder)
+        _fill(partial, _Rows(source, schema, split, progress=progress), ordered=isinstance(split, ByTime))
+    return Table.open(folder)  # what was counted is forgotten by now: two copies of large vocabularies need not fit
 
 
-def _count(rows: _Rows, schema: Schema, *, ordered: bool) -> tuple[Audit, Encoder]:
+def _fill(folder: Path, rows: _Rows, *, ordered: bool) -> None:
+    """Both passes, and every file of a table; the one that marks it as such comes last."""
+    audit, encoder = _count(rows, ordered=ordered)
+    encoder.save(folder)
+    write_json(folder / "source.json", asdict(rows.source))
+    _Encoding(rows, encoder, audit.sizes, folder=folder).run()
+    stops = np.cumsum(audit.sizes).tolist()
+    ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
+    write_json(folder / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
+
+
+def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
-    audit, tally = Audit(schema), Tally(schema)
+    audit, tally = Audit(rows.schema), Tally(rows.schema)
     for frame, parts in rows.read():
-        audit.add(events(frame, schema, audit.rows), parts, times(frame, rows.source))
+        audit.add(events(frame, rows.schema, audit.rows), parts, times(frame, rows.source))
         tally.add(frame, parts)
     audit.check(ordered=ordered)
     return audit, tally.encoder()
