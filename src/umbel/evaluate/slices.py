@@ -50,7 +50,8 @@ def cut(labels: np.ndarray) -> dict[str, Bool[np.ndarray, "rows"]]:
     kept = sorted(by_count[:MOST_LABELS], key=lambda at: known.get(str(names[at]), len(known)))
     masks: dict[str, Bool[np.ndarray, "rows"]] = {str(names[at]): code == at for at in kept}
     if len(names) > MOST_LABELS:
-        masks[OTHERS] = ~np.isin(code, kept)
+        rest: Bool[np.ndarray, "rows"] = ~np.isin(code, kept)
+        masks[OTHERS] = rest | masks.pop(OTHERS, rest)  # a label may bear that name itself
     return masks
 
 
