@@ -1,0 +1,280 @@
+"""A bundle by hand: what comes back after saving, for every recipe, paradigm and kind of field, and how raw rows are scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from tests.logs import BAG, CATEGORY, ID, NUMBER, ROWS, SCHEMA, SEQUENCE, SPLIT, VECTOR, changed, source, write
+
+from umbel import bundle as module
+from umbel.bundle import Built, Bundle
+from umbel.data.ingest import ingest
+from umbel.data.source import Join, Source
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.evaluate.calibrate import Calibrator, Identity, Isotonic, Linear, Platt
+from umbel.nn.recommender import Sizes
+from umbel.nn.routing import PARADIGMS
+from umbel.recipes import RECIPES
+from umbel.schema import REGRESSION, Field, Schema, Task
+
+CALIBRATORS: dict[str, Calibrator] = {
+    "click": Isotonic((-1.0, 0.0, 2.0), (0.1, 0.4, 0.8), slope=0.7),
+    "buy": Platt(slope=0.5, intercept=-0.25),
+    "spent": Linear(slope=2.0, intercept=1.0),
+}
+EVERY = Schema(
+    (
+        Field("user", ID, min_count=1),
+        Field("item", ID, min_count=1),
+        Field("age", NUMBER),
+        Field("watched", SEQUENCE, like="item", target="item", length=3),
+        Field("place", CATEGORY, min_count=1),
+        Field("tags", BAG, length=2, min_count=1),
+        Field("picture", VECTOR, width=2),
+        Field("decade", CATEGORY, sql="FLOOR(age / 10)", min_count=1),
+    ),
+    SCHEMA.tasks,
+)
+RICH = changed(
+    place=["θ", "b", "", "b", None, "θ", "b", "θ", "new", "b"],
+    tags=[["x"], ["y", "x"], [], None, ["x", "x", "y"], ["y"], ["z"], ["x"], [None], ["y", "y"]],
+    picture=[[1.0, 2.0], [0.5, -1.0], None, [3.0, 0.0], [1.0, 1.0], [0.0, 0.0], [2.0, 2.0], None, [1.5, 0.5], [0.1, 0.2]],
+)
+
+
+def made(table: Table, recipe: str = "stem", views: str | None = None, *, calibrators: dict[str, Calibrator] | None = None) -> Bundle:
+    """A bundle of an untrained model with embeddings far from zero."""
+    vocabulary = {name: one.size for name, one in table.encoder.vocabularies.items()}
+    built = Built(recipe, Sizes(vocabulary, dim=2, expert=(4,), gate=(3,), tower=(3,), layers=2), views)
+    torch.manual_seed(3)
+    model = built(table.schema).eval()
+    with torch.no_grad():
+        model.table.normal_()
+    return Bundle(table.source, table.encoder, built, model, CALIBRATORS if calibrators is None else calibrators, {"recipe": recipe})
+
+
+def scores(bundle: Bundle, rows: Source, size: int = 4096) -> np.ndarray:
+    return np.concatenate([one for _, one in bundle.score(rows, size)])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    folder = tmp_path_factory.mktemp("bundle")
+    return ingest(source(folder, RICH), EVERY, SPLIT, folder=folder / "table")
+
+
+@pytest.fixture(scope="module")
+def saved(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved bundle; tests read it and leave it alone."""
+    path = tmp_path_factory.mktemp("saved") / "bundle"
+    made(table).save(path, golden=table.source)
+    return path
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_comes_back_the_same(table: Table, tmp_path: Path, recipe: str) -> None:
+    before = made(table, recipe)
+    before.save(tmp_path / "bundle", golden=table.source)
+    after = Bundle.load(tmp_path / "bundle")
+    assert after.built == before.built
+    assert (after.schema, after.source, after.calibrators, after.report) == (EVERY, table.source, CALIBRATORS, {"recipe": recipe})
+    assert not after.model.training
+    assert scores(after, table.source).tobytes() == scores(before, table.source).tobytes()
+
+
+@pytest.mark.parametrize("views", PARADIGMS)
+def test_every_paradigm_comes_back_the_same(table: Table, tmp_path: Path, views: str) -> None:
+    before = made(table, "ple", views)
+    before.save(tmp_path / "bundle", golden=table.source)
+    after = Bundle.load(tmp_path / "bundle")
+    assert after.built.views == views
+    assert after.model.table.shape == before.model.table.shape
+    assert scores(after, table.source).tobytes() == scores(before, table.source).tobytes()
+
+
+def test_the_columns_are_tasks_then_marginals(table: Table) -> None:
+    bundle = made(table)
+    assert bundle.columns == ("click", "buy", "spent", "buy_marginal")
+    assert scores(bundle, table.source).shape == (10, 4)
+
+
+def test_each_task_has_its_calibrator_and_the_marginal_is_the_product(table: Table) -> None:
+    bundle = made(table)
+    logits = bundle.model(table.batch(np.arange(10)).fields).detach().numpy().astype(np.float64)
+    found = bundle.predict(table.batch(np.arange(10)))
+    for at, name in enumerate(("click", "buy", "spent")):
+        assert_allclose(found[:, at], CALIBRATORS[name](logits[:, at]), rtol=1e-12)
+    assert_allclose(found[:, 1], 1 / (1 + np.exp(0.25 - 0.5 * logits[:, 1])), rtol=1e-9)
+    assert_allclose(found[:, 2], 1 + 2 * logits[:, 2], rtol=1e-9)
+    assert_allclose(found[:, 3], found[:, 0] * found[:, 1], rtol=1e-9)
+
+
+def test_a_chain_of_three_multiplies_through(tmp_path: Path) -> None:
+    tasks = (Task("keep", given="buy"), Task("click"), Task("buy", given="click"))
+    rows = source(tmp_path, changed(keep=[0, 1, 0, 0, 0, 0, 1, 0, 0, 0]))
+    own = ingest(rows, Schema(SCHEMA.fields, tasks), SPLIT, folder=tmp_path / "table")
+    bundle = made(own, calibrators={task.name: Platt() for task in tasks})
+    assert bundle.columns == ("keep", "click", "buy", "keep_marginal", "buy_marginal")
+    keep, click, buy, keep_marginal, buy_marginal = scores(bundle, rows).T
+    assert_allclose(keep_marginal, keep * click * buy, rtol=1e-9)
+    assert_allclose(buy_marginal, click * buy, rtol=1e-9)
+    bundle.save(tmp_path / "bundle", golden=rows)
+    assert_allclose(scores(Bundle.load(tmp_path / "bundle"), rows)[:, 3], keep_marginal, rtol=0, atol=0)
+
+
+def test_regressions_alone_have_no_marginal(tmp_path: Path) -> None:
+    rows = source(tmp_path)
+    own = ingest(rows, Schema(SCHEMA.fields, (Task("spent", REGRESSION),)), SPLIT, folder=tmp_path / "table")
+    bundle = made(own, "alone", calibrators={"spent": Identity()})
+    assert bundle.columns == ("spent",)
+    bundle.save(tmp_path / "bundle", golden=rows)
+    assert Bundle.load(tmp_path / "bundle").calibrators == {"spent": Identity()}
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 4096])
+def test_scores_keep_the_order_of_the_log_however_it_is_cut(table: Table, size: int) -> None:
+    bundle = made(table)
+    parts = list(bundle.score(table.source, size))
+    assert [frame.height for frame, _ in parts] == [size] * (10 // size) + [10 % size] * (10 % size > 0)
+    assert pl.concat([frame for frame, _ in parts])["time"].to_list() == list(range(10))
+    assert_allclose(np.concatenate([one for _, one in parts]), scores(bundle, table.source), rtol=0, atol=1e-6)
+
+
+def test_raw_rows_score_as_the_encoded_table(table: Table) -> None:
+    """The table sorts its rows by part; by time that is the order of this log."""
+    bundle = made(table)
+    assert_allclose(scores(bundle, table.source), bundle.predict(table.batch(np.arange(10))), rtol=0, atol=1e-6)
+
+
+def test_a_glob_of_parts_scores_as_the_whole(table: Table, tmp_path: Path) -> None:
+    bundle, frame = made(table), pl.read_parquet(table.source.log)
+    for at, start in enumerate((0, 4, 7)):
+        frame.slice(start, (4, 3, 3)[at]).write_parquet(tmp_path / f"part{at}.parquet")
+    found = scores(bundle, replace(table.source, log=str(tmp_path / "part*.parquet")), 4)
+    assert_allclose(found, scores(bundle, table.source), rtol=0, atol=1e-6)
+
+
+def test_a_csv_scores_as_its_parquet(tmp_path: Path) -> None:
+    rows = source(tmp_path)
+    fields = tuple(field for field in SCHEMA.fields if not field.many)
+    bundle = made(ingest(rows, Schema(fields, SCHEMA.tasks), SPLIT, folder=tmp_path / "table"))
+    pl.read_parquet(rows.log).drop("watched").write_csv(tmp_path / "log.csv")
+    assert_allclose(scores(bundle, replace(rows, log=str(tmp_path / "log.csv"))), scores(bundle, rows), rtol=0, atol=1e-6)
+
+
+def test_joined_fields_are_joined_when_scoring_and_held_in_golden_rows(tmp_path: Path) -> None:
+    places = write(tmp_path, {"user": [1, 2, 3], "home": ["x", "y", "x"]}, name="users")
+    rows = source(tmp_path, joins=(Join(places, "user"),))
+    schema = Schema((*SCHEMA.fields, Field("home", CATEGORY, min_count=1)), SCHEMA.tasks)
+    bundle = made(ingest(rows, schema, SPLIT, folder=tmp_path / "table"))
+    expected = scores(bundle, rows)
+    bundle.save(tmp_path / "bundle", golden=rows)
+    assert "home" in pl.read_parquet_schema(tmp_path / "bundle" / "golden.parquet")
+    write(tmp_path, {"user": [1, 2, 3], "home": ["y", "x", "y"]}, name="users")
+    Path(rows.log).rename(tmp_path / "moved.parquet")
+    after = Bundle.load(tmp_path / "bundle")  # neither the log nor the old users are needed
+    assert after.source.joins == (Join(places, "user"),)
+    moved = scores(after, replace(after.source, log=str(tmp_path / "moved.parquet")))
+    assert np.abs(moved - expected)[:6, 0].max() > 1e-4, "the users of today are joined, not those of the training"
+
+
+def test_unknown_values_score_finitely_and_as_the_missing(table: Table, tmp_path: Path) -> None:
+    bundle = made(table)
+    frame = pl.read_parquet(table.source.log).head(3)
+    unknown = frame.with_columns(user=pl.lit(-(2**62)), place=pl.lit("nowhere"), age=pl.lit(None, pl.Float64))
+    missing = frame.with_columns(user=pl.lit(None, pl.Int64), place=pl.lit(None, pl.String), age=pl.lit(float("nan")))
+    found = []
+    for name, one in (("unknown", unknown), ("missing", missing)):
+        one.write_parquet(tmp_path / f"{name}.parquet")
+        found.append(scores(bundle, replace(table.source, log=str(tmp_path / f"{name}.parquet"), user="time")))
+    assert np.isfinite(found[0]).all()
+    assert_allclose(found[0], found[1], rtol=0, atol=0)
+
+
+def test_golden_rows_are_the_first_and_only_what_is_read(table: Table, saved: Path) -> None:
+    golden = pl.read_parquet(saved / "golden.parquet")
+    assert set(golden.columns) == {"user", "item", "age", "watched", "place", "tags", "picture", "time"}
+    assert golden.height == 10
+    kept = np.array(json.loads((saved / "golden.json").read_text())["scores"])
+    assert_allclose(kept, scores(made(table), table.source), rtol=0, atol=0)
+
+
+def test_no_more_golden_rows_than_said(tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GOLDEN", 4)
+    made(table).save(tmp_path / "bundle", golden=table.source)
+    assert pl.read_parquet(tmp_path / "bundle" / "golden.parquet")["time"].to_list() == [0, 1, 2, 3]
+    assert Bundle.load(tmp_path / "bundle").columns
+
+
+@pytest.mark.parametrize(("moved", "refused"), [(0.0, False), (0.9e-6, False), (1.1e-6, True), (float("nan"), True)])
+def test_golden_scores_may_differ_by_a_millionth(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, *, moved: float, refused: bool
+) -> None:
+    predict = Bundle.predict
+    monkeypatch.setattr(Bundle, "predict", lambda self, batch: predict(self, batch) + moved)
+    if refused:
+        with pytest.raises(UserError, match=r"golden rows score otherwise, by up to .* \(allowed 1e-06\); load it with the versions"):
+            Bundle.load(saved)
+    else:
+        assert Bundle.load(saved).columns
+
+
+def test_a_bundle_may_lie_in_a_folder_with_brackets(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "run [1] *" / "bündel")
+    assert Bundle.load(tmp_path / "run [1] *" / "bündel").schema == EVERY
+
+
+def test_without_rows_there_is_no_bundle(table: Table, tmp_path: Path) -> None:
+    pl.read_parquet(table.source.log).head(0).write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(UserError, match=r"none\.parquet: no rows; a bundle keeps some rows with their scores"):
+        made(table).save(tmp_path / "bundle", golden=replace(table.source, log=str(tmp_path / "none.parquet")))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_save_that_fails_leaves_the_bundle_before(table: Table, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(saved, tmp_path / "bundle")
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "_sums", fails)
+    with pytest.raises(ZeroDivisionError):
+        made(table, "mmoe").save(tmp_path / "bundle", golden=table.source)
+    monkeypatch.undo()
+    assert Bundle.load(tmp_path / "bundle").built.recipe == "stem"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_weights_of_another_recipe_are_refused(table: Table, saved: Path, tmp_path: Path) -> None:
+    """The files are whole, and agree with the manifest, but do not belong together."""
+    shutil.copytree(saved, tmp_path / "bundle")
+    made(table, "alone").save(tmp_path / "other", golden=table.source)
+    (tmp_path / "bundle" / "weights.safetensors").write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    sums = module._sums(tmp_path / "bundle")
+    manifest = {"format": 1, "files": sums, "checksum": module._checksum(sums)}
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"weights\.safetensors: does not fit the recipe") as caught:
+        Bundle.load(tmp_path / "bundle")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1", "\x00"])
+def test_a_manifest_that_is_no_json(saved: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(saved, tmp_path / "bundle")
+    (tmp_path / "bundle" / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json: not readable .*; copy the bundle again"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_rows_used_here_are_many_kinds() -> None:
+    assert {field.kind for field in EVERY.fields} == {ID, NUMBER, SEQUENCE, CATEGORY, BAG, VECTOR}
+    assert set(ROWS) < set(RICH)
