@@ -131,3 +131,21 @@ def test_dropout_follows_hidden_layers_only() -> None:
     single = Block(1, (1, 1), linear=True, dropout=0.5)
     set_all(single, 1.0)
     assert single(torch.ones(3, 1)).flatten().tolist() == [2.0, 2.0, 2.0]
+
+
+def test_half_precision_goes_member_by_member_to_the_same_end() -> None:
+    torch.manual_seed(0)
+    bank = Bank((0, 1, 0), (6, 8, 5, 4))
+    inputs = torch.randn(7, 6), torch.randn(7, 6)
+    full = torch.cat(bank(inputs))
+    torch.autograd.backward(full.sum())
+    gradients = [parameter.grad.clone() for parameter in bank.parameters() if parameter.grad is not None]
+    bank.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = torch.cat(bank(inputs))
+    torch.autograd.backward(half.float().sum())
+    assert half.dtype is torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.02)
+    for parameter, gradient in zip(bank.parameters(), gradients, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0.05, atol=0.1)

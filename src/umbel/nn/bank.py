@@ -61,7 +61,11 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows out"]:
         """Every member's output."""
         y = self._bend(nn.functional.linear(x, self.weights[0], self.biases[0]), 0)
-        y = y.view(x.shape[0], self.members, self.widths[1]).transpose(0, 1)
+        y = y.view(x.shape[0], self.members, self.widths[1])
+        if y.dtype is torch.bfloat16 and y.device.type == "cpu":
+            # Here the batched product first copies operands that are not in its order, at several times its own cost.
+            return torch.stack([self._deeper(one, member) for member, one in enumerate(y.unbind(1))])
+        y = y.transpose(0, 1)
         for level in range(1, len(self.weights)):
             y = self._bend(torch.baddbmm(self.biases[level], y, self.weights[level]), level)
         return y
@@ -72,6 +76,12 @@ class Block(nn.Module):
         rest = slice(member, member + 1)
         names = [(kind, level) for level in range(len(self.weights)) for kind in ("weights", "biases")]
         return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for kind, level in names)
+
+    def _deeper(self, y: Float[Tensor, "rows width"], member: int) -> Float[Tensor, "rows out"]:
+        """The layers after the first, of one member."""
+        for level in range(1, len(self.weights)):
+            y = self._bend(torch.addmm(self.biases[level][member], y, self.weights[level][member]), level)
+        return y
 
     def _bend(self, y: Tensor, level: int) -> Tensor:
         if self.linear and level == len(self.weights) - 1:
