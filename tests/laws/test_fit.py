@@ -143,6 +143,25 @@ def test_a_loss_that_is_no_number_names_task_epoch_and_step(exact: bool) -> None
         list(fit(toy(), poisoned, plan=Plan(exact=exact), judge=constant))
 
 
+def test_a_pause_never_hands_out_a_broken_state() -> None:
+    rows = list(Batches(steps=3)(0))
+    rows[1].labels[0, 0] = float("inf")
+    rows[1].seen[0, 0] = True
+    running = fit(toy(), lambda epoch, start: rows, plan=Plan(pause=0.0), judge=constant)
+    assert next(running).step == 1
+    with pytest.raises(UserError, match="task 'a' is not a finite number in epoch 1, step 2"):
+        next(running)
+
+
+def test_losses_are_those_of_their_own_epoch() -> None:
+    rows = list(Batches(steps=2)(0))
+    still = Plan(epochs=2, rate=1e-30, l2=0.0)
+    first, second = fit(toy(), lambda epoch, start: rows[epoch : epoch + 1], plan=still, judge=constant)
+    (alone,) = fit(toy(), lambda epoch, start: rows[1:], plan=Plan(epochs=1, rate=1e-30, l2=0.0), judge=constant)
+    assert second.losses == pytest.approx(alone.losses)
+    assert first.losses != pytest.approx(second.losses)
+
+
 def test_no_rows_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match=r"no rows; widen"):
         list(fit(toy(), lambda epoch, start: [], plan=Plan(), judge=constant))
