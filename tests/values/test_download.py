@@ -178,7 +178,7 @@ def test_arguments_are_checked_before_anything_is_asked(tmp_path: Path, url: str
 
 @pytest.mark.parametrize(("code", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "not writable")])
 def test_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(code, "refused")
 
     monkeypatch.setattr(download, "_copy", refuse)

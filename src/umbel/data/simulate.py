@@ -68,9 +68,9 @@ class Planted:
             raise UserError(f"simulate: rates = {self.rates}", mend="every rate lies between 0 and 1")
 
 
-# Two dense tasks that want different things of the same ids, and two sparse ones that want the same.
-CONFLICTING = Planted(conflict=0.8, correlation=-0.5, rates=(0.4, 0.3, 0.3))
-AGREEING = Planted(conflict=0.0, rates=(0.1, 0.02, 0.2))
+# Two dense tasks that want unrelated things of the same ids, and two sparse ones that want the same.
+CONFLICTING = Planted(users=800, items=200, rows=100_000, dim=3, conflict=1.0, correlation=0.0, rates=(0.4, 0.3, 0.3), days=7)
+AGREEING = Planted(users=800, items=200, rows=100_000, dim=3, conflict=0.0, rates=(0.08, 0.03, 0.2), days=7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def _receive(url: str, part: Path, progress: Progress | None) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            _copy(answer, part, start if answer.status == http.client.PARTIAL_CONTENT else 0, progress)
+            _copy(answer, part, start=start if answer.status == http.client.PARTIAL_CONTENT else 0, progress=progress)
     except urllib.error.HTTPError as error:
         error.close()
         # Nothing lies past the end of what has come: it is whole, or it is not this file. The hash tells.
@@ -73,7 +73,7 @@ def _receive(url: str, part: Path, progress: Progress | None) -> None:
         raise UserError(f"{url}: {_reason(error)}", mend="check the connection and run again; what has come is kept") from error
 
 
-def _copy(answer: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None) -> None:
+def _copy(answer: http.client.HTTPResponse, part: Path, *, start: int, progress: Progress | None) -> None:
     length = answer.headers.get("Content-Length")
     total = None if length is None else start + int(length)
     done = start
