@@ -8,7 +8,7 @@ from tests import everykind
 from tests.everykind import fields
 from torch import Tensor
 
-from umbel.nn.encode import Numbers, Vectors
+from umbel.nn.encode import Counts, Numbers, Vectors
 from umbel.nn.recommender import Sizes
 from umbel.nn.views import Places, Views, compact
 from umbel.recipes import stem
@@ -62,7 +62,11 @@ def test_views_by_hand() -> None:
     schema = Schema((WATCHED, ITEM), TASK)
     table = torch.arange(12.0).view(3, 4)
     rows = {"table": table, "place": torch.tensor([[1, 2, -1, 2], [-1, -1, -1, 0]])}
-    found = Views(schema, (2, 2))(rows, {})
+    views = Views(schema, (2, 2))
+    assert views.counts is not None
+    with torch.no_grad():
+        views.counts.weight.zero_()
+    found = views(rows, {})
     assert found.shape == (2, 2, 2, 2)
     assert found[0].tolist() == [[[6.0, 7.0], [8.0, 9.0]], [[8.0, 9.0], [10.0, 11.0]]]
     assert found[1].tolist() == [[[0.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [2.0, 3.0]]]
@@ -77,6 +81,8 @@ def test_fields_come_in_the_order_of_the_schema() -> None:
         table[start:] = float(number + 1)
     with torch.no_grad():
         assert views.numbers is not None
+        assert views.counts is not None
+        views.counts.weight.zero_()
         views.numbers.weight.zero_()
         views.numbers.missing[:, :, 0] = torch.tensor([[5.0], [6.0]])
         views.vectors[0].get_parameter("missing").fill_(7.0)
@@ -92,6 +98,26 @@ def test_fields_come_in_the_order_of_the_schema() -> None:
 def vocabulary() -> dict[str, int]:
     assert everykind.schema().tables == ("user", "hour", "item", "tags")
     return everykind.VOCABULARY
+
+
+def test_counts_by_hand() -> None:
+    """Two lists of at most 3 and 1; one view of two numbers."""
+    counts = Counts((3, 1), (1, 2))
+    with torch.no_grad():
+        counts.weight.copy_(torch.tensor([[[1.0, 2.0]], [[10.0, 20.0]]]))
+    found = counts(torch.tensor([[0, 0], [3, 1], [1, 0]]))
+    assert found.shape == (3, 2, 1, 2)
+    assert found[0].tolist() == [[[0.0, 0.0]], [[0.0, 0.0]]]
+    torch.testing.assert_close(found[1], torch.tensor([[[1.0, 2.0]], [[10.0, 20.0]]]))
+    torch.testing.assert_close(found[2, 0, 0], torch.tensor([0.5, 1.0]))  # log 2 / log 4
+
+
+def test_a_count_tells_lists_of_one_mean_apart() -> None:
+    schema = Schema((WATCHED, ITEM), TASK)
+    rows = {"table": torch.arange(12.0).view(3, 4), "place": torch.tensor([[1, -1, -1, 2], [1, 1, 1, 2]])}
+    found = Views(schema, (2, 2))(rows, {})
+    assert torch.equal(found[0, :, 1], found[1, :, 1])
+    assert (found[0, :, 0] != found[1, :, 0]).all()
 
 
 def test_numbers_by_hand() -> None:

@@ -1,11 +1,11 @@
-"""Fields that are not codes: numbers and vectors, one projection per view each."""
+"""What is not looked up, one projection per view each: numbers, vectors, and how many values a list holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part, xavier_
@@ -34,6 +34,29 @@ class Numbers(nn.Module):
         """The parameters of one view."""
         own = (slice(None), slice(view, view + 1))
         return (Part("weight", own), Part("missing", own))
+
+
+class Counts(nn.Module):
+    """`e_lv = w_lv log(1 + n_l) / log(1 + length_l)`: how many values a list holds, which their mean cannot tell.
+
+    An empty list gives zeros. Published code has the mean alone; docs/decisions/0006 has what the count is worth.
+    """
+
+    lengths: Tensor
+
+    def __init__(self, lengths: Sequence[int], shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(xavier_(torch.empty(len(lengths), *shape), (1, shape[1])))
+        self.register_buffer("lengths", torch.tensor(lengths), persistent=False)
+
+    def forward(self, counts: Int[Tensor, "rows lists"]) -> Float[Tensor, "rows lists views dim"]:
+        """From how many values each list of a row holds."""
+        share = counts.to(self.weight.dtype).log1p() / self.lengths.to(self.weight.dtype).log1p()
+        return share[:, :, None, None] * self.weight
+
+    def parts(self, view: int) -> tuple[Part, ...]:
+        """The parameters of one view."""
+        return (Part("weight", (slice(None), slice(view, view + 1))),)
 
 
 class Vectors(nn.Module):

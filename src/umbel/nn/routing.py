@@ -162,7 +162,8 @@ def stem(tasks: int, experts: tuple[int, int], paradigm: Paradigm, *, taught: bo
     `taught` opens everything: the ablation in which tasks teach each other's experts.
     """
     owners = _owners(tasks, *experts)
-    other = Route.OPEN if taught else Route.STOPPED
+    # One expert in all belongs to the one task: there is nobody to keep it from, and no gate over it to learn instead.
+    other = Route.OPEN if taught or len(owners) == 1 else Route.STOPPED
     rows = [tuple(Route.OPEN if owner in (task, tasks) else other for owner in owners) for task in range(tasks)]
     commons = tuple(Route.OPEN if owner == tasks or legacy else other for owner in owners)
     outlook = paradigm(owners, tasks)
