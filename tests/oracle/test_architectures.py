@@ -6,6 +6,7 @@ symbol. Weights are copied into them from the model under test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -88,7 +89,7 @@ def embed(model: Recommender, schema: Schema, number: int, *, table: Tensor, bat
         for codes in own.reshape(len(own), -1).tolist():
             values = [table[start + code] for code in codes if code >= 0]
             found.append(torch.stack(values).mean(0) if values else torch.zeros(table.shape[1]))
-        return torch.stack(found)
+        return torch.stack(found) + counted(model, schema, number, batch=batch)
     if one.kind is FieldKind.NUMBER:
         numbers = model.views.numbers
         assert numbers is not None
@@ -98,6 +99,18 @@ def embed(model: Recommender, schema: Schema, number: int, *, table: Tensor, bat
     (vector,) = model.views.vectors
     weight, missing = vector.get_parameter("weight").detach(), vector.get_parameter("missing").detach().flatten()
     return torch.stack([missing if bool(x.isnan().any()) else weight @ x for x in own])
+
+
+def counted(model: Recommender, schema: Schema, number: int, *, batch: dict[str, Tensor]) -> Tensor:
+    """What a list adds for how many values it holds; nothing for a single value."""
+    one = schema.fields[number]
+    if not one.many:
+        return torch.zeros(1)
+    counts = model.views.counts
+    assert counts is not None
+    weight = counts.weight[sum(other.many for other in schema.fields[:number])].flatten().detach()
+    held = [sum(code >= 0 for code in codes) for codes in batch[one.name].tolist()]
+    return torch.stack([weight * (math.log(1 + count) / math.log(1 + one.length)) for count in held])
 
 
 def mix(shares: Tensor, candidates: list[Tensor]) -> Tensor:
