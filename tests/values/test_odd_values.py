@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def made(folder: Path, field: Field, column: logs.Column) -> Table:
     return logs.table(folder, changed(x=column), schema=one_field(field))
 
 
-def tally(*batches: list[float | None]) -> Tally:
+def tally(*batches: Sequence[float | None]) -> Tally:
     counting = Tally(one_field(Field("x", NUMBER)))
     for batch in batches:
         counting.add(pl.DataFrame({"x": pl.Series(batch, dtype=pl.Float64)}), np.zeros(len(batch), np.int8))
