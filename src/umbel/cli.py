@@ -67,6 +67,7 @@ def train(
 def compare(
     run: RunFile,
     out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted one is resumed")],
+    *,
     recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; default: the run file's, or all")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="runs of each recipe")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
@@ -86,7 +87,7 @@ def compare(
 
 
 @app.command(hidden=True)
-def trial(run: RunFile, table: TableFolder, out: Out, test: bool = False) -> None:
+def trial(run: RunFile, table: TableFolder, out: Out, *, test: bool = False) -> None:
     """Train one model of a comparison from a table; with --test leave its predictions of the test rows."""
     from umbel.data.table import Table
     from umbel.run.settings import read
@@ -96,7 +97,7 @@ def trial(run: RunFile, table: TableFolder, out: Out, test: bool = False) -> Non
 
 
 @app.command(hidden=True)
-def trees(table: TableFolder, out: Out, rate: Annotated[list[float], typer.Option()], seed: int = 1, means: bool = False) -> None:
+def trees(table: TableFolder, out: Out, *, rate: Annotated[list[float], typer.Option()], seed: int = 1, means: bool = False) -> None:
     """Grow one set of boosted trees of a comparison from a table."""
     from umbel.data.table import Table
     from umbel.study.trial import run_trees

@@ -262,7 +262,7 @@ def test_trees_are_two_lines_of_every_seed(tmp_path: Path) -> None:
 def test_a_line_names_what_was_chosen_among_how_many(tmp_path: Path) -> None:
     asked, one = settings(rates=[0.001, 0.01], dims=[4, 8], seeds=2), Entrant("ple x3", "ple", 3)
     chosen = one.grid(asked)[3]
-    line = compare._line(tmp_path, one, chosen, asked)
+    line = compare._line(tmp_path, one, chosen, settings=asked)
     assert line.chosen == {"recipe": "ple", "rate": 0.01, "dim": 24, "of": 4}
     assert [folder.name for folder in line.folders] == ["rate=0.01 dim=24 seed=3", "rate=0.01 dim=24 seed=4"]
     trees = list(compare._tree_lines(asked, tmp_path))

@@ -43,7 +43,7 @@ class Fitted:
         return max(float(str(line["score"])) for line in self.history)
 
 
-def fit_model(settings: Settings, table: Table, folder: Path, watch: Watch) -> Fitted:
+def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Fitted:
     """Train with early stopping on mean validation AUC; leaves `checkpoint/` and `log.jsonl` in `folder`.
 
     A folder that holds a checkpoint is gone on with, to the same bytes as if it had never stopped.

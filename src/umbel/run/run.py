@@ -58,7 +58,7 @@ def train(settings: Settings, folder: Path, *, table: Table | None = None, watch
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
-    fitted = fit_model(settings, table, folder, look)
+    fitted = fit_model(settings, table, folder, watch=look)
     look.stage("best epoch loaded; calibrating on validation, then judging on test")
     return _judged(settings, folder, table, fitted=fitted, began=began)
 

@@ -102,9 +102,9 @@ def headline(report: Report) -> None:
     for name in (*names, "positives"):
         table.add_column(name.removeprefix("calibration_"), justify="right")
     for task in report.tasks:
-        _add(table, task.name, task.figures, names)
+        _add(table, task.name, task.figures, names=names)
         if task.marginal is not None:
-            _add(table, f"{task.name} (marginal)", task.marginal, names)
+            _add(table, f"{task.name} (marginal)", task.marginal, names=names)
     show(table)
     for task in report.tasks:
         if isinstance(task.worst, Worst):
@@ -113,7 +113,7 @@ def headline(report: Report) -> None:
             _plain().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
 
 
-def _add(table: Table, name: str, figures: Figures, names: Sequence[str]) -> None:
+def _add(table: Table, name: str, figures: Figures, *, names: Sequence[str]) -> None:
     cells = [cell(figures.metrics[one]) if one in figures.metrics else "" for one in names]
     table.add_row(name, *cells, "" if figures.positives is None else f"{figures.positives:,}")
 

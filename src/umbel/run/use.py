@@ -37,7 +37,7 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
     """
     made = Bundle.load(bundle)
     source = replace(made.source, log=log)
-    frames = (_scored(made, source, frame, scores) for frame, scores in made.score(source, SIZE))
+    frames = (_scored(made, source, frame, scores=scores) for frame, scores in made.score(source, SIZE))
     with durable.disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f".{out.name}.partial")
@@ -78,7 +78,7 @@ def _happened(bundle: Bundle, source: Source) -> Predictions:
     return Predictions(bundle.schema, logits, np.nan_to_num(labels), observed, groups)
 
 
-def _scored(bundle: Bundle, source: Source, frame: pl.DataFrame, scores: Float[np.ndarray, "rows columns"]) -> pl.DataFrame:
+def _scored(bundle: Bundle, source: Source, frame: pl.DataFrame, *, scores: Float[np.ndarray, "rows columns"]) -> pl.DataFrame:
     keys = [name for name in dict.fromkeys((source.user, source.item, source.time)) if name is not None]
     return frame.select(keys).with_columns(pl.Series(name, scores[:, at]) for at, name in enumerate(bundle.columns))
 

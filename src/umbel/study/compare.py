@@ -49,16 +49,16 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) ->
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     names = entrants(settings, _views(settings, table))
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
-    finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, _seeds(settings))]
+    finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, seeds=_seeds(settings))]
     _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
-    lines = (*(_line(folder, entrant, chosen[entrant.name], settings) for entrant in names), *_tree_lines(settings, folder))
+    lines = (*(_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names), *_tree_lines(settings, folder))
     found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
     durable.write(folder / "compare.html", comparison_page(found.to_json()))
     durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
     return found
 
 
-def _line(folder: Path, entrant: Entrant, chosen: Settings, settings: Settings) -> Line:
+def _line(folder: Path, entrant: Entrant, chosen: Settings, *, settings: Settings) -> Line:
     folders = tuple(_folder(folder, entrant, seeded(chosen, seed)) for seed in _seeds(settings))
     among = len(entrant.grid(settings))
     return Line(entrant.name, folders, {"recipe": entrant.recipe, "rate": chosen.fit.rate, "dim": chosen.model.dim, "of": among})
@@ -91,7 +91,7 @@ def _score(folder: Path) -> float:
     return trial.score
 
 
-def _finals(chosen: Settings, folder: Path, entrant: Entrant, seeds: range) -> Iterator[Run]:
+def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -> Iterator[Run]:
     for seed in seeds:
         one = seeded(chosen, seed)
         at = _folder(folder, entrant, one)

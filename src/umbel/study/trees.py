@@ -81,12 +81,12 @@ def _grow_one(table: Table, columns: Columns, task: int, *, rate: float, seed: i
     stop = {"early_stopping": True, "n_iter_no_change": PATIENCE}
     sizes = {"max_iter": TREES, "max_leaf_nodes": LEAVES}
     model = make(learning_rate=rate, categorical_features=columns.categories, random_state=seed, **sizes, **stop)
-    (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task) for part in ("train", "valid"))
+    (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task=task) for part in ("train", "valid"))
     grown: Trees = model.fit(x, y, X_val=x_valid, y_val=y_valid)
     return grown
 
 
-def _seen(table: Table, columns: Columns, part: str, task: int) -> tuple[Float[np.ndarray, "some columns"], Float[np.ndarray, "some"]]:
+def _seen(table: Table, columns: Columns, part: str, *, task: int) -> tuple[Float[np.ndarray, "some columns"], Float[np.ndarray, "some"]]:
     labels, seen = table.labels(part)
     rows = seen[:, task]
     return columns.parts[part][rows], labels[rows, task].astype(np.float64)

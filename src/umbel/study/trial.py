@@ -45,7 +45,7 @@ def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> 
     """Train (or find trained) one model; with `test`, leave its predictions of the test rows too."""
     claim(settings, folder)
     began = time.monotonic()
-    fitted = fit_model(settings, table, folder, Silence())
+    fitted = fit_model(settings, table, folder, watch=Silence())
     trained = sum(float(str(line["rows"])) for line in fitted.history)
     seconds = sum(float(str(line["seconds"])) for line in fitted.history)
     if test:
