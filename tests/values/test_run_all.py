@@ -241,7 +241,7 @@ def test_finals_are_the_seeds_without_predictions(tmp_path: Path) -> None:
     done = compare._folder(tmp_path, one, seeded(asked, 4))
     done.mkdir(parents=True)
     (done / "predictions.npz").touch()
-    runs = list(compare._finals(asked, tmp_path, one, compare._seeds(asked)))
+    runs = list(compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked)))
     assert [each.folder.name for each in runs] == ["rate=0.002 dim=4 seed=3", "rate=0.002 dim=4 seed=5"]
     assert all(each.words[-1] == "--test" for each in runs)
     assert [read(Path(each.words[1])).fit.seed for each in runs] == [3, 5]
