@@ -1,0 +1,129 @@
+"""Whose folder it is: a run claims a new one, finds its own again, and leaves every other alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.run import run
+from umbel.run.run import LIBRARIES, claim, peak_memory
+from umbel.run.settings import Settings, parse, read
+
+
+def settings(*, rate: float = 0.01, seed: int = 1, **task: object) -> Settings:
+    tree: dict[str, object] = {
+        "data": {"log": "log.parquet", "join": [{"table": "users.parquet", "on": "user"}]},
+        "fields": {"user": {"kind": "id"}},
+        "tasks": {"click": task},
+        "split": {"by": "user", "valid": 0.1, "test": 0.1},
+        "model": {"recipe": "stem"},
+        "fit": {"rate": rate, "seed": seed},
+    }
+    return parse(tree, where="here")  # type: ignore[arg-type]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_new_folder_is_claimed(tmp_path: Path, *, empty: bool) -> None:
+    folder = tmp_path / "deep" / "run"
+    if empty:
+        folder.mkdir(parents=True)
+    claim(settings(seed=4), folder)
+    assert names(folder) == {"run.toml", "made.json"}
+    assert read(folder / "run.toml") == settings(seed=4)
+    made = json.loads((folder / "made.json").read_text())
+    assert made["seed"] == 4
+    assert set(made["versions"]) == {"python", *LIBRARIES}
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    claim(settings(), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "made.json").read_text())["commit"] is None
+
+
+def test_a_run_that_made_nothing_may_be_mended(tmp_path: Path) -> None:
+    claim(settings(rate=0.01), tmp_path)
+    claim(settings(rate=0.02), tmp_path)
+    assert read(tmp_path / "run.toml").fit.rate == 0.02
+
+
+def test_a_run_finds_itself_and_rewrites_nothing(tmp_path: Path) -> None:
+    claim(settings(), tmp_path)
+    (tmp_path / "table").mkdir()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    claim(settings(), tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (settings(rate=0.5), "fit.rate = 0.01 there, 0.5 here"),
+        (settings(seed=2), "fit.seed = 1 there, 2 here"),
+        (settings(label="is_click"), "tasks.click.label = None there, 'is_click' here"),
+        (settings(weight=2.0), "tasks.click.weight = 1.0 there, 2.0 here"),
+    ],
+)
+def test_another_run_is_told_its_first_difference(tmp_path: Path, other: Settings, said: str) -> None:
+    claim(settings(), tmp_path)
+    (tmp_path / "log.jsonl").touch()
+    before = (tmp_path / "run.toml").read_bytes()
+    with pytest.raises(UserError) as caught:
+        claim(other, tmp_path)
+    assert str(caught.value) == f"{tmp_path}: holds a run of other settings ({said}); name another folder with -o"
+    assert (tmp_path / "run.toml").read_bytes() == before
+
+
+def test_a_key_that_only_one_of_them_has_is_a_difference() -> None:
+    one = settings()
+    more = one.model_copy(update={"tasks": {**one.tasks, "like": one.tasks["click"]}})
+    assert run._difference(one, more) == "tasks.like.kind = None there, 'binary' here"
+    assert run._difference(more, one) == "tasks.like.kind = 'binary' there, None here"
+
+
+@pytest.mark.parametrize("name", ["letter.txt", "report.json", "made.jsonx", "table"])
+def test_what_is_no_run_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="exists and is not a run; name another folder with -o"):
+        claim(settings(), tmp_path)
+    assert names(tmp_path) == {name}
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="run: is a file; name a folder with -o"):
+        claim(settings(), tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("half", [".run.toml.x7f3", ".made.json.abc"])
+def test_a_claim_killed_in_the_middle_may_be_made_again(tmp_path: Path, half: str) -> None:
+    (tmp_path / half).write_text("[da")
+    claim(settings(), tmp_path)
+    assert read(tmp_path / "run.toml") == settings()
+
+
+def test_a_broken_run_file_in_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[data\n")
+    (tmp_path / "table").mkdir()
+    with pytest.raises(UserError, match=r"run\.toml: .*a run file is TOML"):
+        claim(settings(), tmp_path)
+
+
+def test_flat_trees() -> None:
+    assert run._flat({}) == {}
+    assert run._flat({"a": {"b": {"c": 1}, "d": (2,)}, "e": None}) == {"a.b.c": 1, "a.d": (2,), "e": None}
+
+
+def test_peak_memory_is_in_bytes() -> None:
+    """As the kernel tells it, in kilobytes."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    assert peak_memory() == pytest.approx(1024 * int(status["VmHWM"].split()[0]), rel=0.05)
