@@ -1,0 +1,179 @@
+"""Training from a table by hand: stopped at a pause or between two writes, it goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.logs import ROWS, SCHEMA, table
+
+from umbel.data.loader import Loader
+from umbel.data.table import Table
+from umbel.learn import checkpoint
+from umbel.learn.fit import Epoch
+from umbel.learn.state import State
+from umbel.run import fitting
+from umbel.run.fitting import Fitted, fit_model, logits
+from umbel.run.settings import Settings, parse
+
+EPOCHS = 3
+
+
+class StopError(Exception):
+    """What a kill stands for in this process."""
+
+
+class Listener:
+    """A watch that keeps what it hears, and stops the run at the `last` thing heard."""
+
+    def __init__(self, last: int = -1) -> None:
+        self.heard: list[tuple[str, int]] = []
+        self.last = last
+
+    def _hear(self, kind: str, number: int) -> None:
+        self.heard.append((kind, number))
+        if len(self.heard) == self.last:
+            raise StopError
+
+    def ingested(self, rows: int) -> None:
+        raise AssertionError(rows)
+
+    def stepped(self, epoch: int, *, done: int, rows: int) -> None:
+        assert rows == len(ROWS["user"]) - 4
+        self._hear(f"step of {epoch}", done)
+
+    def finished(self, epoch: Epoch) -> None:
+        self._hear("epoch", epoch.number)
+
+    def stage(self, name: str) -> None:
+        raise AssertionError(name)
+
+
+def settings(*, seed: int = 1, minutes: float = 5.0, patience: int = 9) -> Settings:
+    tree: dict[str, object] = {
+        "data": {"log": "log.parquet", "user": "user", "time": "time"},
+        "fields": {"user": {"kind": "id"}},
+        "tasks": {"click": {}},
+        "split": {"by": "time", "valid": 6, "test": 8},
+        "model": {"recipe": "stem", "dim": 2, "expert": [3], "tower": [2], "dropout": 0.2},
+        "fit": {"epochs": EPOCHS, "batch": 2, "rate": 0.05, "seed": seed, "minutes": minutes, "patience": patience},
+    }
+    return parse(tree, where="here")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return table(tmp_path_factory.mktemp("fitting"))
+
+
+def weights(fitted: Fitted) -> list[bytes]:
+    return [tensor.numpy().tobytes() for tensor in fitted.model.state_dict().values()]
+
+
+@pytest.fixture(scope="module")
+def whole(small: Table, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The weights of a run that was never stopped."""
+    return weights(fit_model(settings(), small, tmp_path_factory.mktemp("whole"), watch=Listener()))
+
+
+def test_what_a_watch_hears(small: Table, tmp_path: Path) -> None:
+    watch = Listener()
+    fit_model(settings(), small, tmp_path, watch=watch)
+    steps = [[(f"step of {epoch}", done) for done in (0, 2, 4)] + [("epoch", epoch)] for epoch in (1, 2, 3)]
+    assert watch.heard == [one for epoch in steps for one in epoch]
+
+
+def test_the_log_is_the_history(small: Table, tmp_path: Path) -> None:
+    fitted = fit_model(settings(), small, tmp_path, watch=Listener())
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == list(fitted.history)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {line["rows"] for line in lines} == {6}
+    assert fitted.score == max(line["score"] for line in lines)
+    assert not fitted.model.training
+
+
+@pytest.mark.parametrize("last", range(2, 13))
+def test_stopped_anywhere_it_ends_on_the_same_bytes(small: Table, whole: list[bytes], tmp_path: Path, last: int) -> None:
+    """Every step is a pause here, so that every step has a checkpoint to go on from."""
+    with pytest.raises(StopError):
+        fit_model(settings(minutes=1e-12), small, tmp_path, watch=Listener(last))
+    after = Listener()
+    fitted = fit_model(settings(minutes=1e-12), small, tmp_path, watch=after)
+    assert weights(fitted) == whole
+    assert [line["epoch"] for line in fitted.history] == [1, 2, 3]
+    assert len(after.heard) < 12, "it does not begin anew"
+
+
+def test_an_epoch_logged_but_not_saved_is_logged_once(
+    small: Table, whole: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of epoch 2 is written, then the run is killed before its checkpoint."""
+    save = checkpoint.save
+
+    def fails(state: State, folder: Path) -> None:
+        if state.progress.epoch == 2:
+            raise StopError
+        save(state, folder)
+
+    monkeypatch.setattr(checkpoint, "save", fails)
+    with pytest.raises(StopError):
+        fit_model(settings(), small, tmp_path, watch=Listener())
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    monkeypatch.undo()
+    fitted = fit_model(settings(), small, tmp_path, watch=Listener())
+    assert weights(fitted) == whole
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+
+
+def test_a_finished_fit_is_not_trained_again(small: Table, whole: list[bytes], tmp_path: Path) -> None:
+    fit_model(settings(), small, tmp_path, watch=Listener())
+    before = (tmp_path / "log.jsonl").read_bytes()
+    watch = Listener()
+    again = fit_model(settings(), small, tmp_path, watch=watch)
+    assert watch.heard == []
+    assert weights(again) == whole
+    assert len(again.history) == EPOCHS
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_another_seed_is_another_model(small: Table, whole: list[bytes], tmp_path: Path) -> None:
+    assert weights(fit_model(settings(seed=2), small, tmp_path, watch=Listener())) != whole
+
+
+def test_the_best_epoch_is_kept_and_patience_counts(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(fitting._Judge, "__call__", lambda *_: next(scores))
+    fitted = fit_model(settings(patience=1), small, tmp_path / "a", watch=Listener())
+    assert [line["score"] for line in fitted.history] == [0.5, 0.9, 0.1]
+    assert fitted.score == 0.9
+    scores = iter([0.9, 0.1])
+    assert len(fit_model(settings(patience=1), small, tmp_path / "b", watch=Listener()).history) == 2
+
+
+def test_logits_are_in_the_table_s_order(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fit_model(settings(), small, tmp_path, watch=Listener()).model
+    found = logits(model, small, "train")
+    assert found.shape == (6, len(SCHEMA.tasks))
+    each = [model(small.batch(np.array([row])).fields).detach().numpy()[0] for row in small.parts["train"]]
+    np.testing.assert_allclose(found, each, rtol=0, atol=1e-6)
+    monkeypatch.setattr(fitting, "SCORED", 4)
+    np.testing.assert_allclose(logits(model, small, "train"), found, rtol=0, atol=1e-6)
+
+
+def test_a_watched_loader_begins_where_it_is_told(small: Table) -> None:
+    watch = Listener()
+    loader = Loader(small, "train", 2, seed=1)
+    rest = list(fitting._Watched(loader, watch)(4, 1))
+    assert watch.heard == [("step of 5", 2), ("step of 5", 4)]
+    assert [one.index.tolist() for one in rest] == [one.index.tolist() for one in loader(4)][1:]
+
+
+@pytest.mark.parametrize(("epochs", "kept"), [(0, 0), (1, 1), (3, 3), (9, 3)])
+def test_lines_beyond_the_checkpoint_are_dropped(tmp_path: Path, epochs: int, kept: int) -> None:
+    path = tmp_path / "log.jsonl"
+    assert fitting._history(path, epochs) == []
+    path.write_text("".join(json.dumps({"epoch": number}) + "\n" for number in (1, 2, 3)))
+    assert fitting._history(path, epochs) == [{"epoch": number} for number in range(1, kept + 1)]
