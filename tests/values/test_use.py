@@ -1,0 +1,192 @@
+"""Scoring and judging raw logs with a bundle: what is written, in which order, and that a failure leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.testing import assert_allclose
+from tests.logs import SCHEMA, SPLIT, source
+
+from umbel.bundle import Built, Bundle
+from umbel.data.ingest import ingest
+from umbel.data.source import Source
+from umbel.errors import UserError
+from umbel.evaluate.calibrate import Calibrator, Identity, Platt
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.metrics import Undefined
+from umbel.nn.recommender import Sizes
+from umbel.run import use
+from umbel.run.report import Report
+from umbel.run.use import judge_log, score_log
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of an untrained model; tests read it and leave it alone."""
+    folder = tmp_path_factory.mktemp("use")
+    rows = source(folder)
+    table = ingest(rows, SCHEMA, SPLIT, folder=folder / "table")
+    built = Built("ple", Sizes({name: one.size for name, one in table.encoder.vocabularies.items()}, dim=2, expert=(4,), tower=(3,)))
+    report = Report("ple", 5, {"train": 6}, (), 77, 1.0, 2.0, 3).to_json()
+    calibrators: dict[str, Calibrator] = {"click": Platt(), "buy": Platt(), "spent": Identity()}
+    Bundle(rows, table.encoder, built, built(SCHEMA).eval(), calibrators, report).save(folder / "bundle", golden=rows)
+    return folder / "bundle"
+
+
+def log_of(bundle: Path) -> str:
+    return Bundle.load(bundle).source.log
+
+
+def rewritten(bundle: Path, folder: Path, *changes: pl.Expr, rows: int = 10) -> str:
+    """The log with changed columns, under another name."""
+    path = folder / "changed.parquet"
+    pl.read_parquet(log_of(bundle)).head(rows).with_columns(*changes).write_parquet(path)
+    return str(path)
+
+
+def read(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores", "new/and/deep/scores.parquet"])
+def test_keys_and_one_column_a_prediction(bundle: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    assert score_log(bundle, log_of(bundle), out) == 10
+    found = read(out)
+    assert found.columns == ["user", "item", "time", "click", "buy", "spent", "buy_marginal"]
+    assert found["time"].to_list() == list(range(10))
+    assert found["user"].to_list() == [1, 1, 2, 2, 3, 1, 1, 9, 2, 8]
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
+@pytest.mark.parametrize("size", [1, 4, 10])
+def test_chunks_make_one_file_with_one_header(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, name: str, size: int
+) -> None:
+    score_log(bundle, log_of(bundle), tmp_path / f"whole-{name}")
+    monkeypatch.setattr(use, "SIZE", size)
+    assert score_log(bundle, log_of(bundle), tmp_path / name) == 10
+    found, whole = read(tmp_path / name), read(tmp_path / f"whole-{name}")
+    assert found.schema == whole.schema
+    assert_allclose(found["click"].to_numpy(), whole["click"].to_numpy(), rtol=0, atol=1e-6)
+
+
+def test_csv_and_parquet_hold_the_same_numbers(bundle: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.parquet"):
+        score_log(bundle, log_of(bundle), tmp_path / name)
+    for column in ("click", "buy", "spent", "buy_marginal"):
+        assert_allclose(read(tmp_path / "a.csv")[column].to_numpy(), read(tmp_path / "a.parquet")[column].to_numpy(), rtol=1e-12)
+
+
+def test_an_earlier_file_is_replaced(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    out.write_text("something else")
+    score_log(bundle, log_of(bundle), out)
+    assert read(out).height == 10
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
+def test_a_log_without_rows_is_refused_and_leaves_nothing(bundle: Path, tmp_path: Path, name: str) -> None:
+    empty = rewritten(bundle, tmp_path, rows=0)
+    with pytest.raises(UserError, match=r"changed\.parquet: no rows; give a log that has some"):
+        score_log(bundle, empty, tmp_path / "out" / name)
+    assert list((tmp_path / "out").iterdir()) == []
+    with pytest.raises(UserError, match=r"changed\.parquet: no rows; give a log that has some"):
+        judge_log(bundle, empty)
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
+def test_a_failure_in_the_middle_leaves_the_file_before(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    out = tmp_path / name
+    out.write_text("the scores of yesterday")
+    log, scored = log_of(bundle), Bundle.score
+
+    def breaks(self: Bundle, source: Source, size: int) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+        yield from list(scored(self, source, 4))[:2]
+        if size == use.SIZE:  # not the golden rows
+            raise UserError("the log ends", mend="here")
+
+    monkeypatch.setattr(Bundle, "score", breaks)
+    with pytest.raises(UserError, match="the log ends"):
+        score_log(bundle, log, out)
+    assert out.read_text() == "the scores of yesterday"
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_where_the_file_should_stand(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").mkdir()
+    with pytest.raises(UserError, match=r"scores\.csv: not writable"):
+        score_log(bundle, log_of(bundle), tmp_path / "scores.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not writable"):
+        score_log(bundle, log_of(bundle), tmp_path / "file" / "scores.csv")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "scores.csv"]
+
+
+def test_a_row_scores_the_same_wherever_it_stands(bundle: Path, tmp_path: Path) -> None:
+    frame = pl.read_parquet(log_of(bundle))
+    order = np.random.default_rng(0).permutation(10)
+    frame[order].write_parquet(tmp_path / "mixed.parquet")
+    score_log(bundle, log_of(bundle), tmp_path / "a.parquet")
+    score_log(bundle, str(tmp_path / "mixed.parquet"), tmp_path / "b.parquet")
+    first, second = (read(tmp_path / f"{name}.parquet")["click"].to_numpy() for name in "ab")
+    assert_allclose(second, first[order], rtol=0, atol=1e-6)
+
+
+def test_duplicated_rows_are_scored_twice(bundle: Path, tmp_path: Path) -> None:
+    frame = pl.read_parquet(log_of(bundle))
+    pl.concat([frame.head(1)] * 3).write_parquet(tmp_path / "thrice.parquet")
+    assert score_log(bundle, str(tmp_path / "thrice.parquet"), tmp_path / "out.parquet") == 3
+    assert len(set(read(tmp_path / "out.parquet")["click"].round(6))) == 1
+
+
+def test_a_judgement_has_the_log_s_rows_and_the_run_s_origin(bundle: Path) -> None:
+    report = judge_log(bundle, log_of(bundle), resamples=0)
+    assert (report.recipe, report.seed, report.parameters, report.rows) == ("ple", 5, 77, {"log": 10})
+    assert [task.name for task in report.tasks] == ["click", "buy", "spent"]
+    assert report.tasks[1].marginal is not None
+    assert report.peak_memory_bytes > 10_000_000
+
+
+def test_auc_of_a_judgement_by_hand(bundle: Path, tmp_path: Path) -> None:
+    report = judge_log(bundle, log_of(bundle), resamples=0)
+    score_log(bundle, log_of(bundle), tmp_path / "a.parquet")
+    scores, clicks = read(tmp_path / "a.parquet")["click"].to_numpy(), pl.read_parquet(log_of(bundle))["click"].to_numpy()
+    pairs = [float(up > down) + 0.5 * float(up == down) for up in scores[clicks == 1] for down in scores[clicks == 0]]
+    found = report.tasks[0].figures.metrics["auc"]
+    assert isinstance(found, Interval)
+    assert found.value == pytest.approx(np.mean(pairs))
+
+
+def test_labels_of_one_class_have_a_reason(bundle: Path, tmp_path: Path) -> None:
+    """Nobody clicked, so that nothing may be said of buying either."""
+    report = judge_log(bundle, rewritten(bundle, tmp_path, pl.lit(0).alias("click"), pl.lit(0).alias("buy")), resamples=5)
+    for task in report.tasks[:2]:
+        assert isinstance(task.figures.metrics["auc"], Undefined)
+    assert report.tasks[1].figures.rows == 0
+
+
+def test_a_log_with_some_labels_judges_those(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clicks.parquet"
+    pl.read_parquet(log_of(bundle)).drop("spent", "buy").write_parquet(path)
+    report = judge_log(bundle, str(path), resamples=0)
+    assert [task.figures.rows for task in report.tasks] == [10, 0, 0]
+
+
+def test_without_any_label_nothing_is_judged(bundle: Path, tmp_path: Path) -> None:
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in ("click", "buy", "spent")]
+    with pytest.raises(UserError, match="no label to judge by; the log needs at least one of click, buy, spent"):
+        judge_log(bundle, rewritten(bundle, tmp_path, *nothing))
+
+
+def test_a_label_out_of_range_is_named(bundle: Path, tmp_path: Path) -> None:
+    spoiled = rewritten(bundle, tmp_path, pl.when(pl.col("time") == 3).then(7).otherwise(pl.col("click")).alias("click"))
+    with pytest.raises(UserError, match=r"tasks\.click: label 7 in row 4"):
+        judge_log(bundle, spoiled)
