@@ -68,7 +68,7 @@ def compare(
     run: RunFile,
     out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted one is resumed")],
     *,
-    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; default: the run file's, or all")] = None,
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; all if none is named")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="runs of each recipe")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
     change: Change = None,
