@@ -75,7 +75,7 @@ class Mixture(nn.Module):
         places = [(number, place) for number, members in enumerate(self.bank.members) for place in range(len(members))]
         self.sole = tuple(places[self.bank.order.index(own[0])] for own in heard)
         self.stops = any(route is Route.STOPPED for row in routes for route in row)
-        self.whole = slots == [list(range(len(self.bank.order)))] * len(slots)
+        self.whole = all(len(own) == len(self.bank.order) for own in heard)
         self.register_buffer("opened", _marks(routes, Route.OPEN), persistent=False)
         self.register_buffer("stopped", _marks(routes, Route.STOPPED), persistent=False)
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
