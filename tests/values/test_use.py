@@ -109,9 +109,11 @@ def test_a_failure_in_the_middle_leaves_the_file_before(
     log, scored = log_of(bundle), Bundle.score
 
     def breaks(self: Bundle, source: Source, size: int) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+        if size != use.SIZE:  # the golden rows
+            yield from scored(self, source, size)
+            return
         yield from list(scored(self, source, 4))[:2]
-        if size == use.SIZE:  # not the golden rows
-            raise UserError("the log ends", mend="here")
+        raise UserError("the log ends", mend="here")
 
     monkeypatch.setattr(Bundle, "score", breaks)
     with pytest.raises(UserError, match="the log ends"):
