@@ -148,6 +148,7 @@ def test_the_terminal_shows_tables_claims_and_one_answer(result: DemoResult, fol
         for claim in played.claims:
             assert claim.says.split(":")[0] in told
     assert "click 0." in told
+    assert told.index("one seed") < told.index("mean of 2 seeds")
 
 
 def test_the_scenes_are_the_presets() -> None:

@@ -68,9 +68,9 @@ class Planted:
             raise UserError(f"simulate: rates = {self.rates}", mend="every rate lies between 0 and 1")
 
 
-# Two dense tasks that want unrelated things of the same ids, and two sparse ones that want the same.
+# Two dense tasks that want unrelated things of the same ids; and tasks that want the same, one of them sparse.
 CONFLICTING = Planted(users=800, items=200, rows=100_000, dim=3, conflict=1.0, correlation=0.0, rates=(0.4, 0.3, 0.3), days=7)
-AGREEING = Planted(users=800, items=200, rows=100_000, dim=3, conflict=0.0, rates=(0.08, 0.03, 0.2), days=7)
+AGREEING = Planted(users=400, items=150, rows=100_000, dim=2, conflict=0.0, rates=(0.3, 0.05, 0.2), days=7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ STORIES = {
 
 def table(played: Played) -> Table:
     """The test AUC of every recipe a task, the mean, the width of its views, and the best that any model could do."""
-    found = Table(title=f"{played.scene.name} tasks: test AUC, mean of {played.scene.seeds} seeds, 95 % over users", title_justify="left")
+    seeds = f"mean of {played.scene.seeds} seeds" if played.scene.seeds > 1 else "one seed"
+    found = Table(title=f"{played.scene.name} tasks: test AUC, {seeds}, 95 % over users", title_justify="left")
     for name in _head(played):
         found.add_column(name, justify="left" if name == "recipe" else "right")
     for one in played.found.recipes:
