@@ -1,0 +1,243 @@
+"""Laws of the run file: every setting comes back from its TOML, one change sets one key, and every misspelling is named."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from umbel.errors import UserError
+from umbel.run import resolve
+from umbel.run.settings import (
+    ColumnSplit,
+    CompareSection,
+    DataSection,
+    EvaluateSection,
+    FieldSection,
+    FitSection,
+    JoinSection,
+    ModelSection,
+    Section,
+    Settings,
+    TaskSection,
+    TimeSplit,
+    UserSplit,
+    parse,
+    read,
+)
+
+BASE: dict[str, Any] = {
+    "data": {"log": "log.parquet"},
+    "fields": {"user": {"kind": "id"}},
+    "tasks": {"click": {}},
+    "split": {"by": "user", "valid": 0.1, "test": 0.1},
+    "model": {"recipe": "stem"},
+}
+# Any text that TOML can hold: quotes, dots, brackets, line ends and all scripts, but no half of a surrogate pair.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+POSITIVE = st.floats(min_value=1e-300, max_value=1e300)
+COUNT = st.integers(1, 10**9)
+WIDTHS = st.lists(COUNT, max_size=3)
+SHARE = st.floats(min_value=1e-9, max_value=1.0, exclude_max=True)
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), None])
+MOMENT = st.one_of(st.integers(-(2**63), 2**63 - 1), st.dates(), TEXT, st.datetimes(timezones=ZONES))
+
+
+def some(required: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+JOINS = some({"table": TEXT, "on": TEXT}, {"time": TEXT})
+DATA = some({"log": TEXT}, {"user": TEXT, "item": TEXT, "time": TEXT, "join": st.lists(JOINS, max_size=2)})
+KINDS = st.sampled_from(["id", "category", "number", "bag", "sequence", "vector"])
+FIELD = some(
+    {"kind": KINDS},
+    {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT},
+)
+TASK = some({}, {"kind": st.sampled_from(["binary", "regression"]), "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE})
+SPLIT = st.one_of(
+    some({"by": st.just("time"), "valid": MOMENT, "test": MOMENT}, {"zone": TEXT}),
+    some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),
+    some({"by": st.just("column"), "column": TEXT}, {"train": TEXT, "valid": TEXT, "test": TEXT}),
+)
+MODEL = some(
+    {"recipe": TEXT},
+    {
+        "views": TEXT, "dim": COUNT, "expert": WIDTHS, "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
+        "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True),
+    },
+)  # fmt: skip
+FIT = some(
+    {},
+    {
+        "epochs": COUNT, "patience": COUNT, "batch": COUNT, "rate": POSITIVE, "l2": st.floats(0, 1e9), "clip": POSITIVE,
+        "rows": st.sampled_from(["adam", "adagrad"]), "exact": st.booleans(), "denominator": st.sampled_from(["rows", "seen"]),
+        "seed": st.integers(0, 2**62), "threads": st.integers(0, 64), "device": TEXT, "minutes": POSITIVE,
+    },
+)  # fmt: skip
+EVALUATE = some({}, {"resamples": st.integers(0, 10**6), "slices": st.lists(TEXT, max_size=3)})
+COMPARE = some(
+    {},
+    {
+        "recipes": st.lists(TEXT, max_size=3), "seeds": COUNT, "rates": st.lists(POSITIVE, max_size=3), "dims": WIDTHS,
+        "controls": st.booleans(), "trees": st.booleans(), "margin": POSITIVE,
+    },
+)  # fmt: skip
+WHOLE = some(
+    {
+        "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
+        "split": SPLIT, "model": MODEL,
+    },
+    {"fit": FIT, "evaluate": EVALUATE, "compare": COMPARE},
+)  # fmt: skip
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
+    "evaluate": EvaluateSection, "compare": CompareSection,
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=20)
+@given(WHOLE)
+def test_every_setting_comes_back_from_its_toml(tree: dict[str, Any]) -> None:
+    before = parse(tree, where="here")
+    text = before.to_toml()
+    after = parse(tomllib.loads(text), where="there")
+    assert after == before
+    assert after.to_toml() == text
+    assert (list(after.fields), list(after.tasks)) == (list(tree["fields"]), list(tree["tasks"])), "fields and tasks keep their order"
+
+
+@settings(deadline=None, max_examples=20)
+@given(WHOLE)
+def test_what_was_given_is_what_is_held(tree: dict[str, Any]) -> None:
+    held = parse(tree, where="here").model_dump(mode="python", exclude_unset=True)
+    assert listed(held) == tree
+
+
+def listed(value: object) -> object:
+    """Tuples as lists, as a run file writes them."""
+    if isinstance(value, dict):
+        return {key: listed(one) for key, one in value.items()}
+    return [listed(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def test_the_strategies_know_every_key() -> None:
+    """Else a new key of a section would go untested."""
+    sections: list[tuple[type[Section], st.SearchStrategy[Any]]] = [
+        (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
+        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (Settings, WHOLE),
+    ]  # fmt: skip
+    for section, strategy in sections:
+        keys = {key for key in section.model_fields if repr(key) in repr(strategy)}
+        assert keys == set(section.model_fields), section.__name__
+    for split in (TimeSplit, UserSplit, ColumnSplit):
+        assert all(repr(key) in repr(SPLIT) for key in split.model_fields)
+
+
+def run_file(folder: Path) -> Path:
+    path = folder / "run.toml"
+    path.write_text(parse(BASE, where="here").to_toml(), encoding="utf-8")
+    return path
+
+
+CHANGES: list[tuple[str, tuple[str, ...], object]] = [
+    ("fit.epochs=3", ("fit", "epochs"), 3),
+    (" fit.epochs = 3 ", ("fit", "epochs"), 3),
+    ("fit.rate=1e-2", ("fit", "rate"), 0.01),
+    ("fit.exact=true", ("fit", "exact"), True),
+    ("fit.device=cuda:1", ("fit", "device"), "cuda:1"),
+    ("model.expert=[64, 32]", ("model", "expert"), (64, 32)),
+    ("model.gate=[]", ("model", "gate"), ()),
+    ("compare.recipes=['stem', \"ple\"]", ("compare", "recipes"), ("stem", "ple")),
+    ("compare.rates=[0.001]", ("compare", "rates"), (0.001,)),
+    ("data.log=a=b.csv", ("data", "log"), "a=b.csv"),
+    ('data.log="3"', ("data", "log"), "3"),
+    ("data.log='a\\b.csv'", ("data", "log"), "a\\b.csv"),
+    ("data.log=über *.csv", ("data", "log"), "über *.csv"),
+    ("data.log=", ("data", "log"), ""),
+    ("evaluate.slices=['user']", ("evaluate", "slices"), ("user",)),
+]
+
+
+@pytest.mark.parametrize(("change", "place", "value"), CHANGES, ids=[change for change, _, _ in CHANGES])
+def test_a_change_sets_one_key_and_no_other(tmp_path: Path, change: str, place: tuple[str, str], value: object) -> None:
+    path = run_file(tmp_path)
+    plain, changed = (read(path, asked).model_dump() for asked in ((), [change]))
+    section, key = place
+    assert changed[section][key] == value
+    assert type(changed[section][key]) is type(value)
+    changed[section][key] = plain[section][key]
+    assert changed == plain
+
+
+def test_changes_may_make_sections_and_the_last_one_holds(tmp_path: Path) -> None:
+    asked = ["fields.hour.kind=category", "fields.hour.sql=h / 100", "tasks.buy.given=click", "fit.seed=1", "fit.seed=2"]
+    found = read(run_file(tmp_path), asked)
+    assert found.fields["hour"] == FieldSection(kind="category", sql="h / 100")
+    assert found.tasks["buy"].given == "click"
+    assert found.fit.seed == 2
+
+
+def test_dates_and_times_by_a_change(tmp_path: Path) -> None:
+    asked = ["split.by=time", "split.valid=2024-01-05", "split.test=2024-01-06T12:00:00+02:00"]
+    path = tmp_path / "run.toml"
+    path.write_text(parse({**BASE, "split": {"by": "time", "valid": 1, "test": 2}}, where="here").to_toml())
+    found = read(path, asked).split
+    assert isinstance(found, TimeSplit)
+    assert (found.valid, type(found.valid)) == (date(2024, 1, 5), date)
+    assert found.test == datetime(2024, 1, 6, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_misspelt_key_is_told_its_spelling(section: str) -> None:
+    for key in SECTIONS[section].model_fields:
+        tree: dict[str, Any] = {name: dict(one) for name, one in BASE.items()}
+        inner = tree
+        for step in section.split("."):
+            inner[step] = dict(inner.get(step, {}))
+            inner = inner[step]
+        inner[key + "_"] = 1
+        with pytest.raises(UserError) as caught:
+            parse(tree, where="run.toml")
+        assert str(caught.value) == f"run.toml: unknown key '{section}.{key}_'; did you mean {key!r}?"
+
+
+@pytest.mark.parametrize("name", ["join", "data", "split", "a.b", "ü"])
+def test_a_field_of_any_name_is_told_the_keys_of_fields(name: str) -> None:
+    with pytest.raises(UserError, match="did you mean 'kind'"):
+        parse({**BASE, "fields": {name: {"kinds": "id"}}}, where="run.toml")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("fit", "epochs", 0), ("fit", "batch", 0), ("fit", "rate", 0.0), ("fit", "rate", math.nan), ("fit", "l2", -1e-9),
+        ("fit", "seed", -1),
+        ("fit", "clip", 0.0), ("fit", "minutes", 0), ("fit", "threads", -1), ("fit", "rows", "sgd"), ("fit", "denominator", "all"),
+        ("model", "dim", 0), ("model", "dropout", 1.0), ("model", "layers", 0), ("model", "shared", -1), ("model", "expert", [0]),
+        ("model", "tower", [8, -1]), ("model", "gate", [0]), ("model", "expert", 8), ("evaluate", "resamples", -1),
+        ("compare", "seeds", 0), ("compare", "rates", [0.1, -0.1]), ("compare", "dims", [0]), ("compare", "margin", 0),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_named_with_its_place(section: str, key: str, value: Any) -> None:  # noqa: ANN401
+    with pytest.raises(UserError) as caught:
+        parse({**BASE, section: {**BASE.get(section, {}), key: value}}, where="run.toml")
+    assert str(caught.value).startswith(f"run.toml: {section}.{key}")
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None, max_examples=20)
+@given(MODEL, st.integers(1, 9))
+def test_what_a_model_is_told_reaches_it(model: dict[str, Any], size: int) -> None:
+    built = resolve.built(parse({**BASE, "model": model}, where="here"), {"user": size})
+    for key, value in model.items():
+        held = getattr(built, key) if key in ("recipe", "views") else getattr(built.sizes, key)
+        assert held == (tuple(value) if isinstance(value, list) else value)
+    assert built.sizes.vocabulary == {"user": size}
