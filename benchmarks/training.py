@@ -165,7 +165,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def side_by_side(environments: Path | None, rounds: int) -> dict[str, object]:
+def side_by_side(environments: Path | None, rounds: int) -> Iterator[tuple[str, dict[str, Timing]]]:
     """Loader, step and whole epoch of MMoE, ours and the peers'; and what bare matrix products leave to gain."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -182,11 +182,12 @@ def side_by_side(environments: Path | None, rounds: int) -> dict[str, object]:
             ask |= {one: stack.enter_context(peer(one, environments, folder)) for one in PEERS}
         others: dict[str, Ask] = {"bare products": lambda what: timed(products), "umbel bf16": lambda what: timed(ours.bf16)}
         products = bare()
-        steps = compare({**ask, **others}, "step", rounds)
-        return {"step": steps, "load": compare(ask, "load", max(3, rounds // 2)), "whole": compare(ask, "whole", max(3, rounds // 2))}
+        yield "step", compare({**ask, **others}, "step", rounds)
+        yield "load", compare(ask, "load", max(3, rounds // 2))
+        yield "whole", compare(ask, "whole", max(3, rounds // 2))
 
 
-def scale(recipe: str, *, batches: int = 24) -> dict[str, dict[str, float] | str]:
+def scale(recipe: str, *, batches: int = 14) -> dict[str, dict[str, float] | str]:
     """Milliseconds a step of a recipe, by number of ids and how they are distributed, in turns."""
     steps: dict[str, tuple[Fast, list[Batch]]] = {}
     found: dict[str, dict[str, float] | str] = {}
@@ -214,50 +215,60 @@ def _width(recipe: str) -> int:
     return model(recipe, COLUMNS).table.shape[1]
 
 
-def told(comparison: dict[str, object], recipes: dict[str, dict[str, dict[str, float] | str]]) -> Iterator[str]:
-    """The figures as lines of text, the goals among them."""
-    for what, found in comparison.items():
-        assert isinstance(found, dict)
-        for clock in ("wall", "cpu"):
-            medians = {name: statistics.median(timing[clock]) for name, timing in found.items()}
-            for name, timing in found.items():
-                low, high = min(timing[clock]), max(timing[clock])
-                yield f"{what:6} {clock:4} {name:14} {medians[name]:12,.0f} rows/s  ({low:,.0f} to {high:,.0f})"
-            for name in PEERS:
-                if name in medians:
-                    yield f"{what:6} {clock:4} umbel / {name} = {medians['umbel'] / medians[name]:.2f}"
-                if name in medians and "bare products" in medians:
-                    yield f"{what:6} {clock:4} bare products / {name} = {medians['bare products'] / medians[name]:.2f} (the ceiling)"
-            if "bare products" in medians:
-                yield f"{what:6} {clock:4} bare products' share of our step = {medians['umbel'] / medians['bare products']:.2f}"
-    for recipe, found in recipes.items():
-        for name, figures in found.items():
-            shown = figures if isinstance(figures, str) else f"{figures['median']:8.1f} ms ({figures['low']:.1f} to {figures['high']:.1f})"
-            yield f"{recipe:14} {name:12} {shown}"
-        small, large = found["1e5 zipf"], found["1e7 zipf"]
-        if isinstance(small, dict) and isinstance(large, dict):
-            yield f"{recipe:14} 1e7 / 1e5 (zipf) = {large['median'] / small['median']:.2f}"
+def told(what: str, found: dict[str, Timing]) -> Iterator[str]:
+    """A comparison as lines of text: rows a second, ratios, and the ceiling that bare matrix products set."""
+    for clock in ("wall", "cpu"):
+        medians = {name: statistics.median(timing[clock]) for name, timing in found.items()}
+        for name, timing in found.items():
+            low, high = min(timing[clock]), max(timing[clock])
+            yield f"{what:6} {clock:4} {name:14} {medians[name]:12,.0f} rows/s  ({low:,.0f} to {high:,.0f})"
+        for name in PEERS:
+            if name in medians:
+                yield f"{what:6} {clock:4} umbel / {name} = {medians['umbel'] / medians[name]:.2f}"
+            if name in medians and "bare products" in medians:
+                yield f"{what:6} {clock:4} bare products / {name} = {medians['bare products'] / medians[name]:.2f} (the ceiling)"
+        if "bare products" in medians:
+            yield f"{what:6} {clock:4} bare products' share of our step = {medians['umbel'] / medians['bare products']:.2f}"
+
+
+def scaled(recipe: str, found: dict[str, dict[str, float] | str]) -> Iterator[str]:
+    """A recipe's steps as lines of text."""
+    for name, figures in found.items():
+        shown = figures if isinstance(figures, str) else f"{figures['median']:8.1f} ms ({figures['low']:.1f} to {figures['high']:.1f})"
+        yield f"{recipe:14} {name:12} {shown}"
+    small, large = found["1e5 zipf"], found["1e7 zipf"]
+    if isinstance(small, dict) and isinstance(large, dict):
+        yield f"{recipe:14} 1e7 / 1e5 (zipf) = {large['median'] / small['median']:.2f}"
 
 
 def main() -> None:
-    """Measure, print, and write `benchmarks/results/training.json`."""
+    """Measure, print, and write the figures as they come."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "training.json")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipes", nargs="*", default=["shared_bottom", "mmoe", "ple", "stem", "me_mmoe"])
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     keep_freed()  # as `fit` does
-    comparison = side_by_side(asked.peers, asked.rounds)
-    recipes = {recipe: scale(recipe) for recipe in asked.recipes}
-    for line in told(comparison, recipes):
-        print(line)
     versions = {"torch": torch.__version__, "python": platform.python_version(), "peers": PEERS}
-    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), **versions}
+    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "load": os.getloadavg(), **versions}
     settings = {"columns": COLUMNS, "dim": DIM, "batch": BATCH, "experts": EXPERTS, "expert": EXPERT, "tower": TOWER, "skew": SKEW}
-    results = {"machine": machine, "settings": settings, "rows_per_second": comparison, "milliseconds_a_step": recipes}
-    (HERE / "results" / "training.json").write_text(json.dumps(results, indent=1) + "\n")
+    speeds: dict[str, dict[str, Timing]] = {}
+    steps: dict[str, dict[str, dict[str, float] | str]] = {}
+    results = {"machine": machine, "settings": settings, "rows_per_second": speeds, "milliseconds_a_step": steps}
+
+    def note(lines: Iterator[str]) -> None:
+        print("\n".join(lines), flush=True)
+        asked.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    for what, found in side_by_side(asked.peers, asked.rounds):
+        speeds[what] = found
+        note(told(what, found))
+    for recipe in asked.recipes:
+        steps[recipe] = scale(recipe)
+        note(scaled(recipe, steps[recipe]))
 
 
 if __name__ == "__main__":
