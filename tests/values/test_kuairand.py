@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from umbel.data.derive import evaluate, field_value
 from umbel.data.source import Log
 from umbel.data.sources import kuairand
 from umbel.data.sources.kuairand import EARLY, FEEDBACK, FILES, LATE, USERS, VIDEOS
@@ -197,6 +198,15 @@ def test_no_feedback_column_is_an_input() -> None:
     assert not [name for name in FEEDBACK if name in written]
     assert {task.label for task in kuairand.schema().tasks} <= set(FEEDBACK)
     assert {"time_ms", "last_time_ms"}.isdisjoint(read)
+
+
+def test_every_expression_can_be_computed() -> None:
+    sql = [field for field in kuairand.schema().fields if field.sql is not None]
+    raw = pl.DataFrame({name: [0, 100] for field in sql for name in field_value(field).reads})
+    found = evaluate(raw, map(field_value, sql))
+    assert found["hour"].to_list() == [0, 1]
+    assert found["duration"].to_list() == pytest.approx([0, 4.61512], rel=1e-5)
+    assert not sum(found.null_count().row(0))
 
 
 def test_histories_share_the_videos_table() -> None:

@@ -173,7 +173,7 @@ def _category(name: str) -> Field:
 
 
 def _logarithm(name: str, column: str) -> Field:
-    return Field(name, FieldKind.NUMBER, sql=f"LOG1P({column})")
+    return Field(name, FieldKind.NUMBER, sql=f"LN({column} + 1)")
 
 
 def _read(path: Path, layout: pl.DataFrame) -> pl.LazyFrame:
