@@ -40,6 +40,7 @@ PEERS = {
 }
 FITS = 9 * 2**30  # bytes of table and moments that a run may take
 Timing = dict[str, list[float]]
+Scaled = dict[str, dict[str, float]] | str
 Ask = Callable[[str], dict[str, float]]
 
 
@@ -187,10 +188,10 @@ def side_by_side(environments: Path | None, rounds: int) -> Iterator[tuple[str, 
         yield "whole", compare(ask, "whole", max(3, rounds // 2))
 
 
-def scale(recipe: str, *, batches: int = 14) -> dict[str, dict[str, float] | str]:
+def scale(recipe: str, *, batches: int = 14) -> dict[str, Scaled]:
     """Milliseconds a step of a recipe, by number of ids and how they are distributed, in turns."""
     steps: dict[str, tuple[Fast, list[Batch]]] = {}
-    found: dict[str, dict[str, float] | str] = {}
+    found: dict[str, Scaled] = {}
     for ids, label in ((SMALL, "1e5"), (LARGE, "1e7")):
         for skew, law in ((SKEW, "zipf"), (0.0, "uniform")):
             name = f"{label} {law}"
@@ -200,14 +201,15 @@ def scale(recipe: str, *, batches: int = 14) -> dict[str, dict[str, float] | str
                 continue
             step = next((one for other, (one, _) in steps.items() if other.startswith(label)), None) or Fast(model(recipe, ids), Plan())
             steps[name] = (step, ready(packed(batches * BATCH, ids, skew)))
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, Timing] = {name: {"wall": [], "cpu": []} for name in steps}
     for number in range(batches):
         for name, (step, rows) in steps.items():
-            wall = time.perf_counter()
+            cpu, wall = time.process_time(), time.perf_counter()
             step(rows[number])
             if number >= 4:
-                times[name].append(1e3 * (time.perf_counter() - wall))
-    return found | {name: spread(values) for name, values in times.items()}
+                times[name]["cpu"].append(1e3 * (time.process_time() - cpu))
+                times[name]["wall"].append(1e3 * (time.perf_counter() - wall))
+    return found | {name: {clock: spread(values) for clock, values in timing.items()} for name, timing in times.items()}
 
 
 def _width(recipe: str) -> int:
@@ -231,14 +233,18 @@ def told(what: str, found: dict[str, Timing]) -> Iterator[str]:
             yield f"{what:6} {clock:4} bare products' share of our step = {medians['umbel'] / medians['bare products']:.2f}"
 
 
-def scaled(recipe: str, found: dict[str, dict[str, float] | str]) -> Iterator[str]:
+def scaled(recipe: str, found: dict[str, Scaled]) -> Iterator[str]:
     """A recipe's steps as lines of text."""
     for name, figures in found.items():
-        shown = figures if isinstance(figures, str) else f"{figures['median']:8.1f} ms ({figures['low']:.1f} to {figures['high']:.1f})"
-        yield f"{recipe:14} {name:12} {shown}"
+        if isinstance(figures, str):
+            yield f"{recipe:14} {name:12} {figures}"
+            continue
+        for clock, one in figures.items():
+            yield f"{recipe:14} {name:12} {clock:4} {one['median']:8.1f} ms ({one['low']:.1f} to {one['high']:.1f})"
     small, large = found["1e5 zipf"], found["1e7 zipf"]
     if isinstance(small, dict) and isinstance(large, dict):
-        yield f"{recipe:14} 1e7 / 1e5 (zipf) = {large['median'] / small['median']:.2f}"
+        ratios = ", ".join(f"{large[clock]['median'] / small[clock]['median']:.2f} ({clock})" for clock in small)
+        yield f"{recipe:14} 1e7 / 1e5 (zipf) = {ratios}"
 
 
 def main() -> None:
@@ -256,7 +262,7 @@ def main() -> None:
     machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "load": os.getloadavg(), **versions}
     settings = {"columns": COLUMNS, "dim": DIM, "batch": BATCH, "experts": EXPERTS, "expert": EXPERT, "tower": TOWER, "skew": SKEW}
     speeds: dict[str, dict[str, Timing]] = {}
-    steps: dict[str, dict[str, dict[str, float] | str]] = {}
+    steps: dict[str, dict[str, Scaled]] = {}
     results = {"machine": machine, "settings": settings, "rows_per_second": speeds, "milliseconds_a_step": steps}
 
     def note(lines: Iterator[str]) -> None:
