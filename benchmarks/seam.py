@@ -59,7 +59,8 @@ def main() -> None:
     for name, each in times.items():
         print(f"{name:9} median {statistics.median(each):6.1f} ms, {each[0]:.1f} to {each[-1]:.1f}")
     print(f"per slot / per row touched: {ratio:.1f}")
-    found = {"command": "python benchmarks/seam.py", "machine": platform.machine(), "torch": torch.__version__, "cpu_ms": times, "ratio": ratio}
+    where = {"machine": platform.machine(), "torch": torch.__version__}
+    found = {"command": "python benchmarks/seam.py", **where, "cpu_ms": times, "ratio": ratio}
     Path(__file__).parent.joinpath("results", "seam.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

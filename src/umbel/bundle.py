@@ -28,7 +28,7 @@ from umbel.learn.predict import predict
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES
-from umbel.schema import Schema
+from umbel.schema import BINARY, Schema
 
 Json = dict[str, Any]
 FORMAT = 1
@@ -61,7 +61,7 @@ class Bundle:
     """A trained model with all that scoring needs.
 
     `columns` of predictions: one a task (the conditional where the task is `given` another, named TASK), and the
-    marginal of each such task, named TASK_marginal.
+    marginal of each such binary task, named TASK_marginal.
 
     Example
     -------
@@ -157,7 +157,7 @@ class Bundle:
 
 
 def _chained(schema: Schema) -> tuple[str, ...]:
-    return tuple(task.name for task in schema.tasks if task.given is not None)
+    return tuple(task.name for task in schema.tasks if task.given is not None and task.kind is BINARY)
 
 
 def _source(saved: Json) -> Source:

@@ -157,10 +157,31 @@ def test_a_device_that_is_not_there(run_file: Path) -> None:
     assert "fit.device: 'nowhere' is not here" in said.line
 
 
+@pytest.mark.parametrize("change", ["model.recipe=stemm", "model.views=owned", 'evaluate.slices=["devise"]', "fit.device=nowhere"])
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_what_the_run_file_alone_gets_wrong_is_said_before_the_log_is_read(run_file: Path, verb: str, change: str) -> None:
+    said = say(verb, run_file, "-o", run_file.parent / "run", "--set", change, "--set", "data.log=nowhere.parquet")
+    assert said.code == 2
+    assert change.partition("=")[0] in said.line
+
+
+def test_a_compared_recipe_that_does_not_exist_is_said_before_the_log_is_read(run_file: Path) -> None:
+    said = say("compare", run_file, "-o", run_file.parent / "run", "--recipe", "stemm", "--set", "data.log=nowhere.parquet")
+    assert said.code == 2
+    assert "did you mean 'stem'?" in said.line
+
+
 def test_a_loss_that_explodes(run_file: Path) -> None:
     said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.rate=1e30")
     assert said.code == 2
     assert "rate" in said.line
+    made = (run_file.parent / "run" / "table" / "meta.json").stat().st_mtime_ns
+    other = say("train", run_file, "-o", run_file.parent / "run", "--set", "fields.device.min_count=9")
+    assert "holds a run of other settings (fields.device.min_count" in other.line
+    mended = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.epochs=1")
+    assert mended.code == 0, mended.err
+    assert (run_file.parent / "run" / "table" / "meta.json").stat().st_mtime_ns == made
+    assert "epochs = 1" in (run_file.parent / "run" / "run.toml").read_text()
 
 
 def test_a_full_disk_leaves_the_earlier_table(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 import torch
+from tests.toys import Batches, Toy, toy
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tests.toys import Batches, Toy, toy
 from umbel.data.batch import Batch
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan

@@ -113,20 +113,20 @@ def test_each_task_has_its_calibrator_and_the_marginal_is_the_product(table: Tab
     found = bundle.predict(table.batch(np.arange(10)))
     for at, name in enumerate(("click", "buy", "spent")):
         assert_allclose(found[:, at], CALIBRATORS[name](logits[:, at]), rtol=1e-12)
-    assert_allclose(found[:, 1], 1 / (1 + np.exp(0.25 - 0.5 * logits[:, 1])), rtol=1e-9)
-    assert_allclose(found[:, 2], 1 + 2 * logits[:, 2], rtol=1e-9)
-    assert_allclose(found[:, 3], found[:, 0] * found[:, 1], rtol=1e-9)
+    assert_allclose(found[:, 1], 1 / (1 + np.exp(0.25 - 0.5 * logits[:, 1])), rtol=1e-6)
+    assert_allclose(found[:, 2], 1 + 2 * logits[:, 2], rtol=1e-6)
+    assert_allclose(found[:, 3], found[:, 0] * found[:, 1], rtol=1e-6)
 
 
 def test_a_chain_of_three_multiplies_through(tmp_path: Path) -> None:
-    tasks = (Task("keep", given="buy"), Task("click"), Task("buy", given="click"))
-    rows = source(tmp_path, changed(keep=[0, 1, 0, 0, 0, 0, 1, 0, 0, 0]))
+    tasks = (Task("keep", given="buy", label="buy"), Task("click"), Task("buy", given="click"))
+    rows = source(tmp_path)
     own = ingest(rows, Schema(SCHEMA.fields, tasks), SPLIT, folder=tmp_path / "table")
     bundle = made(own, calibrators={task.name: Platt() for task in tasks})
     assert bundle.columns == ("keep", "click", "buy", "keep_marginal", "buy_marginal")
     keep, click, buy, keep_marginal, buy_marginal = scores(bundle, rows).T
-    assert_allclose(keep_marginal, keep * click * buy, rtol=1e-9)
-    assert_allclose(buy_marginal, click * buy, rtol=1e-9)
+    assert_allclose(keep_marginal, keep * click * buy, rtol=1e-6)
+    assert_allclose(buy_marginal, click * buy, rtol=1e-6)
     bundle.save(tmp_path / "bundle", golden=rows)
     assert_allclose(scores(Bundle.load(tmp_path / "bundle"), rows)[:, 3], keep_marginal, rtol=0, atol=0)
 

@@ -204,3 +204,13 @@ def test_a_regression_at_the_end_of_a_chain_is_an_output_and_no_chance() -> None
     assert value(stars, "mae") == pytest.approx(1.5)
     assert value(stars, "r2") == pytest.approx(1 - 5 / 2)
     assert [(point.predicted, point.observed, point.rows) for point in stars.figures.curve] == [(4.0, 5.0, 1), (5.0, 3.0, 1)]
+
+
+def test_a_purchase_without_a_click_is_settled_even_where_its_label_is_missing() -> None:
+    """Logs often leave `buy` empty where nothing was clicked: those rows count for p(buy), not for p(buy | click)."""
+    schema = Schema((Field("user", FieldKind.ID),), (Task("click"), Task("buy", given="click")))
+    events = np.array([[0.0, np.nan], [1.0, 1.0], [1.0, 0.0], [np.nan, np.nan], [1.0, np.nan]])
+    rows = Predictions(schema, np.zeros((5, 2), np.float32), np.nan_to_num(events), ~np.isnan(events), np.arange(5))
+    assert rows.settled("buy").tolist() == [True, True, True, False, False]
+    assert rows.seen("buy").tolist() == [False, True, True, False, False]
+    assert rows.settled("click").tolist() == [True, True, True, False, True]

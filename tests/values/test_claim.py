@@ -57,7 +57,7 @@ def test_a_run_that_made_nothing_may_be_mended(tmp_path: Path) -> None:
 
 def test_a_run_finds_itself_and_rewrites_nothing(tmp_path: Path) -> None:
     claim(settings(), tmp_path)
-    (tmp_path / "table").mkdir()
+    (tmp_path / "checkpoint").mkdir()
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     claim(settings(), tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before

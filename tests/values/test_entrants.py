@@ -70,6 +70,12 @@ def test_everyone_chooses_from_the_same_number_of_settings() -> None:
     assert {one.model.dim for one in grids["ple x3"]} == {12, 24, 48}
 
 
+def test_what_is_asked_twice_is_done_once() -> None:
+    asked = settings(recipes=["stem", "mmoe", "stem"], rates=[0.001, 0.001], dims=[4, 8, 4], controls=False)
+    assert [entrant.name for entrant in entrants(asked, VIEWS)] == ["stem", "mmoe"]
+    assert [(one.fit.rate, one.model.dim) for one in Entrant("stem", "stem").grid(asked)] == [(0.001, 4), (0.001, 8)]
+
+
 def test_without_a_grid_the_run_file_decides() -> None:
     (only,) = Entrant("stem", "stem").grid(settings())
     assert (only.fit.rate, only.model.dim) == (0.001, 8)

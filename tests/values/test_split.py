@@ -73,6 +73,21 @@ def test_dates_against_text(tmp_path: Path) -> None:
     assert parts(tmp_path, DAYS, time=text) == EXPECTED
 
 
+@pytest.mark.parametrize("form", ["{:%Y-%m-%d %H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}+00:00"])
+@pytest.mark.parametrize("text", [False, True])
+def test_a_time_of_day_against_text(tmp_path: Path, form: str, text: bool) -> None:
+    hours = [dt.datetime(2022, 5, 3, hour, tzinfo=dt.UTC) for hour in (7, 8, 9, 10)]
+    valid, test = hours[1], hours[3]
+    split = ByTime(valid.isoformat(), test.isoformat()) if text else ByTime(valid, test)
+    assert parts(tmp_path, split, time=[form.format(hour) for hour in hours]) == [0, 1, 1, 2]
+
+
+def test_dates_of_a_zone_against_text(tmp_path: Path) -> None:
+    split = ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4), zone="Asia/Shanghai")
+    text = ["2022-05-02 15:59:59", "2022-05-02 16:00:00", "2022-05-03 15:59:59", "2022-05-03 16:00:00"]
+    assert parts(tmp_path, split, time=text) == [0, 1, 1, 2]
+
+
 def test_text_against_text(tmp_path: Path) -> None:
     assert parts(tmp_path, ByTime("b", "c"), time=["a", "b", "c", None]) == [0, 1, 2, None]
 

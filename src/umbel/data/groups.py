@@ -45,7 +45,7 @@ def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
         return np.zeros(frame.height, np.int64)
     raw = frame[source.time]
     raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
-    time = _parsed(raw) if raw.dtype == pl.String else raw
+    time = parsed(raw) if raw.dtype == pl.String else raw
     if isinstance(time.dtype, pl.Date | pl.Datetime):
         time = time.cast(pl.Datetime("us"))
     elif not (time.dtype.is_numeric() or time.dtype == pl.Null):
@@ -56,7 +56,7 @@ def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
     return time.cast(pl.Int64).fill_null(0).to_numpy()
 
 
-def _parsed(raw: pl.Series) -> pl.Series:
+def parsed(raw: pl.Series) -> pl.Series:
     """ISO text as datetimes, null where it is none; Polars guesses the one form that all of it has."""
     try:
         return raw.str.to_datetime(time_unit="us", strict=False)

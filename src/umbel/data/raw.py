@@ -30,7 +30,7 @@ def rows(source: Source, encoder: Encoder, size: int) -> Iterator[tuple[pl.DataF
     start = 0
     for chunk in log.read(log.names, size):
         columns = encoder.encode(chunk)
-        labels = torch.from_numpy(events(chunk, encoder.schema))
+        labels = torch.from_numpy(events(chunk, encoder.schema, start))
         group = torch.from_numpy(np.array(groups(chunk, source, start)))
         index = torch.arange(start, start + chunk.height)
         codes, numbers = torch.from_numpy(columns.codes), torch.from_numpy(columns.numbers)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from umbel.data.groups import stable
+from umbel.data.groups import parsed, stable
 from umbel.data.lookup import mixed
 from umbel.data.source import Log
 from umbel.errors import UserError
@@ -25,7 +25,7 @@ class ByTime:
     """Rows before `valid` train, rows from `test` on test, those between validate.
 
     Compared is `column` (the source's time column by default). A moment is a date or datetime (in `zone` where it carries
-    none; a date is its midnight), an ISO string, or a number compared as it is.
+    none; a date is its midnight), an ISO string, or a number compared as it is. Text that reads as ISO times is compared as such.
     A time column of integers is read as YYYYMMDD, seconds, milli-, micro- or nanoseconds by the size of its first value.
     """
 
@@ -42,10 +42,13 @@ class ByTime:
         first = log.first(name)
         if not len(first):
             raise UserError(f"{log.source.log}: column {name!r} holds no time", mend="check the log: has it any rows?")
+        time = pl.col(name).fill_nan(None) if first.dtype.is_float() else pl.col(name)
+        if first.dtype == pl.String and not parsed(first).has_nulls():  # as text, "2024-01-05 13:00" would come before "2024-01-05T12:00"
+            first = parsed(first)
+            time = time.map_batches(parsed, return_dtype=first.dtype, is_elementwise=True)
         borders = [_border(moment, first, zone=self.zone) for moment in (self.valid, self.test)]
         if not pl.Series(borders).is_sorted() or borders[0] == borders[1]:
             raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
-        time = pl.col(name).fill_nan(None) if first.dtype.is_float() else pl.col(name)
         valid, test = (time >= border for border in borders)
         return valid.cast(pl.Int8) + test.cast(pl.Int8)
 

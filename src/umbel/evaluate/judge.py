@@ -47,6 +47,14 @@ class Predictions:
             holds = holds & self.observed[:, self.place(step)] & (self.events[:, self.place(step)] == 1)
         return holds
 
+    def settled(self, name: str) -> Bool[np.ndarray, "rows"]:
+        """Rows of the marginal: the label observed, or an event of its chain observed and 0, after which it cannot happen."""
+        *before, last = self.schema.chain(name)
+        known = self.observed[:, self.place(last)].copy()
+        for step in before:
+            known |= self.observed[:, self.place(step)] & (self.events[:, self.place(step)] == 0)
+        return known
+
     def place(self, name: str) -> int:
         """The task's number."""
         return [task.name for task in self.schema.tasks].index(name)
@@ -170,7 +178,7 @@ def _task_report(
         chance = marginals(predictions.schema, calibrated, task.name)
         ranked = predictions.schema.marginal(predictions.logits, task.name)
         whole = Rows(rows.labels, ranked, chance, predictions.groups, by)
-        marginal = measure(whole.where(np.flatnonzero(predictions.observed[:, at])))
+        marginal = measure(whole.where(np.flatnonzero(predictions.settled(task.name))))
     per_slice = {
         name: {label: _slice_figures(rows.where(np.flatnonzero(seen & mask)), measure) for label, mask in masks.items()}
         for name, masks in slices.items()

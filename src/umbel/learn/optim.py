@@ -49,8 +49,8 @@ class RowAdam(RowOptimizer):
     -------
     >>> table = torch.zeros(3, 2)
     >>> RowAdam(table).step(torch.tensor([1]), torch.tensor([[0.5, -2.0]]), rate=0.1)
-    >>> table.tolist()
-    [[0.0, 0.0], [-0.10000000149011612, 0.10000000149011612], [0.0, 0.0]]
+    >>> [[round(number, 4) for number in row] for row in table.tolist()]
+    [[0.0, 0.0], [-0.1, 0.1], [0.0, 0.0]]
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
         checkpoint.save(epoch.state, folder / "checkpoint")
         best = epoch.state.best
     model.load_state_dict(best)
-    return Fitted(model.eval(), built, tuple(history))
+    return Fitted(model.cpu().eval(), built, tuple(history))  # what follows, and whoever loads the bundle, may have no GPU
 
 
 def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "rows outputs"]:

@@ -15,9 +15,21 @@ from umbel.learn.plan import Plan
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
+from umbel.run.slicing import check_slices
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
+
+
+def check(settings: Settings) -> None:
+    """Find what is wrong with a run file by itself, before hours go into its log.
+
+    :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, or an impossible slice.
+    """
+    found = schema(settings)
+    built(settings, dict.fromkeys(found.tables, 1))(found)
+    plan(settings.fit)
+    check_slices(found, settings.evaluate.slices)
 
 
 def source(settings: Settings) -> Source:

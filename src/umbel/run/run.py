@@ -7,6 +7,7 @@ import json
 import platform
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from umbel.run.slicing import slices
 from umbel.run.watch import Silence, Watch
 
 CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
+MAKING = {"data", "fields", "tasks", "split"}  # what decides a table
 HALF = tuple(f".{name}." for name in CLAIM)  # what a kill in the middle of writing one of them leaves
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
@@ -55,6 +57,7 @@ def train(settings: Settings, folder: Path, *, table: Table | None = None, watch
     if (folder / "report.json").exists():
         look.stage(f"{folder}: this run is finished; its report is read")
         return read_report(folder / "report.json")
+    resolve.check(settings)
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
@@ -69,14 +72,14 @@ def claim(settings: Settings, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file", mend="name a folder with -o")
     found = {path.name for path in folder.iterdir() if not path.name.startswith(HALF)} if folder.exists() else set()
-    if found <= CLAIM:  # new, or a run that failed before it made anything
+    if not found <= CLAIM and resolved.name not in found:
+        raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
+    before = None if found <= CLAIM else read(resolved)
+    # New, or a run that failed before it made anything, or none but the table that it would make again.
+    if before is None or (found == CLAIM | {"table"} and before.model_dump(include=MAKING) == settings.model_dump(include=MAKING)):
         durable.write(resolved, settings.to_toml())
         durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
-        return
-    if resolved.name not in found:
-        raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
-    before = read(resolved)
-    if before != settings:
+    elif before != settings:
         raise UserError(f"{folder}: holds a run of other settings ({_difference(before, settings)})", mend="name another folder with -o")
 
 
@@ -127,7 +130,8 @@ def _report(
 
 def peak_memory() -> int:
     """The most bytes this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def save_predictions(path: Path, test: Predictions, given: Float[np.ndarray, "rows tasks"]) -> None:

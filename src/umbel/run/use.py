@@ -65,7 +65,7 @@ def judge_log(bundle: Path, log: str, *, resamples: int = 200) -> Report:
 
 
 def _happened(bundle: Bundle, source: Source) -> Predictions:
-    parts = [(events(frame, bundle.schema), batch) for frame, batch in raw_rows(source, bundle.encoder, SIZE)]
+    parts = [(events(frame, bundle.schema, int(batch.index[0])), batch) for frame, batch in raw_rows(source, bundle.encoder, SIZE)]
     if not parts:
         raise UserError(f"{source.log}: no rows", mend="give a log that has some")
     labels = np.concatenate([plain for plain, _ in parts])

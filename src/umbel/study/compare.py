@@ -17,6 +17,7 @@ from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.nn.recommender import Sizes
 from umbel.recipes import RECIPES
+from umbel.run import resolve
 from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
@@ -46,8 +47,9 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) ->
     :raises UserError: for what `train` refuses, or if `folder` holds another comparison.
     """
     claim(settings, folder)
+    resolve.check(settings)
+    names = entrants(settings, _views(settings))
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
-    names = entrants(settings, _views(settings, table))
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, seeds=_seeds(settings))]
     _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
@@ -70,11 +72,11 @@ def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
         yield Line(name, folders, {"recipe": name, "of": len(TREE_RATES)})
 
 
-def _views(settings: Settings, table: Table) -> dict[str, int]:
+def _views(settings: Settings) -> dict[str, int]:
     """How many views each recipe keeps for these tasks, read off a model with empty vocabularies."""
-    model = settings.model
-    sizes = Sizes(dict.fromkeys(table.schema.tables, 1), dim=1, specific=model.specific, shared=model.shared, layers=model.layers)
-    return {name: Built(name, sizes)(table.schema).table.shape[1] for name in RECIPES}
+    model, schema = settings.model, resolve.schema(settings)
+    sizes = Sizes(dict.fromkeys(schema.tables, 1), dim=1, specific=model.specific, shared=model.shared, layers=model.layers)
+    return {name: Built(name, sizes, model.views)(schema).table.shape[1] for name in RECIPES}
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:

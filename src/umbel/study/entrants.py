@@ -25,11 +25,12 @@ class Entrant:
     def grid(self, settings: Settings) -> tuple[Settings, ...]:
         """The settings it may choose among on validation: the same number for every entrant."""
         compare, model, fit = settings.compare, settings.model, settings.fit
-        pairs = itertools.product(compare.rates or (fit.rate,), compare.dims or (model.dim,))
+        pairs = itertools.product(dict.fromkeys(compare.rates or (fit.rate,)), dict.fromkeys(compare.dims or (model.dim,)))
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
 
     def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
-        model = settings.model.model_copy(update={"recipe": self.recipe, "dim": dim * self.wider})
+        views = settings.model.views if self.wider == 1 else None  # a control keeps its recipe's one view
+        model = settings.model.model_copy(update={"recipe": self.recipe, "dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})
         return settings.model_copy(update={"model": model, "fit": fit})
 
@@ -41,7 +42,7 @@ def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
 
     :raises UserError: for a recipe that does not exist.
     """
-    names = settings.compare.recipes or tuple(RECIPES)
+    names = tuple(dict.fromkeys(settings.compare.recipes)) or tuple(RECIPES)
     for name in names:
         if name not in RECIPES:
             raise UserError(f"recipe: no {name!r}", mend=nearest(name, RECIPES))
