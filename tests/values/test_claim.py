@@ -22,7 +22,7 @@ def settings(*, rate: float = 0.01, seed: int = 1, **task: object) -> Settings:
         "model": {"recipe": "stem"},
         "fit": {"rate": rate, "seed": seed},
     }
-    return parse(tree, where="here")  # type: ignore[arg-type]
+    return parse(tree, where="here")
 
 
 def names(folder: Path) -> set[str]:

@@ -20,7 +20,7 @@ def settings(**compare: object) -> Settings:
             "tasks": {"click": {}, "like": {}},
             "split": {"by": "user", "valid": 0.1, "test": 0.1},
             "model": {"recipe": "stem", "dim": 8},
-            "compare": compare,  # type: ignore[dict-item]
+            "compare": compare,
         },
         where="here",
     )

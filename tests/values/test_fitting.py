@@ -60,7 +60,7 @@ def settings(*, seed: int = 1, minutes: float = 5.0, patience: int = 9) -> Setti
         "model": {"recipe": "stem", "dim": 2, "expert": [3], "tower": [2], "dropout": 0.2},
         "fit": {"epochs": EPOCHS, "batch": 2, "rate": 0.05, "seed": seed, "minutes": minutes, "patience": patience},
     }
-    return parse(tree, where="here")  # type: ignore[arg-type]
+    return parse(tree, where="here")
 
 
 @pytest.fixture(scope="module")

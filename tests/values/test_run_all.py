@@ -166,7 +166,7 @@ def settings(**changes: object) -> Settings:
         "fit": {"seed": 3, "rate": 0.002},
         "compare": changes,
     }
-    return parse(tree, where="here")  # type: ignore[arg-type]
+    return parse(tree, where="here")
 
 
 def scored(folder: Path, score: float) -> None:

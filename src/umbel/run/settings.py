@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -181,7 +181,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Settings:
     return parse(tree, where=str(path))
 
 
-def parse(tree: Tree, *, where: str) -> Settings:
+def parse(tree: Mapping[str, object], *, where: str) -> Settings:
     """Check a tree of keys and values; :raises UserError: for the first thing wrong with it."""
     try:
         return Settings.model_validate(tree)
