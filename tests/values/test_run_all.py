@@ -150,9 +150,12 @@ def test_after_a_failure_nothing_new_is_started(told: Path, tmp_path: Path) -> N
 
 
 def test_runs_beside_a_failure_end_by_themselves(told: Path, tmp_path: Path) -> None:
-    slow = f"for i in $(seq 400); do test -e {tmp_path}/failing && break; sleep 0.05; done; touch {tmp_path}/done"
+    begun, fails, done = (tmp_path / name for name in ("begun", "failing", "done"))
+    wait = "for i in $(seq 400); do test -e {} && break; sleep 0.05; done"
+    slow = f"touch {begun}; {wait.format(fails)}; touch {done}"
+    failing = f"{wait.format(begun)}; touch {fails}; exit 1"
     with pytest.raises(RuntimeError, match=r"^a ended with 1"):
-        ended(tmp_path, f"touch {tmp_path}/failing; exit 1", slow, jobs=2)
+        ended(tmp_path, failing, slow, jobs=2)
     assert (tmp_path / "done").exists()
 
 
