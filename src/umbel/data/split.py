@@ -109,7 +109,8 @@ def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
     if (isinstance(moment, int) and kind.is_numeric()) or (isinstance(moment, str) and kind == pl.String):
         return moment
     if isinstance(moment, int):
-        raise UserError(f"split: a time column of type {kind.base_type()} cannot be compared with {moment}", mend="write a date, YYYY-MM-DD")
+        what = f"split: a time column of type {kind.base_type()} cannot be compared with {moment}"
+        raise UserError(what, mend="write a date, YYYY-MM-DD")
     when = _aware(moment, zone)
     if kind == pl.Date:
         return when.date()
@@ -119,7 +120,8 @@ def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
         return when.isoformat() if isinstance(moment, dt.datetime) else when.date().isoformat()
     if kind.is_numeric():
         return _number(when, float(first.item()))
-    raise UserError(f"split: a time column of type {kind.base_type()} cannot be compared with {moment}", mend="give dates, datetimes or epoch numbers")
+    what = f"split: a time column of type {kind.base_type()} cannot be compared with {moment}"
+    raise UserError(what, mend="give dates, datetimes or epoch numbers")
 
 
 def _aware(moment: Moment, zone: str) -> dt.datetime:
