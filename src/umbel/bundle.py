@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -25,12 +25,15 @@ from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.judge import calibrate_all, marginals
 from umbel.learn.predict import predict
-from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.heads import HEADS
+from umbel.nn.interact import INTERACTS
+from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES
 from umbel.schema import BINARY, Schema
 
 Json = dict[str, Any]
+Piece = TypeVar("Piece")
 FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
@@ -39,21 +42,21 @@ SIZE = 4096          # rows scored at a time
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """How a model was made, so that it can be made again: a recipe, its sizes, and its paradigm of views (None: the recipe's own)."""
+    """How a model was made, so that it can be made again: names of its pieces (`views` None: the recipe's own paradigm) and its sizes."""
 
     recipe: str
     sizes: Sizes
     views: str | None = None
+    interact: str = "concatenate"
+    head: str = "independent"
 
     def __call__(self, schema: Schema) -> Recommender:
-        """The untrained model; :raises UserError: for a recipe or paradigm that does not exist."""
-        if self.recipe not in RECIPES:
-            raise UserError(f"model.recipe: no {self.recipe!r}", mend=nearest(self.recipe, RECIPES))
+        """The untrained model; :raises UserError: for a piece that does not exist."""
+        recipe = _piece("recipe", self.recipe, RECIPES)
+        parts = Parts(_piece("interact", self.interact, INTERACTS), _piece("head", self.head, HEADS))
         if self.views is None:
-            return RECIPES[self.recipe](schema, self.sizes)
-        if self.views not in PARADIGMS:
-            raise UserError(f"model.views: no {self.views!r}", mend=nearest(self.views, PARADIGMS))
-        return RECIPES[self.recipe](schema, self.sizes, paradigm=PARADIGMS[self.views])
+            return recipe(schema, self.sizes, parts=parts)
+        return recipe(schema, self.sizes, paradigm=_piece("views", self.views, PARADIGMS), parts=parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,12 @@ class Bundle:
             )
 
 
+def _piece(key: str, name: str, among: Mapping[str, Piece]) -> Piece:
+    if name not in among:
+        raise UserError(f"model.{key}: no {name!r}", mend=nearest(name, among))
+    return among[name]
+
+
 def _chained(schema: Schema) -> tuple[str, ...]:
     return tuple(task.name for task in schema.tasks if task.given is not None and task.kind is BINARY)
 
@@ -166,7 +175,7 @@ def _source(saved: Json) -> Source:
 
 def _built(saved: Json) -> Built:
     sizes: Json = {key: tuple(value) if isinstance(value, list) else value for key, value in saved["sizes"].items()}
-    return Built(saved["recipe"], Sizes(**sizes), saved["views"])
+    return Built(**{**saved, "sizes": Sizes(**sizes)})
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -92,6 +92,10 @@ def test_an_unknown_recipe_or_paradigm_is_named_with_the_nearest() -> None:
         Built("mmo", Sizes({"u": 3}))(schema)
     with pytest.raises(UserError, match=r"model\.views: no 'owned'; did you mean 'own'"):
         Built("mmoe", Sizes({"u": 3}), "owned")(schema)
+    with pytest.raises(UserError, match=r"model\.interact: no 'concat'; did you mean 'concatenate'"):
+        Built("mmoe", Sizes({"u": 3}), interact="concat")(schema)
+    with pytest.raises(UserError, match=r"model\.head: no 'independant'; did you mean 'independent'"):
+        Built("mmoe", Sizes({"u": 3}), head="independant")(schema)
 
 
 def test_every_paradigm_can_be_asked_for() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -60,3 +60,6 @@ class Independent(Head):
         """Each tower with its task."""
         own = [tuple(part.under("towers") for part in self.towers.parts(task)) for task in range(len(self.names))]
         return {f"tower {name}": (own[task], (task,)) for task, name in enumerate(self.names)}
+
+
+HEADS: Mapping[str, MakeHead] = {"independent": Independent}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -45,3 +45,6 @@ class Concatenate(Interact):
     def parts(self, view: int) -> tuple[Part, ...]:
         """None."""
         return ()
+
+
+INTERACTS: Mapping[str, MakeInteract] = {"concatenate": Concatenate}

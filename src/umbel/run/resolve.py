@@ -59,7 +59,8 @@ def split(settings: Settings) -> Split:
 def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
     """How the model is made, over vocabularies of these sizes."""
     model = settings.model
-    return Built(model.recipe, Sizes(vocabulary, **model.model_dump(exclude={"recipe", "views"})), model.views)
+    names = {"recipe", "views", "interact", "head"}
+    return Built(**model.model_dump(include=names), sizes=Sizes(vocabulary, **model.model_dump(exclude=names)))
 
 
 def plan(fit: FitSection) -> Plan:

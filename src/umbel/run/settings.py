@@ -97,10 +97,12 @@ class ColumnSplit(Section):
 
 
 class ModelSection(Section):
-    """`[model]`: the recipe, its sizes, and its paradigm of views where that is not the recipe's own."""
+    """`[model]`: the recipe, its paradigm of views where that is not the recipe's own, the pieces before and after it, its sizes."""
 
     recipe: str
     views: str | None = None
+    interact: str = "concatenate"
+    head: str = "independent"
     dim: int = Field(8, ge=1)
     expert: tuple[Width, ...] = (128, 64)
     gate: tuple[Width, ...] = ()
