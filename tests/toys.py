@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.data.batch import Batch
+from umbel.nn.losses import Denominator, Labelled, task_losses
 from umbel.schema import Field, FieldKind, Schema, Task
 
 SLOTS = 3
@@ -43,6 +44,9 @@ class Toy(nn.Module):
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
         return self.score(self.rows(fields), fields)
+
+    def losses(self, logits: Tensor, batch: Labelled, *, denominator: Denominator) -> Tensor:
+        return task_losses(logits, batch, self.schema, denominator=denominator)
 
     def dense_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())

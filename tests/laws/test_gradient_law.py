@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from umbel.nn.bank import Fan, Part
 from umbel.nn.heads import Head, Taught
 from umbel.nn.interact import Interact, Shape
+from umbel.nn.losses import Denominator, Labelled, task_losses
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS, Route, Routing
 from umbel.recipes import RECIPES, alone, mmoe, ple, stem
@@ -24,11 +25,12 @@ EVERY = list(itertools.product(RECIPES, PARADIGMS))
 
 def check(model: Recommender, rows: int = 48) -> None:
     """Every task against every group, and every group against its declaration."""
-    logits = everykind.awake(model)(fields(rows))
+    batch = everykind.labels(rows, len(model.schema.tasks))
+    losses = model.losses(everykind.awake(model)(fields(rows)), batch)
     groups, reach = model.groups(), model.reach
     assert set(groups) == set(reach)
-    for task, own in enumerate(model.schema.outputs):
-        found = gradients(model, logits[:, own].square().sum())
+    for task, loss in enumerate(losses):
+        found = gradients(model, loss)
         reached = {name for name, parts in groups.items() if touched(parts, found)}
         assert reached == {name for name, tasks in reach.items() if task in tasks}
 
@@ -128,6 +130,9 @@ class Handed(Head):
         own = [voices[voice] for voice in self.voice[:len(self.names)]]
         handed = [one + (own[task - 1] * self.hand[task] if task else 0.0 * self.hand[0]) for task, one in enumerate(own)]
         return torch.cat(self.towers(handed), 1)
+
+    def losses(self, logits: Tensor, batch: Labelled, schema: Schema, *, denominator: Denominator) -> Tensor:
+        return task_losses(logits, batch, schema, denominator=denominator)
 
     def groups(self) -> dict[str, Taught]:
         found: dict[str, Taught] = {}

@@ -13,7 +13,6 @@ from tests import everykind
 from tests.everykind import fields, sizes
 from torch import Tensor
 
-from umbel.nn.losses import task_losses
 from umbel.nn.recommender import Recommender
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.views import compact
@@ -146,7 +145,7 @@ def test_one_batch_can_be_overfitted(recipe: str) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(250):
         optimizer.zero_grad()
-        loss = task_losses(model(batch), labels, model.schema).sum()
+        loss = model.losses(model(batch), labels).sum()
         torch.autograd.backward(loss)
         optimizer.step()
     assert loss.item() < 0.02
@@ -226,7 +225,7 @@ def test_half_precision_is_near(recipe: str) -> None:
     _, local = compact(model.rows(batch))
     with torch.autocast("cpu", torch.bfloat16):
         near = model.score(local, batch)
-        losses = task_losses(near, everykind.labels(24, 2), model.schema)
+        losses = model.losses(near, everykind.labels(24, 2))
     torch.testing.assert_close(near.float(), model(batch), atol=0.05, rtol=0.05)
     (gradient,) = torch.autograd.grad(losses.sum(), local["table"])
     assert gradient.dtype == torch.float32

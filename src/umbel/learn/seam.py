@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from umbel.nn.losses import Denominator, Labelled
 from umbel.schema import Schema
 
 
@@ -30,6 +31,12 @@ class Model(Protocol):
 
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits."""
+        ...
+
+    def losses(
+        self, logits: Float[Tensor, "rows outputs"], batch: Labelled, *, denominator: Denominator,
+    ) -> Float[Tensor, "tasks"]:
+        """What training descends: a loss a task, task and row weights in it."""
         ...
 
     def __call__(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:

@@ -14,7 +14,6 @@ from torch.optim import Adam
 from umbel.data.batch import Batch
 from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
-from umbel.nn.losses import task_losses
 from umbel.nn.views import compact
 
 
@@ -60,7 +59,7 @@ class Step(ABC):
         self.optimizer.zero_grad()
         with torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
             logits = model.score(rows, batch.fields)
-        losses = task_losses(logits.float(), batch, model.schema, denominator=plan.denominator)
+        losses = model.losses(logits.float(), batch, denominator=plan.denominator)
         torch.autograd.backward(losses.sum())
         if table.grad is not None:
             table.grad.add_(table.detach(), alpha=plan.l2)

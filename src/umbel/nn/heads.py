@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Fan, Part
+from umbel.nn.losses import Denominator, Labelled, task_losses
 from umbel.schema import Schema
 
 Taught = tuple[tuple[Part, ...], tuple[int, ...]]  # parameters, and the tasks that teach them
@@ -19,8 +20,8 @@ Taught = tuple[tuple[Part, ...], tuple[int, ...]]  # parameters, and the tasks t
 class Head(nn.Module, ABC):
     """What stands on the last mixture: one tensor a voice in, logits out, the tasks' outputs first and auxiliary ones after.
 
-    `hears[task]` are the readers whose output the task's loss teaches. Towers that speak to each other hear more than
-    their own reader and declare it here: the gradient law holds them to it.
+    `hears[task]` are the readers whose output the task's loss teaches. Towers that speak to each other, and losses that
+    read several tasks' outputs, teach more than their own reader and declare it here: the gradient law holds them to it.
     """
 
     hears: tuple[tuple[int, ...], ...]
@@ -28,6 +29,12 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, voices: Sequence[Float[Tensor, "rows hidden"]]) -> Float[Tensor, "rows outputs"]:
         """Logits, in the order of the schema's outputs."""
+
+    @abstractmethod
+    def losses(
+        self, logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, denominator: Denominator,
+    ) -> Float[Tensor, "tasks"]:
+        """What each task pays for these logits, task and row weights in it, and a task's auxiliary terms too."""
 
     @abstractmethod
     def groups(self) -> dict[str, Taught]:
@@ -55,6 +62,12 @@ class Independent(Head):
     def forward(self, voices: Sequence[Float[Tensor, "rows hidden"]]) -> Float[Tensor, "rows outputs"]:
         """Logits, in the order of the schema's outputs."""
         return torch.cat(self.towers(voices), 1)
+
+    def losses(
+        self, logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, denominator: Denominator,
+    ) -> Float[Tensor, "tasks"]:
+        """Each task's own loss where its label was seen: `umbel.nn.losses.task_losses`."""
+        return task_losses(logits, batch, schema, denominator=denominator)
 
     def groups(self) -> dict[str, Taught]:
         """Each tower with its task."""

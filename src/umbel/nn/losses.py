@@ -72,8 +72,15 @@ def task_losses(
         seen = batch.seen[:, number]
         outputs = torch.where(seen[:, None], logits[:, own], 0.0)
         loss = LOSSES[task.kind.name](outputs, torch.where(seen, batch.labels[:, number], 0.0))
-        if batch.weight is not None:
-            loss = loss * batch.weight[:, number]
-        count = seen.sum().clamp(min=1) if denominator is Denominator.SEEN else max(len(seen), 1)
-        losses.append(task.weight * torch.where(seen, loss, 0.0).sum() / count)
+        weight = None if batch.weight is None else batch.weight[:, number]
+        losses.append(task.weight * masked_mean(loss, seen, weight, denominator=denominator))
     return torch.stack(losses)
+
+
+def masked_mean(
+    loss: Float[Tensor, "rows"], seen: Bool[Tensor, "rows"], weight: Float[Tensor, "rows"] | None = None, *, denominator: Denominator,
+) -> Float[Tensor, ""]:
+    """`sum over seen rows of w_r loss_r / n`, n the rows seen or all rows; 0 where nothing was seen."""
+    own = loss if weight is None else loss * weight
+    count = seen.sum().clamp(min=1) if denominator is Denominator.SEEN else max(len(seen), 1)
+    return torch.where(seen, own, 0.0).sum() / count

@@ -13,6 +13,7 @@ from umbel.nn.bank import Part
 from umbel.nn.encode import SPREAD
 from umbel.nn.heads import Independent, MakeHead, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
+from umbel.nn.losses import Denominator, Labelled
 from umbel.nn.mixture import Mixture
 from umbel.nn.reach import reach
 from umbel.nn.routing import Routing
@@ -110,6 +111,12 @@ class Recommender(nn.Module):
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits, in the order of the schema's outputs."""
         return self.score(self.rows(fields), fields)
+
+    def losses(
+        self, logits: Float[Tensor, "rows outputs"], batch: Labelled, *, denominator: Denominator = Denominator.SEEN,
+    ) -> Float[Tensor, "tasks"]:
+        """What training descends: a loss a task, as the head has it, task and row weights in it."""
+        return self.head.losses(logits, batch, self.schema, denominator=denominator)
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the table."""
