@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.judge import calibrate_all, marginals
 from umbel.learn.predict import predict
 from umbel.nn.heads import HEADS
-from umbel.nn.interact import INTERACTS
+from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES
@@ -49,11 +49,12 @@ class Built:
     views: str | None = None
     interact: str = "concatenate"
     head: str = "independent"
+    interact_sizes: InteractSizes = field(default_factory=InteractSizes)
 
     def __call__(self, schema: Schema) -> Recommender:
         """The untrained model; :raises UserError: for a piece that does not exist."""
         recipe = _piece("recipe", self.recipe, RECIPES)
-        parts = Parts(_piece("interact", self.interact, INTERACTS), _piece("head", self.head, HEADS))
+        parts = Parts(_piece("interact", self.interact, INTERACTS)(self.interact_sizes), _piece("head", self.head, HEADS))
         if self.views is None:
             return recipe(schema, self.sizes, parts=parts)
         return recipe(schema, self.sizes, paradigm=_piece("views", self.views, PARADIGMS), parts=parts)
@@ -175,7 +176,7 @@ def _source(saved: Json) -> Source:
 
 def _built(saved: Json) -> Built:
     sizes: Json = {key: tuple(value) if isinstance(value, list) else value for key, value in saved["sizes"].items()}
-    return Built(**{**saved, "sizes": Sizes(**sizes)})
+    return Built(**{**saved, "sizes": Sizes(**sizes), "interact_sizes": InteractSizes(**saved.get("interact_sizes", {}))})
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from umbel.run.settings import (
     EvaluateSection,
     FieldSection,
     FitSection,
+    InteractSection,
     JoinSection,
     ModelSection,
     Section,
@@ -67,9 +68,11 @@ SPLIT = st.one_of(
     some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),
     some({"by": st.just("column"), "column": TEXT}, {"train": TEXT, "valid": TEXT, "test": TEXT}),
 )
+INTERACT = some({}, {"layers": COUNT, "rank": COUNT})
 MODEL = some(
     {"recipe": TEXT},
     {
+        "interact": TEXT, "head": TEXT, "interact_sizes": INTERACT,
         "views": TEXT, "dim": COUNT, "expert": WIDTHS, "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
         "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True),
     },
@@ -99,7 +102,7 @@ WHOLE = some(
 )  # fmt: skip
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
-    "evaluate": EvaluateSection, "compare": CompareSection,
+    "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
 }  # fmt: skip
 
 
@@ -132,7 +135,7 @@ def test_the_strategies_know_every_key() -> None:
     """Else a new key of a section would go untested."""
     sections: list[tuple[type[Section], st.SearchStrategy[Any]]] = [
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
-        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (Settings, WHOLE),
+        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT), (Settings, WHOLE),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}
@@ -238,6 +241,9 @@ def test_a_value_out_of_range_is_named_with_its_place(section: str, key: str, va
 def test_what_a_model_is_told_reaches_it(model: dict[str, Any], size: int) -> None:
     built = resolve.built(parse({**BASE, "model": model}, where="here"), {"user": size})
     for key, value in model.items():
-        held = getattr(built, key) if key in ("recipe", "views") else getattr(built.sizes, key)
+        if isinstance(value, dict):
+            assert all(getattr(getattr(built, key), inner) == one for inner, one in value.items())
+            continue
+        held = getattr(built, key) if hasattr(built, key) else getattr(built.sizes, key)
         assert held == (tuple(value) if isinstance(value, list) else value)
     assert built.sizes.vocabulary == {"user": size}

@@ -12,6 +12,7 @@ from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
+from umbel.nn.interact import InteractSizes
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
@@ -60,7 +61,8 @@ def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
     """How the model is made, over vocabularies of these sizes."""
     model = settings.model
     names = {"recipe", "views", "interact", "head"}
-    return Built(**model.model_dump(include=names), sizes=Sizes(vocabulary, **model.model_dump(exclude=names)))
+    sizes = Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes"}))
+    return Built(**model.model_dump(include=names), sizes=sizes, interact_sizes=InteractSizes(**model.interact_sizes.model_dump()))
 
 
 def plan(fit: FitSection) -> Plan:

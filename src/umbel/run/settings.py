@@ -96,6 +96,13 @@ class ColumnSplit(Section):
     test: str = "test"
 
 
+class InteractSection(Section):
+    """`[model.interact_sizes]`: see `umbel.nn.interact.InteractSizes`."""
+
+    layers: int = Field(2, ge=1)
+    rank: int | None = Field(None, ge=1)
+
+
 class ModelSection(Section):
     """`[model]`: the recipe, its paradigm of views where that is not the recipe's own, the pieces before and after it, its sizes."""
 
@@ -111,6 +118,7 @@ class ModelSection(Section):
     shared: int = Field(2, ge=0)
     layers: int = Field(1, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    interact_sizes: InteractSection = InteractSection()
 
 
 class FitSection(Section):
@@ -237,6 +245,8 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
         yield from splits[str(place[1])].model_fields
     elif place[:2] == ("data", "join"):
         yield from JoinSection.model_fields
+    elif place[:2] == ("model", "interact_sizes"):
+        yield from InteractSection.model_fields
     else:
         yield from sections[str(place[0])].model_fields
 

@@ -1,0 +1,100 @@
+"""Interactions on numbers made by hand, their parameters by formula, and impossible sizes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from umbel.errors import UserError
+from umbel.nn.interact import INTERACTS, Interact, InteractSizes
+from umbel.nn.interact.dcn import DCN
+from umbel.nn.interact.fm import FM
+
+# One row, two views, two fields of two numbers.
+X = torch.tensor([[[[1.0, 2.0], [3.0, 5.0]], [[0.0, -1.0], [2.0, 4.0]]]])
+
+
+def told(interact: Interact, weights: dict[str, list[Tensor]]) -> list[list[list[float]]]:
+    with torch.no_grad():
+        for name, own in weights.items():
+            for level, one in enumerate(own):
+                interact.get_parameter(f"{name}.{level}").copy_(one)
+    return [view.tolist() for view in interact(X)]
+
+
+def test_fm_by_hand() -> None:
+    first, second = FM((2, 2, 2))(X)
+    assert first.tolist() == [[1.0, 2.0, 3.0, 5.0, 1.0 * 3, 2.0 * 5]]
+    assert second.tolist() == [[0.0, -1.0, 2.0, 4.0, 0.0, -4.0]]
+
+
+def test_fm_of_three_fields_sums_every_pair_once() -> None:
+    x = torch.tensor([2.0, 3.0, 7.0]).view(1, 1, 3, 1)
+    assert FM((1, 3, 1))(x)[0][0, -1].item() == 2 * 3 + 2 * 7 + 3 * 7
+
+
+def test_fm_of_one_field_has_no_pairs() -> None:
+    assert FM((1, 1, 2))(torch.tensor([[[[3.0, 4.0]]]]))[0].tolist() == [[3.0, 4.0, 0.0, 0.0]]
+
+
+def test_one_cross_layer_by_hand() -> None:
+    """View 0's map sums everything; view 1's hands on the first number alone, and its bias is 10."""
+    first = torch.zeros(4, 4)
+    first[0] = 1.0
+    weights = torch.stack([torch.ones(4, 4), first])
+    biases = torch.tensor([[[0.0] * 4], [[10.0] * 4]])
+    found = told(DCN((2, 2, 2), layers=1), {"weights": [weights], "biases": [biases]})
+    assert found[0] == [[1 * 11 + 1, 2 * 11 + 2, 3 * 11 + 3, 5 * 11 + 5]]
+    assert found[1] == [[0.0, -1 * 10 - 1, 2 * 10 + 2, 4 * 10 + 4]]
+
+
+def test_two_cross_layers_multiply_three_times() -> None:
+    """With maps that hand on everything and no bias: x -> x + x^2 -> x + 2x^2 + x^3."""
+    same = torch.eye(4).expand(2, 4, 4)
+    found = told(DCN((2, 2, 2), layers=2), {"weights": [same, same]})
+    assert found[0] == [[x + 2 * x**2 + x**3 for x in (1.0, 2.0, 3.0, 5.0)]]
+
+
+def test_a_low_rank_map_is_the_product_of_two() -> None:
+    down, up = torch.tensor([[1.0], [0.0], [2.0], [0.0]]).expand(2, 4, 1), torch.tensor([[1.0, 2.0, 3.0, 4.0]]).expand(2, 1, 4)
+    low = told(DCN((2, 2, 2), layers=1, rank=1), {"weights": [down, up]})
+    assert low[0] == [[1 * (7 * 1 + 1), 2 * (7 * 2 + 1), 3 * (7 * 3 + 1), 5 * (7 * 4 + 1)]]
+    assert low == told(DCN((2, 2, 2), layers=1), {"weights": [down @ up]})
+
+
+def test_without_weights_a_cross_layer_hands_the_fields_on() -> None:
+    assert told(DCN((2, 2, 2), layers=2), {"weights": [torch.zeros(2, 4, 4)] * 2}) == [[[1, 2, 3, 5]], [[0, -1, 2, 4]]]
+
+
+@pytest.mark.parametrize(("views", "fields", "dim"), [(1, 1, 1), (2, 3, 4), (4, 5, 2)])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_widths_and_parameters_by_formula(views: int, fields: int, dim: int, layers: int) -> None:
+    wide = fields * dim
+    expected = {
+        "concatenate": (wide, 0),
+        "fm": (wide + dim, 0),
+        "dcn": (wide, layers * (wide**2 + wide)),
+        "dcn of rank": (wide, layers * (2 * wide * 2 + wide)),
+    }
+    make = {name: INTERACTS[name](InteractSizes(layers=layers)) for name in INTERACTS}
+    make["dcn of rank"] = INTERACTS["dcn"](InteractSizes(layers=layers, rank=2))
+    assert set(make) == set(expected)
+    for name, (width, numbers) in expected.items():
+        interact = make[name]((views, fields, dim))
+        assert (interact.width, sum(one.numel() for one in interact.parameters())) == (width, views * numbers), name
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (partial(InteractSizes, layers=0), "model.interact_sizes.layers = 0; give 1 or more"),
+        (partial(InteractSizes, rank=0), "model.interact_sizes.rank = 0; give 1 or more, or leave it out"),
+    ],
+)
+def test_impossible_sizes(sizes: partial[InteractSizes], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        sizes()
+    assert str(caught.value) == message
