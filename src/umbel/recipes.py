@@ -8,8 +8,9 @@ from functools import partial
 import torch
 
 from umbel.nn import routing
+from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
-from umbel.nn.routing import Build, Paradigm, one_view, own_and_shared, own_views, view_per_expert
+from umbel.nn.routing import Build, Paradigm, Routing, one_view, own_and_shared, own_views, view_per_expert
 from umbel.schema import Field, FieldKind, Schema, Task
 
 
@@ -103,8 +104,18 @@ def _experts(schema: Schema, sizes: Sizes) -> int:
     return len(schema.tasks) * sizes.specific + sizes.shared
 
 
+def routed(schema: Schema, sizes: Sizes, *, routings: tuple[Routing, ...], parts: Parts = PLAIN) -> Recommender:
+    """A mixture a layer, obeying these routings: what every architecture that is a table comes to, and any of your own."""
+    layers = [partial(_mixture, routing, sizes) for routing in routings]
+    return Recommender(schema, sizes, views=len(routings[0].inputs), layers=layers, parts=parts)
+
+
+def _mixture(routing: Routing, sizes: Sizes, width: int) -> Mixture:
+    return Mixture(routing, (width, *sizes.expert), gate=sizes.gate, dropout=sizes.dropout)
+
+
 def _built(
     schema: Schema, sizes: Sizes, *, build: Build, paradigm: Paradigm, parts: Parts, commons: bool = False,
 ) -> Recommender:
     routings = routing.stack(build, paradigm, layers=sizes.layers, tasks=len(schema.tasks), commons=commons)
-    return Recommender(schema, sizes, routings=routings, parts=parts)
+    return routed(schema, sizes, routings=routings, parts=parts)

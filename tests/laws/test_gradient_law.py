@@ -17,7 +17,7 @@ from umbel.nn.interact import Interact, Shape
 from umbel.nn.losses import Denominator, Labelled, task_losses
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS, Route, Routing
-from umbel.recipes import RECIPES, alone, mmoe, ple, stem
+from umbel.recipes import RECIPES, alone, mmoe, ple, routed, stem
 from umbel.schema import Schema
 
 EVERY = list(itertools.product(RECIPES, PARADIGMS))
@@ -109,7 +109,7 @@ def test_a_custom_routing_is_held_to_its_table() -> None:
     """One way: task 1 learns from what task 0 knows and never teaches it."""
     routing = Routing(views=(0, 1), table=((Route.OPEN, Route.HIDDEN), (Route.STOPPED, Route.OPEN)), gates=((0,), (1,)))
     torch.manual_seed(4)
-    model = Recommender(everykind.schema(2), sizes(), routings=(routing,))
+    model = routed(everykind.schema(2), sizes(), routings=(routing,))
     check(model)
     assert model.reach["view 0"] == (0,)
     assert "layer 0 gate 0" not in model.reach
@@ -181,6 +181,7 @@ def test_an_interaction_has_weights_per_view(recipe: object) -> None:
 def test_the_law_can_be_broken() -> None:
     """A declaration that is wrong in one place is caught."""
     model = everykind.awake(mmoe(everykind.schema(2), Sizes(everykind.VOCABULARY)))
-    object.__setattr__(model, "routings", stem(everykind.schema(2), Sizes(everykind.VOCABULARY), paradigm=PARADIGMS["shared"]).routings)
+    other = stem(everykind.schema(2), Sizes(everykind.VOCABULARY), paradigm=PARADIGMS["shared"]).layers[0]
+    object.__setattr__(model.layers[0], "routing", other.routing)
     with pytest.raises(AssertionError):
         check(model)

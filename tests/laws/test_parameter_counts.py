@@ -10,6 +10,7 @@ import torch
 from tests import everykind
 from tests.everykind import VOCABULARY, fields
 
+from umbel.nn.layer import Layer
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES, views_of
@@ -89,6 +90,10 @@ def build(recipe: str, paradigm: str, counts: tuple[int, int, int], *, layers: i
     return model
 
 
+def levels(model: Recommender) -> list[Layer]:
+    return [layer for layer in model.layers if isinstance(layer, Layer)]
+
+
 def total(model: Recommender) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -134,7 +139,7 @@ def test_layers_by_hand(layers: int) -> None:
     below = dense((INPUT, number)) + (upper - 1) * dense((EXPERT[-1], number)) if upper else 0
     added = upper * (number * dense((EXPERT[-1], *EXPERT)) + tasks * dense((EXPERT[-1], number)))
     assert total(model) == whole("mmoe", "shared", (tasks, 1, 1)) + below + added
-    assert [len(routing.table) for routing in model.routings] == [tasks + 1] * upper + [tasks]
+    assert [len(mixture.voice) for mixture in levels(model)] == [tasks + 1] * upper + [tasks]
 
 
 @pytest.mark.parametrize("layers", [2, 3])

@@ -12,9 +12,10 @@ from tests.everykind import fields, gradients, touched
 from torch import Tensor
 
 from umbel.nn.mixture import Mixture
-from umbel.nn.reach import reach
+from umbel.nn.reach import Reach, Tasks, reach
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.nn.routing import Route, Routing
+from umbel.recipes import routed
 
 SIZES = Sizes(everykind.VOCABULARY, dim=3, expert=(16,), tower=())
 
@@ -56,7 +57,7 @@ def stack(seed: int) -> Stack:
 
 def built(tasks: int, routings: tuple[Routing, ...]) -> Recommender:
     torch.manual_seed(0)
-    return everykind.awake(Recommender(everykind.schema(tasks), SIZES, routings=routings))
+    return everykind.awake(routed(everykind.schema(tasks), SIZES, routings=routings))
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,6 +71,16 @@ def test_reach_is_what_autograd_finds(seed: int) -> None:
         found = gradients(model, logits[:, task].square().sum())
         reached = {name for name, parts in groups.items() if touched(parts, found)}
         assert reached == {name for name, own in declared.items() if task in own}
+
+
+def product(routings: tuple[Routing, ...], tasks: int) -> list[Reach]:
+    """The levels' reaches, each from what the one above says of its inputs."""
+    readers: tuple[Tasks, ...] = tuple((task,) for task in range(tasks))
+    found: list[Reach] = []
+    for routing in reversed(routings):
+        found.insert(0, reach(routing, readers))
+        readers = found[0].inputs
+    return found
 
 
 def walked(routings: tuple[Routing, ...], tasks: int) -> list[set[tuple[str, int, int]]]:
@@ -101,7 +112,7 @@ def walked(routings: tuple[Routing, ...], tasks: int) -> list[set[tuple[str, int
 @given(SEEDS)
 def test_reach_is_a_walk_along_the_edges(seed: int) -> None:
     tasks, routings = stack(seed)
-    levels = reach(routings, tuple((task,) for task in range(tasks)))
+    levels = product(routings, tasks)
     walks = walked(routings, tasks)
     for number, level in enumerate(levels):
         for kind, declared in (("expert", level.experts), ("gate", level.gates)):
@@ -119,8 +130,7 @@ def test_opening_a_route_takes_nobody_away(seed: int, other: int) -> None:
     at = other % len(routings)
     table = tuple(tuple(Route.OPEN if route else route for route in row) for row in routings[at].table)
     opened = (*routings[:at], Routing(routings[at].views, table, routings[at].gates), *routings[at + 1:])
-    hears = tuple((task,) for task in range(tasks))
-    for before, after in zip(reach(routings, hears), reach(opened, hears), strict=True):
+    for before, after in zip(product(routings, tasks), product(opened, tasks), strict=True):
         for kind in ("experts", "gates", "inputs"):
             pairs = zip(getattr(before, kind), getattr(after, kind), strict=True)
             assert all(set(one) <= set(more) for one, more in pairs)

@@ -196,7 +196,7 @@ def transfer(to: tuple[Part, ...], target: Recommender, of: tuple[Part, ...], so
 def said(model: Recommender, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """What each task hears, and what each expert says."""
     inputs = model.interact(model.views(model.rows(batch), batch))
-    mixture = model.mixtures[0]
+    mixture = model.layers[0]
     assert isinstance(mixture, Mixture)
     bank, voice = mixture.bank, mixture.voice
     blocks: list[Tensor] = [one for block in bank(inputs) for one in block.unbind(0)]

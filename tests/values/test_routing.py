@@ -165,17 +165,17 @@ def test_the_table_says_where_there_is_no_gate() -> None:
 
 def test_reach_of_one_layer() -> None:
     (made,) = stack(lambda lens: routing.stem(2, (1, 1), lens), own_and_shared, layers=1, tasks=2)
-    assert reach((made,), ((0,), (1,))) == (Reach(experts=((0,), (1,), (0, 1)), gates=((0,), (1,)), inputs=((0,), (1,), (0, 1))),)
+    assert reach(made, ((0,), (1,))) == Reach(experts=((0,), (1,), (0, 1)), gates=((0,), (1,)), inputs=((0,), (1,), (0, 1)))
 
 
 def test_gates_that_read_all_views_teach_all_views() -> None:
     (made,) = stack(lambda lens: routing.mmoe(2, 2, lens), view_per_expert, layers=1, tasks=2)
-    assert reach((made,), ((0,), (1,)))[0].inputs == ((0, 1), (0, 1))
+    assert reach(made, ((0,), (1,))).inputs == ((0, 1), (0, 1))
 
 
 def test_reach_stops_at_stopped_experts_and_not_at_gates() -> None:
     made = Routing((0, 1), ((OPN, STO), (HID, OPN)), ((0, 1), (1,)))
-    level = reach((made,), ((0,), (1,)))[0]
+    level = reach(made, ((0,), (1,)))
     assert level.experts == ((0,), (1,))
     assert level.gates == ((0,), ())
     assert level.inputs == ((0,), (0, 1))
@@ -184,15 +184,16 @@ def test_reach_stops_at_stopped_experts_and_not_at_gates() -> None:
 def test_reach_through_two_layers_is_a_product() -> None:
     build = [routing.stem(2, (1, 1), own_and_shared, legacy=legacy).keep((0, 1, 2)) for legacy in (False, True)]
     top = routing.stem(2, (1, 1), own_and_shared).keep((0, 1))
-    assert reach((build[0], top), ((0,), (1,)))[0].experts == ((0,), (1,), (0, 1))
-    assert reach((build[1], top), ((0,), (1,)))[0].experts == ((0, 1), (0, 1), (0, 1))
+    above = reach(top, ((0,), (1,))).inputs
+    assert reach(build[0], above).experts == ((0,), (1,), (0, 1))
+    assert reach(build[1], above).experts == ((0, 1), (0, 1), (0, 1))
 
 
-def test_reach_asks_the_head() -> None:
+def test_reach_asks_whom_the_readers_learn_from() -> None:
     made = routing.alone(2, 1, own_views).keep((0, 1))
-    assert reach((made,), ((0,), (0, 1)))[0].experts == ((0, 1), (1,))
+    assert reach(made, ((0, 1), (1,))).experts == ((0, 1), (1,))
 
 
 def test_a_reader_that_nobody_reads_teaches_nobody() -> None:
     made = routing.stem(2, (1, 1), own_and_shared, legacy=True)
-    assert reach((made,), ((0,), (1,)))[0].gates == ((0,), (1,), ())
+    assert reach(made, ((0,), (1,), ())).gates == ((0,), (1,), ())

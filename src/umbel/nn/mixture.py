@@ -9,10 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Bank, Fan, Part
+from umbel.nn.layer import Layer, Lessons
+from umbel.nn.reach import Tasks, reach
 from umbel.nn.routing import Route, Routing
 
 
-class Mixture(nn.Module):
+class Mixture(Layer):
     """One layer: every reader hears a mix of the experts, in shares that its gate gives.
 
     `h_r = sum_open g_re y_e + sum_stopped g_re stopgrad(y_e)`, with `g_r` a softmax over the experts that r hears and
@@ -30,7 +32,7 @@ class Mixture(nn.Module):
 
     def __init__(self, routing: Routing, widths: tuple[int, ...], *, gate: tuple[int, ...] = (), dropout: float = 0.0) -> None:
         super().__init__()
-        self.routing = routing
+        self.routing, self.width = routing, widths[-1]
         self.bank = Bank(routing.views, widths, dropout=dropout)
         kinds = [(_gate(routing, reader), row) for reader, row in enumerate(routing.table)]
         voices = tuple(dict.fromkeys(kinds))
@@ -50,6 +52,13 @@ class Mixture(nn.Module):
             return tuple(blocks[number][place] for number, place in self.sole)
         said = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return self._mix(self._shares(inputs), said.transpose(0, 1)).unbind(1)
+
+    def lessons(self, readers: Sequence[Tasks]) -> Lessons:
+        """What the routing says."""
+        level = reach(self.routing, readers)
+        groups = {f"expert {expert}": (self.expert_parts(expert), tasks) for expert, tasks in enumerate(level.experts)}
+        groups |= {f"gate {gate}": (self.gate_parts(gate), level.gates[gate]) for gate in self.gated}
+        return Lessons(groups, level.inputs)
 
     def shares(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "rows readers experts"]:
         """How much each reader listens to each expert: 0 where hidden, 1 in sum."""

@@ -1,8 +1,8 @@
-"""Views, mixtures and a head in a row: fields in, logits out, row by row."""
+"""Views, layers and a head in a row: fields in, logits out, row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,8 @@ from umbel.nn.bank import Part
 from umbel.nn.encode import SPREAD
 from umbel.nn.heads import Independent, MakeHead, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
+from umbel.nn.layer import Layer, MakeLayer
 from umbel.nn.losses import Denominator, Labelled
-from umbel.nn.mixture import Mixture
-from umbel.nn.reach import reach
-from umbel.nn.routing import Routing
 from umbel.nn.views import Places, Views
 from umbel.schema import Schema
 
@@ -28,7 +26,7 @@ class Sizes:
     `vocabulary` counts the rows of each embedding table, unknown included; `dim` is the width of one view of a field.
     `expert`, `gate` and `tower` are hidden widths. There are `specific` experts a task and `shared` ones; recipes whose
     experts have no owner (mmoe, omoe) get as many in all, `tasks * specific + shared`, so that one `Sizes` gives
-    models of one capacity. `layers` counts mixtures, one on the other.
+    models of one capacity. `layers` counts the levels between views and head, one on the other.
     """
 
     vocabulary: Mapping[str, int]
@@ -44,7 +42,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stands before and after the mixtures."""
+    """What stands before and after the layers."""
 
     interact: MakeInteract = Concatenate
     head: MakeHead = Independent
@@ -54,7 +52,7 @@ PLAIN = Parts()
 
 
 class Recommender(nn.Module):
-    """`Views -> interact -> Mixture* -> Head`: an architecture is its routings, one a layer.
+    """`Views -> interact -> Layer* -> Head`: an architecture is its layers; most are a `Mixture` that obeys a routing.
 
     `table` (all vocabularies one under the other, all views side by side) is the only parameter outside the dense part.
     `rows` names the table rows a batch needs and `score` does the rest, so that training may take gradients at those
@@ -69,24 +67,25 @@ class Recommender(nn.Module):
     >>> model = stem(schema, Sizes({"user": 100, "item": 50}))
     >>> tuple(model({"user": torch.tensor([3, 0]), "item": torch.tensor([7, 7])}).shape), tuple(model.table.shape)
     ((2, 2), (150, 24))
-    >>> print(model.routings[0].text(["click", "like"]))
+    >>> print(model.layers[0].routing.text(["click", "like"]))
     reads   0   1   2
     click   ●   ○   ●  gate 0+2
     like    ○   ●   ●  gate 1+2
     """
 
-    def __init__(self, schema: Schema, sizes: Sizes, *, routings: tuple[Routing, ...], parts: Parts = PLAIN) -> None:
+    def __init__(self, schema: Schema, sizes: Sizes, *, views: int, layers: Sequence[MakeLayer], parts: Parts = PLAIN) -> None:
         super().__init__()
-        self.schema, self.routings = schema, routings
-        views = len(routings[0].inputs)
+        self.schema = schema
         self.places = Places(schema, sizes.vocabulary)
         self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
         self.views = Views(schema, (views, sizes.dim))
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))
-        inputs = (self.interact.width, *(sizes.expert[-1] for _ in routings[1:]))
-        self.mixtures = nn.ModuleList(Mixture(routing, (width, *sizes.expert), gate=sizes.gate, dropout=sizes.dropout)
-                                      for routing, width in zip(routings, inputs, strict=True))
-        self.head = parts.head(schema, self._mixture(-1).voice, widths=(sizes.expert[-1], *sizes.tower), dropout=sizes.dropout)
+        self.layers = nn.ModuleList()
+        width = self.interact.width
+        for make in layers:
+            self.layers.append(layer := make(width))
+            width = layer.width
+        self.head = parts.head(schema, self._levels[-1].voice, widths=(width, *sizes.tower), dropout=sizes.dropout)
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The table, and the place in it of every code of the batch: `rows slots`, -1 = padding.
@@ -100,11 +99,10 @@ class Recommender(nn.Module):
 
         Works under `torch.func.functional_call` (through a module that calls `score`) and `torch.func.vmap`.
         """
-        voices: tuple[Tensor, ...] = self.interact(self.views(rows, fields))
-        for level in range(len(self.routings)):
-            mixture = self._mixture(level)
-            inputs = voices if level == 0 else tuple(voices[own] for own in self._mixture(level - 1).voice)
-            voices = mixture(inputs)
+        inputs: tuple[Tensor, ...] = self.interact(self.views(rows, fields))
+        for layer in self._levels:
+            voices = layer(inputs)
+            inputs = tuple(voices[own] for own in layer.voice)
         logits: Tensor = self.head(voices)
         return logits
 
@@ -131,21 +129,21 @@ class Recommender(nn.Module):
         """The tasks (by number) whose gradient reaches each group; no other task's ever does."""
         return {name: tasks for name, (_, tasks) in self._declared().items()}
 
-    def _mixture(self, level: int) -> Mixture:
-        mixture = self.mixtures[level]
-        assert isinstance(mixture, Mixture)
-        return mixture
+    @property
+    def _levels(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
 
     def _declared(self) -> dict[str, Taught]:
-        levels = reach(self.routings, self.head.hears)
-        found = {f"view {view}": (self._view_parts(view), tasks) for view, tasks in enumerate(levels[0].inputs)}
-        for number, level in enumerate(levels):
-            mixture, prefix = self._mixture(number), f"mixtures.{number}"
-            found |= {f"layer {number} expert {expert}": (_under(prefix, mixture.expert_parts(expert)), tasks)
-                      for expert, tasks in enumerate(level.experts)}
-            found |= {f"layer {number} gate {gate}": (_under(prefix, mixture.gate_parts(gate)), level.gates[gate])
-                      for gate in mixture.gated}
-        return found | {name: (_under("head", parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
+        found = {name: (_under("head", parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
+        count = len(self._levels[-1].voice)
+        readers = tuple(tuple(task for task, own in enumerate(self.head.hears) if reader in own) for reader in range(count))
+        for number, layer in reversed(list(enumerate(self._levels))):
+            lessons = layer.lessons(readers)
+            named = {f"layer {number} {name}": (_under(f"layers.{number}", parts), tasks)
+                     for name, (parts, tasks) in lessons.groups.items()}
+            found = named | found
+            readers = lessons.inputs
+        return {f"view {view}": (self._view_parts(view), tasks) for view, tasks in enumerate(readers)} | found
 
     def _view_parts(self, view: int) -> tuple[Part, ...]:
         columns = slice(view * self.views.dim, (view + 1) * self.views.dim)
