@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ from umbel.data.derive import evaluate, field_value
 from umbel.data.frequency import COUNT, VALUE, Frequencies, in_order
 from umbel.data.keys import Key, canonical, common, key_of
 from umbel.data.values import as_lists, no_infinities, numbers, single
-from umbel.data.vocab import Encoder, Scale, Vocabulary
+from umbel.data.vocab import Each, Encoder, Scale, Vocabulary
 from umbel.schema import Field, FieldKind, Schema
 
 
@@ -29,15 +30,14 @@ class Tally:
         self._values = {field.name: Frequencies() for field in schema.fields if field.coded}
         self._moments = {field.name: _Moments() for field in schema.fields if field.kind is FieldKind.NUMBER}
 
-    def add(self, frame: pl.DataFrame, parts: Int8[np.ndarray, "rows"]) -> None:
-        """Take a batch of raw rows and their parts (-1 = dropped)."""
+    def add(self, frame: pl.DataFrame, parts: Int8[np.ndarray, "rows"], *, each: Each = map) -> None:
+        """Take a batch of raw rows and their parts (-1 = dropped); `each` goes through the fields, as in `Encoder.encode`."""
         raw = evaluate(frame, self._derived)
         training = parts == 0
         for name, moments in self._moments.items():
             moments.add(numbers(raw[name], self._schema.field(name)), training)
         mine = raw if training.all() else raw.filter(pl.Series(training))
-        for name, values in self._values.items():
-            values.add(_flat(mine[name], self._schema.field(name)))
+        deque(each(lambda name: self._values[name].add(_flat(mine[name], self._schema.field(name))), self._values), maxlen=0)
 
     def encoder(self) -> Encoder:
         """The encoder that these counts and moments make; :raises UserError: for infinite numbers."""

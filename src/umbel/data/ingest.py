@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
 from umbel.data.storage import FORMAT, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
-from umbel.data.vocab import Encoder
+from umbel.data.vocab import Each, Encoder
 from umbel.errors import UserError
 from umbel.schema import Schema
 
@@ -35,8 +36,10 @@ def ingest(source: Source, schema: Schema, split: Split, *, folder: Path, progre
 
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
-    with fresh_folder(folder) as partial:
-        _fill(partial, _Rows(source, schema, split, progress=progress), ordered=isinstance(split, ByTime))
+    # Counting and looking up are numpy calls that let other threads run: fields go side by side, each as in one thread.
+    with fresh_folder(folder) as partial, ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        rows = _Rows(source, schema, split, each=pool.map, progress=progress)
+        _fill(partial, rows, ordered=isinstance(split, ByTime))
     return Table.open(folder)  # what was counted is forgotten by now: two copies of large vocabularies need not fit
 
 
@@ -56,7 +59,7 @@ def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
     audit, tally = Audit(rows.schema), Tally(rows.schema)
     for frame, parts in rows.read():
         audit.add(events(frame, rows.schema, audit.rows), parts, times(frame, rows.source))
-        tally.add(frame, parts)
+        tally.add(frame, parts, each=rows.each)
     audit.check(ordered=ordered)
     return audit, tally.encoder()
 
@@ -64,8 +67,10 @@ def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
 class _Rows:
     """The needed raw columns of a log, with the part of each row."""
 
-    def __init__(self, source: Source, schema: Schema, split: Split, *, progress: Callable[[int], None] | None) -> None:
-        self.source, self.schema = source, schema
+    def __init__(
+        self, source: Source, schema: Schema, split: Split, *, each: Each, progress: Callable[[int], None] | None,
+    ) -> None:  # fmt: skip
+        self.source, self.schema, self.each = source, schema, each
         self._log = Log(source)
         self._columns = needed(schema, source, self._log.names, labels=True)
         self._part = split.label(self._log)
@@ -122,7 +127,7 @@ class _Encoding:
             raise UserError(f"{self._rows.source.log}: changed while it was read", mend="run again when nothing writes to it")
 
     def _arrays(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
-        columns = self._encoder.encode(frame)
+        columns = self._encoder.encode(frame, each=self._rows.each)
         start, self._read = self._read, self._read + frame.height
         return {
             "int32": columns.codes,

@@ -66,7 +66,9 @@ class Held:
     """The columns of a table in memory, joined to one batch after another."""
 
     def __init__(self, table: pl.DataFrame, rows: _Rows) -> None:
-        self._table, self._rows = table, rows
+        # Rows are fetched from all over the table: numbers as narrow as they go are twice as often in the cache.
+        narrow = [column.shrink_dtype() if column.dtype.is_integer() else column for column in table]
+        self._table, self._rows, self._types = pl.DataFrame(narrow), rows, table.schema
 
     def to(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The batch with the table's columns beside its own; null where no row matches."""
@@ -75,7 +77,8 @@ class Held:
         places = self._rows.find(frame)
         known = places >= 0
         rows = pl.Series(places.astype(np.uint32))
-        return frame.hstack(self._table[rows] if known.all() else self._table.select(pl.all().gather(rows.set(pl.Series(~known), None))))
+        found = self._table[rows] if known.all() else self._table.select(pl.all().gather(rows.set(pl.Series(~known), None)))
+        return frame.hstack(found.cast(self._types))
 
 
 class Joined:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from umbel.data.storage import file_name, schema_from_json, schema_to_json, writ
 from umbel.data.values import as_lists, no_infinities, numbers, single, vectors
 from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
+
+Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]  # `map`, or that of a pool
 
 
 class Vocabulary:
@@ -86,15 +89,20 @@ class Encoder:
         self.scales = scales
         self._derived = [field_value(field) for field in schema.fields]
 
-    def encode(self, frame: pl.DataFrame) -> Columns:
-        """The packed columns of raw rows; :raises UserError: for an infinite number or a vector of another width."""
+    def encode(self, frame: pl.DataFrame, *, each: Each = map) -> Columns:
+        """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
+
+        :raises UserError: for an infinite number or a vector of another width.
+        """
         values = evaluate(frame, self._derived)
         coded, plain = layout(self.schema, coded=True), layout(self.schema, coded=False)
         codes = np.empty((frame.height, sum(part.stop - part.start for part in coded.values())), np.int32)
         plains = np.empty((frame.height, sum(part.stop - part.start for part in plain.values())), np.float32)
-        for name, part in coded.items():
-            field = self.schema.field(name)
-            codes[:, part] = self._codes(field, values[name])
+
+        def fill(name: str) -> None:
+            codes[:, coded[name]] = self._codes(self.schema.field(name), values[name])
+
+        deque(each(fill, coded), maxlen=0)
         for name, part in plain.items():
             plains[:, part] = self._numbers(self.schema.field(name), values[name])
         return Columns(codes, plains)
