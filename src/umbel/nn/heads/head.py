@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Fan, Part
-from umbel.nn.losses import Denominator, Labelled, task_losses
+from umbel.nn.losses import Denominator, Labelled
 from umbel.schema import Schema
 
 Taught = tuple[tuple[Part, ...], tuple[int, ...]]  # parameters, and the tasks that teach them
@@ -50,29 +49,23 @@ class MakeHead(Protocol):
         ...
 
 
-class Independent(Head):
-    """A tower a task, which knows nothing of the others: `logits_t = MLP_t(h_t)`, ReLU on hidden layers."""
-
-    def __init__(self, schema: Schema, voice: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> None:
-        super().__init__()
-        self.names = tuple(task.name for task in schema.tasks)
-        self.hears = tuple((task,) for task in range(len(self.names)))
-        self.towers = Fan(voice[:len(self.names)], widths, lasts=tuple(task.kind.outputs for task in schema.tasks), dropout=dropout)
-
-    def forward(self, voices: Sequence[Float[Tensor, "rows hidden"]]) -> Float[Tensor, "rows outputs"]:
-        """Logits, in the order of the schema's outputs."""
-        return torch.cat(self.towers(voices), 1)
-
-    def losses(
-        self, logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, denominator: Denominator,
-    ) -> Float[Tensor, "tasks"]:
-        """Each task's own loss where its label was seen: `umbel.nn.losses.task_losses`."""
-        return task_losses(logits, batch, schema, denominator=denominator)
-
-    def groups(self) -> dict[str, Taught]:
-        """Each tower with its task."""
-        own = [tuple(part.under("towers") for part in self.towers.parts(task)) for task in range(len(self.names))]
-        return {f"tower {name}": (own[task], (task,)) for task, name in enumerate(self.names)}
+def towers(schema: Schema, reads: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> Fan:
+    """A tower a task, as wide at its end as the task's kind asks; `reads[task]` is the input it reads."""
+    return Fan(reads[:len(schema.tasks)], widths, lasts=tuple(task.kind.outputs for task in schema.tasks), dropout=dropout)
 
 
-HEADS: Mapping[str, MakeHead] = {"independent": Independent}
+def tower_groups(fan: Fan, schema: Schema, taught: Sequence[tuple[int, ...]]) -> dict[str, Taught]:
+    """The towers that a head holds as `towers`, each with the tasks that teach it."""
+    return {f"tower {task.name}": (tuple(part.under("towers") for part in fan.parts(number)), taught[number])
+            for number, task in enumerate(schema.tasks)}
+
+
+def pupils(lessons: Sequence[tuple[int, ...]], tasks: int) -> tuple[tuple[int, ...], ...]:
+    """For each of `tasks` members who teaches it, where `lessons[task]` are the members that a task's loss teaches.
+
+    Example
+    -------
+    >>> pupils(((0,), (0, 1)), 2)
+    ((0, 1), (1,))
+    """
+    return tuple(tuple(task for task, own in enumerate(lessons) if member in own) for member in range(tasks))

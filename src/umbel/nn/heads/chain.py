@@ -1,0 +1,87 @@
+"""A chain of events, each given the one before: its chance in log space, and its loss on every row whose outcome is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from umbel.errors import UserError
+from umbel.nn.losses import Denominator, Labelled, masked_mean
+from umbel.schema import BINARY, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The tasks of a chain by number, the outermost first, and the column of each one's logit."""
+
+    tasks: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def above(self) -> Chain:
+        """The chain without its last task: what that task is given."""
+        return Chain(self.tasks[:-1], self.columns[:-1])
+
+
+def chain(schema: Schema, task: int) -> Chain:
+    """The chain that ends in a task; of that task alone where it is given nothing."""
+    place = {one.name: number for number, one in enumerate(schema.tasks)}
+    tasks = tuple(place[name] for name in schema.chain(schema.tasks[task].name))
+    return Chain(tasks, tuple(schema.outputs[number].start for number in tasks))
+
+
+def chains(schema: Schema) -> dict[int, Chain]:
+    """The chains of the binary tasks that are given another, by number."""
+    return {number: chain(schema, number) for number, task in enumerate(schema.tasks) if task.given is not None and task.kind is BINARY}
+
+
+def required_chains(schema: Schema, head: str) -> dict[int, Chain]:
+    """The same for a head that is of no use without; :raises UserError: if there are none."""
+    found = chains(schema)
+    if not found:
+        names = ", ".join(repr(task.name) for task in schema.tasks)
+        raise UserError(f"model.head: {head!r} needs a binary task given another (of {names} none is)",
+                        mend="add given = TASK to the task that follows another, or use head = 'independent'")
+    return found
+
+
+def log_chances(logits: Float[Tensor, "rows steps"]) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+    """The logarithms of the chance that every step holds and of the chance that one fails, exact however small either is.
+
+    `log p = sum_k log s(z_k)`; the chain fails at exactly one step, so `1 - p = sum_k s(-z_k) prod_{j<k} s(z_j)`, which is
+    summed in log space and never taken from 1.
+
+    Example
+    -------
+    >>> holds, fails = log_chances(torch.tensor([[0.0, 0.0], [90.0, 120.0]]))
+    >>> holds.exp().tolist(), fails.tolist()
+    ([0.25, 1.0], [-0.28768208622932434, -90.0])
+    """
+    steps = nn.functional.logsigmoid(logits)
+    before = nn.functional.pad(torch.cumsum(steps[:, :-1], 1), (1, 0))
+    return steps.sum(1), torch.logsumexp(before + nn.functional.logsigmoid(-logits), 1)
+
+
+def settled(batch: Labelled, tasks: tuple[int, ...]) -> tuple[Bool[Tensor, "rows"], Bool[Tensor, "rows"]]:
+    """Where a chain's last event held, and where it is known whether it did.
+
+    It did not wherever an event before it was seen not to hold, whatever its own label says or lacks; else its own label
+    decides. A row that lacks the label of an event before it decides nothing, since there the batch has the last one unseen.
+    """
+    seen, labels = batch.seen[:, list(tasks)], batch.labels[:, list(tasks)]
+    failed = (seen & (labels == 0)).any(1)
+    held = seen[:, -1] & (labels[:, -1] == 1) & ~failed
+    return held, held | failed
+
+
+def marginal_loss(
+    logits: Float[Tensor, "rows outputs"], batch: Labelled, steps: Chain, *, denominator: Denominator,
+) -> Float[Tensor, ""]:
+    """Cross entropy of the chance of a whole chain, `-y log p - (1 - y) log(1 - p)`, on the rows where its outcome is known."""
+    held, known = settled(batch, steps.tasks)
+    holds, fails = log_chances(torch.where(known[:, None], logits[:, list(steps.columns)], 0.0))
+    weight = None if batch.weight is None else batch.weight[:, steps.tasks[-1]]
+    return masked_mean(-torch.where(held, holds, fails), known, weight, denominator=denominator)
