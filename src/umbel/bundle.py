@@ -96,8 +96,8 @@ class Bundle:
         return np.concatenate([given, *whole], axis=1)
 
     def score(self, source: Source, size: int = SIZE) -> Iterator[tuple[pl.DataFrame, Float[np.ndarray, "rows columns"]]]:
-        """Raw rows with their calibrated predictions, in the order of the log, `size` rows at a time."""
-        for frame, batch in raw_rows(source, self.encoder, size):
+        """Raw rows with their calibrated predictions, in the order of the log, `size` rows at a time; labels are not read."""
+        for frame, batch in raw_rows(source, self.encoder, size, labels=False):
             yield frame, self.predict(batch)
 
     def save(self, folder: Path, *, golden: Source) -> None:

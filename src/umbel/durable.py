@@ -34,21 +34,38 @@ def write(path: Path, content: bytes | str) -> None:
 
     :raises UserError: if the disk is full or the place is not writable.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with file(path) as made:
+        made.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def file(path: Path) -> Iterator[Path]:
+    """Fill a temporary file inside the block; after it, it stands at `path` in place of what was there.
+
+    Its name is its own, so that two who write the same file do not meet. If the block fails, `path` is untouched and
+    the temporary file is gone.
+
+    :raises UserError: if the disk is full or the place is not writable.
+    """
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_before(path))
+        os.close(handle)
+        made = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            yield made
+            made.chmod(0o644)
+            settle(made, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
             raise
-        sync(path.parent)
+
+
+def settle(made: Path, path: Path) -> None:
+    """Give a whole file its name: synced, renamed over what was there, and the folder that knows it synced too."""
+    sync(made)
+    made.replace(path)
+    sync(path.parent)
 
 
 @contextmanager
@@ -59,7 +76,7 @@ def folder(path: Path) -> Iterator[Path]:
     """
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=_before(path)))
         try:
             yield made
             for file in made.rglob("*"):
@@ -70,6 +87,11 @@ def folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
             raise
         sync(path.parent)
+
+
+def _before(path: Path) -> str:
+    """How a temporary name begins: like the name it stands for, as far as a file system has room for more."""
+    return f".{path.name[:50]}."
 
 
 def sync(path: Path) -> None:

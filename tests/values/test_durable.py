@@ -52,6 +52,56 @@ def test_other_failures_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyP
         durable.write(tmp_path / "a", "x")
 
 
+def test_a_file_filled_in_pieces_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "scores.csv"
+    with durable.file(path) as made:
+        for line in ("a,b\n", "1,2\n"):
+            with made.open("a") as file:
+                file.write(line)
+        assert not path.exists()
+        assert made.parent == path.parent
+    assert path.read_text() == "a,b\n1,2\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in path.parent.iterdir()] == ["scores.csv"]
+
+
+def test_two_who_write_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    with durable.file(path) as one, durable.file(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+        assert one != other
+    assert path.read_text() == "one"  # the block that ends last
+    assert [one.name for one in tmp_path.iterdir()] == ["scores.csv"]
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_failed_file_leaves_the_old_one(tmp_path: Path, failure: type[BaseException]) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(failure), durable.file(path) as made:
+        made.write_text("half")
+        raise failure
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_a_file_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "scores.csv", []
+    monkeypatch.setattr(durable, "sync", lambda one: synced.append((one == tmp_path, path.exists())))
+    with durable.file(path) as made:
+        made.write_text("x")
+    assert synced == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "\N{GREEK SMALL LETTER ALPHA}" * 120])
+def test_a_name_that_just_fits_has_room_for_a_temporary_one(tmp_path: Path, name: str) -> None:
+    durable.write(tmp_path / name, "x")
+    with durable.folder(tmp_path / name[1:]):
+        pass
+    assert {one.name for one in tmp_path.iterdir()} == {name, name[1:]}
+
+
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "table"
     with durable.folder(path) as made:

@@ -155,6 +155,16 @@ def test_names_as_files(name: str, file: str) -> None:
     assert file_name(name) == file
 
 
+def test_long_names_as_files_fit_and_differ() -> None:
+    long = "größe " * 60
+    names = [long, long + "x", "x" * 200, "x" * 201, "x" * 300, "%" * 100]
+    files = [file_name(name) for name in names]
+    assert len(set(files)) == len(files)
+    assert max(len(file) for file in files) == 200
+    assert files[2] == "x" * 200
+    assert files[0].startswith("gr%C3%B6%C3%9Fe%20")
+
+
 def test_a_fresh_folder_appears_whole(tmp_path: Path) -> None:
     with fresh_folder(tmp_path / "deep" / "table") as partial:
         (partial / "meta.json").write_text("{}")

@@ -179,6 +179,13 @@ def test_a_span_that_begins_with_the_least_integer() -> None:
     assert table.find(np.array([low, low + 1, low + 2, 2**63 - 1, 0, -1])).tolist() == [0, -1, 1, -1, -1, -1]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "ω" * 300, "a/b " * 100])
+def test_a_field_of_a_long_name_has_its_file(tmp_path: Path, name: str) -> None:
+    table = logs.table(tmp_path, changed(**{name: ["p", "q"] * 5}), schema=one_field(Field(name, ID)))
+    again = Table.open(table.folder)
+    assert again.encoder.decode(name, again.column(name, "test")).to_list() == ["p", "q"]
+
+
 # labels
 
 

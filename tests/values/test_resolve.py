@@ -21,6 +21,7 @@ from umbel.schema import BINARY, REGRESSION, Field, FieldKind, Schema, Task
 
 SPLITS: dict[str, dict[str, Any]] = {
     "time": {"by": "time", "valid": date(2024, 1, 5), "test": date(2024, 1, 6), "zone": "Asia/Shanghai"},
+    "day": {"by": "time", "valid": date(2024, 1, 5), "test": date(2024, 1, 6), "zone": "Asia/Shanghai", "column": "day"},
     "user": {"by": "user", "valid": 0.1, "test": 0.2, "seed": 3},
     "column": {"by": "column", "column": "part", "valid": "v", "test": "t"},
 }
@@ -58,6 +59,7 @@ def test_the_schema() -> None:
 
 def test_the_splits() -> None:
     assert resolve.split(settings("time")) == ByTime(date(2024, 1, 5), date(2024, 1, 6), zone="Asia/Shanghai")
+    assert resolve.split(settings("day")) == ByTime(date(2024, 1, 5), date(2024, 1, 6), zone="Asia/Shanghai", column="day")
     assert resolve.split(settings("user")) == ByUser(0.1, 0.2, seed=3)
     assert resolve.split(settings("column")) == ByColumn("part", train="train", valid="v", test="t")
 

@@ -54,6 +54,15 @@ def test_with_labels_it_is_the_auc_of_scikit_learn() -> None:
     assert expected_auc(scores, labels, 1 - labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
+def test_a_folder_with_brackets_is_itself(tmp_path: Path) -> None:
+    few = replace(SMALL, rows=2_000)
+    for name in ("a[1]", "a1", "b*"):  # read as a pattern, the first would be the second
+        simulate(replace(few, seed=len(name)), tmp_path / name)
+    simulate(replace(few, seed=4), tmp_path / "plain")
+    assert bayes(tmp_path / "a[1]") == bayes(tmp_path / "plain") != bayes(tmp_path / "a1")
+    assert bayes(tmp_path / "b*") == bayes(tmp_path / "a1")
+
+
 def test_it_is_the_mean_over_draws_of_the_labels() -> None:
     draw = np.random.default_rng(1)
     p = draw.beta(1, 3, size=500)

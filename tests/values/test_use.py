@@ -132,6 +132,21 @@ def test_a_folder_where_the_file_should_stand(bundle: Path, tmp_path: Path) -> N
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "scores.csv"]
 
 
+@pytest.mark.parametrize("label", [pl.lit(7), pl.lit("soon"), pl.lit(None), pl.lit([1])], ids=["range", "text", "none", "list"])
+def test_scoring_does_not_care_about_labels(bundle: Path, tmp_path: Path, label: pl.Expr) -> None:
+    spoiled = rewritten(bundle, tmp_path, *(label.alias(name) for name in ("click", "buy", "spent")))
+    score_log(bundle, log_of(bundle), tmp_path / "a.parquet")
+    score_log(bundle, spoiled, tmp_path / "b.parquet")
+    assert read(tmp_path / "a.parquet").equals(read(tmp_path / "b.parquet"))
+
+
+def test_a_csv_whose_labels_are_no_numbers_is_scored(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("user,item,time,age,watched,click,buy\n1,a,3,10,a b,yes,\n2,b,4,,,no,maybe\n")
+    assert score_log(bundle, str(tmp_path / "new.csv"), tmp_path / "out.csv") == 2
+    with pytest.raises(UserError, match=r"tasks\.click: 'yes' is no number"):
+        judge_log(bundle, str(tmp_path / "new.csv"))
+
+
 def test_a_row_scores_the_same_wherever_it_stands(bundle: Path, tmp_path: Path) -> None:
     frame = pl.read_parquet(log_of(bundle))
     order = np.random.default_rng(0).permutation(10)

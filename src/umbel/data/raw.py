@@ -10,29 +10,40 @@ import torch
 
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
-from umbel.data.derive import needed
+from umbel.data.derive import label_value, needed
 from umbel.data.groups import groups
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.vocab import Encoder
+from umbel.schema import Schema
 
 
-def rows(source: Source, encoder: Encoder, size: int) -> Iterator[tuple[pl.DataFrame, Batch]]:
-    """The log in order, `size` rows at a time: the raw columns, and the batch that the encoder makes of them.
+def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) -> Iterator[tuple[pl.DataFrame, Batch]]:
+    """The log in order, `size` rows at a time: the raw columns that were read, and the batch that the encoder makes of them.
 
-    Codes equal those of ingest to the byte. A label whose column is absent is unseen.
+    Codes equal those of ingest to the byte. A label whose column is absent is unseen; without `labels` no label's column
+    is read, whatever stands in it, and all are unseen.
 
-    :raises UserError: if a column that a field reads is missing.
+    :raises UserError: if a column that a field reads is missing, or a label that is read is out of its range.
     """
     log = Log(source)
-    needed(encoder.schema, source, log.names, labels=False)
-    assembler = Assembler(encoder.schema)
+    schema = encoder.schema
+    columns = dict.fromkeys(needed(schema, source, log.names, labels=False))
+    if labels:
+        columns |= dict.fromkeys(name for name in _labels(schema) if name in log.names)
+    assembler = Assembler(schema)
     start = 0
-    for chunk in log.read(log.names, size):
-        columns = encoder.encode(chunk)
-        labels = torch.from_numpy(events(chunk, encoder.schema, start))
+    for chunk in log.read(list(columns), size):
+        packed = encoder.encode(chunk)
+        happened = events(chunk, schema, start) if labels else np.full((chunk.height, len(schema.tasks)), np.nan, np.float32)
         group = torch.from_numpy(np.array(groups(chunk, source, start)))
         index = torch.arange(start, start + chunk.height)
-        codes, numbers = torch.from_numpy(columns.codes), torch.from_numpy(columns.numbers)
-        yield chunk, assembler.batch(codes, numbers, labels=labels, group=group, index=index)
+        codes, numbers = torch.from_numpy(packed.codes), torch.from_numpy(packed.numbers)
+        yield chunk, assembler.batch(codes, numbers, labels=torch.from_numpy(happened), group=group, index=index)
         start += chunk.height
+
+
+def _labels(schema: Schema) -> Iterator[str]:
+    """The raw columns that labels are made of."""
+    for task in schema.tasks:
+        yield from label_value(task).reads

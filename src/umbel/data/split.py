@@ -17,7 +17,6 @@ from umbel.errors import UserError
 
 PARTS = ("train", "valid", "test")
 Moment = dt.date | dt.datetime | int | str
-Border = dt.date | dt.datetime | int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> Float64[np.ndarray,
     return (mixed(groups, seed) >> np.uint64(11)) / 2.0**53
 
 
-def _border(moment: Moment, first: pl.Series, *, zone: str) -> Border:
+def _border(moment: Moment, first: pl.Series, *, zone: str) -> Moment:
     """The moment as a value of the column's type."""
     kind = first.dtype
     if (isinstance(moment, int) and kind.is_numeric()) or (isinstance(moment, str) and kind == pl.String):

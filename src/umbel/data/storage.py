@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
 MARK = "meta.json"  # a folder with this file is a table
 FORMAT = 1
+LONGEST = 200  # characters of a file name without its suffix
 
 
 def schema_to_json(schema: Schema) -> dict[str, object]:
@@ -36,8 +38,12 @@ def schema_from_json(data: Mapping[str, object]) -> Schema:
 
 
 def file_name(name: str) -> str:
-    """A name as a file name: anything but letters, digits and `_.-~` is percent-encoded."""
-    return quote(name, safe="")
+    """A name as a file name: anything but letters, digits and `_.-~` is percent-encoded.
+
+    One too long for a file system (255 bytes, a suffix and a temporary prefix included) ends in its SHA-256 instead of its rest.
+    """
+    quoted = quote(name, safe="")
+    return quoted if len(quoted) <= LONGEST else f"{quoted[: LONGEST - 65]}~{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def write_json(path: Path, data: object) -> None:

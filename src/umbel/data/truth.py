@@ -34,8 +34,8 @@ def bayes(folder: Path, *, slice_column: str | None = None) -> dict[str, Bayes]:
     Only observed labels count. The expectation treats the click behind a conditional sale as drawn too.
     With `slice_column`, a boolean column of the truth (such as `conflicting`), only rows where it holds.
     """
-    log = pl.read_parquet(folder / "log.parquet", columns=["time_ms", "click", "like", "buy"])
-    rows = log.hstack(pl.read_parquet(folder / "truth.parquet"))
+    log = pl.read_parquet(folder / "log.parquet", columns=["time_ms", "click", "like", "buy"], glob=False)
+    rows = log.hstack(pl.read_parquet(folder / "truth.parquet", glob=False))
     first = START + timedelta(days=planted(folder).days - 1)
     rows = rows.filter(pl.col("time_ms") >= int(first.timestamp() * 1000))
     if slice_column is not None:

@@ -51,7 +51,7 @@ def split(settings: Settings) -> Split:
     """Which rows train, validate and test."""
     one = settings.split
     if isinstance(one, TimeSplit):
-        return ByTime(one.valid, one.test, zone=one.zone)
+        return ByTime(one.valid, one.test, zone=one.zone, column=one.column)
     if isinstance(one, ColumnSplit):
         return ByColumn(one.column, train=one.train, valid=one.valid, test=one.test)
     return ByUser(one.valid, one.test, seed=one.seed)

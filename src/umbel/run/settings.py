@@ -69,12 +69,13 @@ class TaskSection(Section):
 
 
 class TimeSplit(Section):
-    """`[split] by = "time"`: the first moments of validation and of test; dates are days of `zone`."""
+    """`[split] by = "time"`: the first moments of validation and of test; dates are days of `zone`, `column` the time if not the log's."""
 
     by: Literal["time"]
     valid: Moment
     test: Moment
     zone: str = "UTC"
+    column: str | None = None
 
 
 class UserSplit(Section):

@@ -38,17 +38,10 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
     made = Bundle.load(bundle)
     source = replace(made.source, log=log)
     frames = (_scored(made, source, frame, scores=scores) for frame, scores in made.score(source, SIZE))
-    with durable.disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        try:
-            rows = _write_csv(frames, partial) if out.suffix == ".csv" else _write_parquet(frames, partial)
-            if not rows:
-                raise UserError(f"{log}: no rows", mend="give a log that has some")
-            durable.sync(partial)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+    with durable.file(out) as partial:
+        rows = _write_csv(frames, partial) if out.suffix == ".csv" else _write_parquet(frames, partial)
+        if not rows:
+            raise UserError(f"{log}: no rows", mend="give a log that has some")
     return rows
 
 

@@ -37,9 +37,7 @@ def fetch(url: str, path: Path, *, sha256: str, progress: Progress | None = None
         if found != wanted:
             part.unlink()
             raise UserError(f"{url}: SHA-256 is {found}, not {wanted}", mend="run again, or check the hash")
-        durable.sync(part)
-        part.replace(path)
-        durable.sync(path.parent)
+        durable.settle(part, path)
     return path
 
 
