@@ -64,7 +64,7 @@ FIELD = some(
 )
 TASK = some({}, {"kind": st.sampled_from(["binary", "regression"]), "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE})
 SPLIT = st.one_of(
-    some({"by": st.just("time"), "valid": MOMENT, "test": MOMENT}, {"zone": TEXT}),
+    some({"by": st.just("time"), "valid": MOMENT, "test": MOMENT}, {"zone": TEXT, "column": TEXT}),
     some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),
     some({"by": st.just("column"), "column": TEXT}, {"train": TEXT, "valid": TEXT, "test": TEXT}),
 )
