@@ -29,6 +29,7 @@ from umbel.nn.heads import HEADS
 from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
+from umbel.nn.sequence import SEQUENCES, SequenceSizes
 from umbel.recipes import RECIPES
 from umbel.schema import BINARY, Schema
 
@@ -48,13 +49,17 @@ class Built:
     sizes: Sizes
     views: str | None = None
     interact: str = "concatenate"
+    sequence: str = "mean"
     head: str = "independent"
     interact_sizes: InteractSizes = field(default_factory=InteractSizes)
+    sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
 
     def __call__(self, schema: Schema) -> Recommender:
         """The untrained model; :raises UserError: for a piece that does not exist."""
         recipe = _piece("recipe", self.recipe, RECIPES)
-        parts = Parts(_piece("interact", self.interact, INTERACTS)(self.interact_sizes), _piece("head", self.head, HEADS))
+        interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
+        sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
+        parts = Parts(interact, sequence, head=_piece("head", self.head, HEADS))
         if self.views is None:
             return recipe(schema, self.sizes, parts=parts)
         return recipe(schema, self.sizes, paradigm=_piece("views", self.views, PARADIGMS), parts=parts)
@@ -176,7 +181,8 @@ def _source(saved: Json) -> Source:
 
 def _built(saved: Json) -> Built:
     sizes: Json = {key: tuple(value) if isinstance(value, list) else value for key, value in saved["sizes"].items()}
-    return Built(**{**saved, "sizes": Sizes(**sizes), "interact_sizes": InteractSizes(**saved.get("interact_sizes", {}))})
+    own = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
+    return Built(**{**saved, **own, "sizes": Sizes(**sizes)})
 
 
 def _sums(folder: Path) -> dict[str, str]:

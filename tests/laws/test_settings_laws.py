@@ -25,6 +25,7 @@ from umbel.run.settings import (
     JoinSection,
     ModelSection,
     Section,
+    SequenceSection,
     Settings,
     TaskSection,
     TimeSplit,
@@ -69,10 +70,11 @@ SPLIT = st.one_of(
     some({"by": st.just("column"), "column": TEXT}, {"train": TEXT, "valid": TEXT, "test": TEXT}),
 )
 INTERACT = some({}, {"layers": COUNT, "rank": COUNT})
+SEQUENCE = some({}, {"hidden": COUNT})
 MODEL = some(
     {"recipe": TEXT},
     {
-        "interact": TEXT, "head": TEXT, "interact_sizes": INTERACT,
+        "interact": TEXT, "sequence": TEXT, "head": TEXT, "interact_sizes": INTERACT, "sequence_sizes": SEQUENCE,
         "views": TEXT, "dim": COUNT, "expert": WIDTHS, "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
         "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True),
     },
@@ -103,6 +105,7 @@ WHOLE = some(
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
+    "model.sequence_sizes": SequenceSection,
 }  # fmt: skip
 
 
@@ -135,7 +138,8 @@ def test_the_strategies_know_every_key() -> None:
     """Else a new key of a section would go untested."""
     sections: list[tuple[type[Section], st.SearchStrategy[Any]]] = [
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
-        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT), (Settings, WHOLE),
+        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
+        (SequenceSection, SEQUENCE), (Settings, WHOLE),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}

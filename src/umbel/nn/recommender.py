@@ -15,6 +15,7 @@ from umbel.nn.heads import Independent, MakeHead, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
 from umbel.nn.layer import Layer, MakeLayer
 from umbel.nn.losses import Denominator, Labelled
+from umbel.nn.sequence import MakeSequence, Mean
 from umbel.nn.views import Places, Views
 from umbel.schema import Schema
 
@@ -45,6 +46,7 @@ class Parts:
     """What stands before and after the layers."""
 
     interact: MakeInteract = Concatenate
+    sequence: MakeSequence = Mean
     head: MakeHead = Independent
 
 
@@ -78,7 +80,7 @@ class Recommender(nn.Module):
         self.schema = schema
         self.places = Places(schema, sizes.vocabulary)
         self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
-        self.views = Views(schema, (views, sizes.dim))
+        self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence)
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))
         self.layers = nn.ModuleList()
         width = self.interact.width

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from umbel.nn.bank import Part
 from umbel.nn.encode import Counts, Numbers, Vectors
-from umbel.nn.pool import mean_rows
+from umbel.nn.sequence import MakeSequence, Mean, listings
 from umbel.schema import Field, FieldKind, Schema
 
 
@@ -51,14 +51,15 @@ class Places(nn.Module):
 class Views(nn.Module):
     """`views` embeddings of `dim` numbers for every field, in the order of the schema.
 
-    Ids and categories are looked up, bags and sequences are the mean of their values plus a vector for how many there are
-    (zeros where there is none), numbers and vectors are projected without bias, and a missing one has a vector of its own.
+    Ids and categories are looked up; bags and sequences are what `sequence` makes of them (the mean of their values) plus a
+    vector for how many there are, zeros where there is none; numbers and vectors are projected without bias, and a missing one
+    has a vector of its own.
     """
 
     singles: Tensor
     lists: Tensor
 
-    def __init__(self, schema: Schema, shape: tuple[int, int]) -> None:
+    def __init__(self, schema: Schema, shape: tuple[int, int], *, sequence: MakeSequence = Mean) -> None:
         super().__init__()
         self.shape = shape
         self.views, self.dim = shape
@@ -66,6 +67,7 @@ class Views(nn.Module):
         self.register_buffer("singles", _where(many, holds=False), persistent=False)
         self.register_buffer("lists", _where(many, holds=True), persistent=False)
         self.widths = tuple(field.length for field in schema.fields if field.many)
+        self.sequence = sequence(listings(schema), shape) if self.widths else None
         self.counts = Counts(self.widths, shape) if self.widths else None
         numbers = [field.name for field in schema.fields if field.kind is FieldKind.NUMBER]
         self.numbers = Numbers(numbers, shape) if numbers else None
@@ -88,6 +90,7 @@ class Views(nn.Module):
     def parts(self, view: int) -> tuple[Part, ...]:
         """The parameters of one view, but for its columns of the table."""
         found = [part.under("numbers") for part in self.numbers.parts(view)] if self.numbers is not None else []
+        found += [part.under("sequence") for part in self.sequence.parts(view)] if self.sequence is not None else []
         found += [part.under("counts") for part in self.counts.parts(view)] if self.counts is not None else []
         for number, vector in enumerate(self.vectors):
             assert isinstance(vector, Vectors)
@@ -95,16 +98,15 @@ class Views(nn.Module):
         return tuple(found)
 
     def _looked(self, table: Tensor, place: Tensor) -> dict[int, Float[Tensor, "rows _ views dim"]]:
-        """Single values (source 0), and means and counts of lists (source 1)."""
+        """Single values (source 0), and summaries and counts of lists (source 1)."""
         found: dict[int, Tensor] = {}
         if len(self.singles):  # index_select, since its gradient costs half of an embedding's
             found[0] = table.index_select(0, place.index_select(1, self.singles).flatten())
             found[0] = found[0].view(place.shape[0], len(self.singles), *self.shape)
-        if self.counts is not None:
+        if self.counts is not None and self.sequence is not None:
             lists = place.index_select(1, self.lists)
             known = torch.stack([own.sum(1) for own in (lists >= 0).split_with_sizes(self.widths, 1)], 1)
-            means = mean_rows(table, lists, self.widths).view(place.shape[0], len(self.widths), *self.shape)
-            found[1] = means + self.counts(known)
+            found[1] = self.sequence(table, place) + self.counts(known)
         return found
 
 

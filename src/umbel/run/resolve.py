@@ -15,6 +15,7 @@ from umbel.learn.plan import Plan
 from umbel.nn.interact import InteractSizes
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
+from umbel.nn.sequence import SequenceSizes
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
 from umbel.run.slicing import check_slices
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
@@ -60,9 +61,13 @@ def split(settings: Settings) -> Split:
 def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
     """How the model is made, over vocabularies of these sizes."""
     model = settings.model
-    names = {"recipe", "views", "interact", "head"}
-    sizes = Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes"}))
-    return Built(**model.model_dump(include=names), sizes=sizes, interact_sizes=InteractSizes(**model.interact_sizes.model_dump()))
+    names = {"recipe", "views", "interact", "sequence", "head"}
+    return Built(
+        **model.model_dump(include=names),
+        sizes=Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes", "sequence_sizes"})),
+        interact_sizes=InteractSizes(**model.interact_sizes.model_dump()),
+        sequence_sizes=SequenceSizes(**model.sequence_sizes.model_dump()),
+    )
 
 
 def plan(fit: FitSection) -> Plan:

@@ -104,12 +104,19 @@ class InteractSection(Section):
     rank: int | None = Field(None, ge=1)
 
 
+class SequenceSection(Section):
+    """`[model.sequence_sizes]`: see `umbel.nn.sequence.SequenceSizes`."""
+
+    hidden: int = Field(16, ge=1)
+
+
 class ModelSection(Section):
     """`[model]`: the recipe, its paradigm of views where that is not the recipe's own, the pieces before and after it, its sizes."""
 
     recipe: str
     views: str | None = None
     interact: str = "concatenate"
+    sequence: str = "mean"
     head: str = "independent"
     dim: int = Field(8, ge=1)
     expert: tuple[Width, ...] = (128, 64)
@@ -120,6 +127,7 @@ class ModelSection(Section):
     layers: int = Field(1, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     interact_sizes: InteractSection = InteractSection()
+    sequence_sizes: SequenceSection = SequenceSection()
 
 
 class FitSection(Section):
@@ -238,6 +246,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "evaluate": EvaluateSection, "compare": CompareSection,
+        "interact_sizes": InteractSection, "sequence_sizes": SequenceSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
     if len(place) == 1:
@@ -246,8 +255,8 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
         yield from splits[str(place[1])].model_fields
     elif place[:2] == ("data", "join"):
         yield from JoinSection.model_fields
-    elif place[:2] == ("model", "interact_sizes"):
-        yield from InteractSection.model_fields
+    elif len(place) > 2 and place[0] == "model":
+        yield from sections[str(place[1])].model_fields
     else:
         yield from sections[str(place[0])].model_fields
 
