@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from umbel.nn.bank import Part
 from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.routing import PARADIGMS
+from umbel.recipes import RECIPES
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
 VOCABULARY = {"user": 11, "hour": 5, "item": 17, "tags": 7}
@@ -24,6 +27,22 @@ FIELDS = (
     Field("picture", FieldKind.VECTOR, width=3),
 )
 NAMES = ("click", "seconds", "like", "share", "buy")
+
+TAKES_VIEWS = [recipe for recipe, made in RECIPES.items() if "paradigm" in inspect.signature(made).parameters]
+PAIRS = [(recipe, paradigm) for recipe in RECIPES for paradigm in (PARADIGMS if recipe in TAKES_VIEWS else [None])]
+
+
+def cover(layers: int) -> list[tuple[str, str | None, int]]:
+    """Every recipe with every paradigm, and either with every depth up to `layers`, in one case a pair."""
+    places = {name: at for at, name in enumerate([*RECIPES, *PARADIGMS])}
+    return [(recipe, paradigm, 1 + (places[recipe] + places.get(paradigm or "", 0)) % layers) for recipe, paradigm in PAIRS]
+
+
+def build(recipe: str, paradigm: str | None, model_sizes: Sizes, *, tasks: int = 2) -> Recommender:
+    """A recipe over all eight fields, under its own paradigm where none is named."""
+    made = RECIPES[recipe]
+    model: Recommender = made(schema(tasks), model_sizes, **({} if paradigm is None else {"paradigm": PARADIGMS[paradigm]}))
+    return model
 
 
 def schema(tasks: int = 2) -> Schema:

@@ -18,6 +18,7 @@ from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
 DIM, EXPERT, TOWER = 3, (10, 8), (6,)
 INPUT = len(everykind.FIELDS) * DIM
+TABLES = ("alone", "shared_bottom", "omoe", "mmoe", "ple", "stem", "me_mmoe", "me_ple")
 COUNTS = [(1, (1, 0)), (1, (2, 1)), (2, (1, 0)), (2, (1, 1)), (3, (2, 1)), (4, (1, 3))]
 
 
@@ -99,7 +100,7 @@ def total(model: Recommender) -> int:
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", TABLES)
 def test_every_number_is_accounted_for(recipe: str, paradigm: str) -> None:
     for tasks, (own, shared) in COUNTS:
         counts = (tasks, own, shared)
@@ -110,14 +111,14 @@ def test_every_number_is_accounted_for(recipe: str, paradigm: str) -> None:
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", TABLES)
 def test_views_are_known_without_a_model(recipe: str, paradigm: str) -> None:
     made = partial(RECIPES[recipe], paradigm=PARADIGMS[paradigm])
     for tasks, (own, shared) in COUNTS:
         assert views_of(made, tasks, sizes=Sizes({}, specific=own, shared=shared)) == views(recipe, paradigm, (tasks, own, shared))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", TABLES)
 def test_deep_gates_and_narrow_towers(recipe: str) -> None:
     """Hidden layers of gates, and towers without any."""
     tasks, own, shared = 3, 2, 1
@@ -150,7 +151,7 @@ def test_a_shared_bottom_of_layers_is_a_longer_mlp(layers: int) -> None:
 
 def test_without_paradigm_a_recipe_has_the_views_of_its_paper() -> None:
     expected = {"alone": 3, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 4, "me_mmoe": 4, "me_ple": 4}
-    assert {name: views_of(recipe, 3, sizes=Sizes({})) for name, recipe in RECIPES.items()} == expected
+    assert {name: views_of(RECIPES[name], 3, sizes=Sizes({})) for name in TABLES} == expected
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

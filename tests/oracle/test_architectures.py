@@ -6,7 +6,6 @@ symbol. Weights are copied into them from the model under test.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,13 +13,13 @@ import pytest
 import torch
 from tests import everykind
 from tests.everykind import fields, gradients, sizes
+from tests.loops import look, mix
 from torch import Tensor
 
 from umbel.nn.bank import Part
 from umbel.nn.recommender import Recommender
 from umbel.nn.routing import own_and_shared
 from umbel.recipes import me_ple, mmoe, omoe, ple, shared_bottom, stem
-from umbel.schema import FieldKind, Schema
 
 Layers = list[tuple[Tensor, Tensor]]  # (weight out x in, bias out) of one MLP
 
@@ -69,56 +68,6 @@ class Loops:
         for (part, _, stacked), other in zip(self.origin, theirs[1:], strict=True):
             own = part.of(mine)
             torch.testing.assert_close(own[0].T if stacked else own.view_as(other), other, atol=1e-5, rtol=1e-4)
-
-
-def look(model: Recommender, table: Tensor, batch: dict[str, Tensor], view: int) -> Tensor:
-    """x_v: every field's embedding in one view, side by side, a row and a field at a time."""
-    schema, dim = model.schema, model.views.dim
-    columns = slice(view * dim, (view + 1) * dim)
-    rows = len(next(iter(batch.values())))
-    return torch.stack([torch.cat([embed(model, schema, one, table=table, batch=batch)[row, columns] for one in range(len(schema.fields))])
-                        for row in range(rows)])
-
-
-def embed(model: Recommender, schema: Schema, number: int, *, table: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """One field in all views, `rows views*dim`."""
-    one, own = schema.fields[number], batch[schema.fields[number].name]
-    if one.coded:
-        start = sum(everykind.VOCABULARY[name] for name in schema.tables[:schema.tables.index(one.table)])
-        found = []
-        for codes in own.reshape(len(own), -1).tolist():
-            values = [table[start + code] for code in codes if code >= 0]
-            found.append(torch.stack(values).mean(0) if values else torch.zeros(table.shape[1]))
-        return torch.stack(found) + counted(model, schema, number, batch=batch)
-    if one.kind is FieldKind.NUMBER:
-        numbers = model.views.numbers
-        assert numbers is not None
-        place = numbers.names.index(one.name)
-        weight, missing = numbers.weight[place].flatten().detach(), numbers.missing[place].flatten().detach()
-        return torch.stack([missing if x != x else x * weight for x in own.tolist()])
-    (vector,) = model.views.vectors
-    weight, missing = vector.get_parameter("weight").detach(), vector.get_parameter("missing").detach().flatten()
-    return torch.stack([missing if bool(x.isnan().any()) else weight @ x for x in own])
-
-
-def counted(model: Recommender, schema: Schema, number: int, *, batch: dict[str, Tensor]) -> Tensor:
-    """What a list adds for how many values it holds; nothing for a single value."""
-    one = schema.fields[number]
-    if not one.many:
-        return torch.zeros(1)
-    counts = model.views.counts
-    assert counts is not None
-    weight = counts.weight[sum(other.many for other in schema.fields[:number])].flatten().detach()
-    held = [sum(code >= 0 for code in codes) for codes in batch[one.name].tolist()]
-    return torch.stack([weight * (math.log(1 + count) / math.log(1 + one.length)) for count in held])
-
-
-def mix(shares: Tensor, candidates: list[Tensor]) -> Tensor:
-    """sum_n g_n candidate_n."""
-    total = torch.zeros_like(candidates[0])
-    for number, candidate in enumerate(candidates):
-        total = total + shares[:, number:number + 1] * candidate
-    return total
 
 
 def towers(loops: Loops, heard: list[Tensor]) -> Tensor:

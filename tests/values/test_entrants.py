@@ -7,7 +7,7 @@ import pytest
 from umbel.errors import UserError
 from umbel.recipes import RECIPES
 from umbel.run.settings import Settings, parse
-from umbel.study.entrants import CONTROLS, Entrant, entrants, seeded
+from umbel.study.entrants import CONTROLS, USUAL, Entrant, entrants, seeded
 
 VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
 
@@ -26,10 +26,16 @@ def settings(**compare: object) -> Settings:
     )
 
 
-def test_all_recipes_by_default_with_a_control_for_each_width() -> None:
+def test_the_usual_recipes_by_default_with_a_control_for_each_width() -> None:
     names = [entrant.name for entrant in entrants(settings(), VIEWS)]
-    assert names[: len(RECIPES)] == list(RECIPES)
-    assert names[len(RECIPES) :] == ["mmoe x4", "ple x3", "shared_bottom x2"]
+    assert names[: len(USUAL)] == list(USUAL)
+    assert names[len(USUAL) :] == ["mmoe x4", "ple x3", "shared_bottom x2"]
+    assert set(USUAL) <= set(RECIPES)
+
+
+def test_any_recipe_takes_part_when_asked_for() -> None:
+    assert [entrant.name for entrant in entrants(settings(recipes=["adatt", "cross_stitch"]), {"adatt": 1, "cross_stitch": 1})] == [
+        "adatt", "cross_stitch"]
 
 
 def test_a_control_stands_for_several_recipes_once() -> None:

@@ -89,6 +89,23 @@ class Block(nn.Module):
         return nn.functional.dropout(nn.functional.relu(y, inplace=True), self.dropout, self.training)
 
 
+class Linears(nn.Module):
+    """As many linear maps as members, each of an input of its own: `y_m = x_m W_m + b_m`, computed as one batched product."""
+
+    def __init__(self, members: int, pair: tuple[int, int]) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(_stacked(members, pair, wide=False))
+        self.biases = nn.Parameter(torch.zeros(members, 1, pair[1]))
+
+    def forward(self, x: Float[Tensor, "members rows width"]) -> Float[Tensor, "members rows out"]:
+        """Every member's output."""
+        return torch.baddbmm(self.biases, x, self.weights)
+
+    def parts(self, member: int) -> tuple[Part, ...]:
+        """What one member owns of the stacked parameters."""
+        return tuple(Part(kind, (slice(member, member + 1),)) for kind in ("weights", "biases"))
+
+
 class Bank(nn.Module):
     """MLPs of one shape, `reads[member]` naming the input each one reads; members of one input make a `Block`.
 

@@ -47,11 +47,35 @@ class Mixture(Layer):
 
     def forward(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> tuple[Float[Tensor, "rows hidden"], ...]:
         """What each voice says, from the inputs that experts and gates read."""
-        blocks: list[Tensor] = self.bank(inputs)
         if self.gates is None:
+            blocks: list[Tensor] = self.bank(inputs)
             return tuple(blocks[number][place] for number, place in self.sole)
-        said = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        return self._mix(self._shares(inputs), said.transpose(0, 1)).unbind(1)
+        return self.mix(self.weigh(inputs), self.said(inputs)).unbind(1)
+
+    def said(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "rows experts hidden"]:
+        """What each expert says, in the bank's order."""
+        blocks: list[Tensor] = self.bank(inputs)
+        return (torch.cat(blocks) if len(blocks) > 1 else blocks[0]).transpose(0, 1)
+
+    def weigh(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "rows voices experts"]:
+        """How much each voice listens to each expert, in the bank's order."""
+        if self.gates is None:
+            return self.opened.expand(inputs[0].shape[0], -1, -1)
+        logits = self.gates([_sum([inputs[one] for one in total]) for total in self.sums])
+        one = inputs[0].new_ones(inputs[0].shape[0], 1)
+        voices = [one if own is None else logits[self.gated.index(own)].softmax(1) for own in self.gate_of]
+        if self.whole:
+            return torch.stack(voices, 1)
+        padded = torch.stack([nn.functional.pad(voice, (0, self.most + 1 - voice.shape[1])) for voice in voices], 1)
+        return padded.gather(2, self.slots.expand(padded.shape[0], -1, -1))
+
+    def mix(
+        self, shares: Float[Tensor, "rows voices experts"], said: Float[Tensor, "rows experts hidden"],
+    ) -> Float[Tensor, "rows voices hidden"]:
+        """What each voice says: the experts in shares, the stopped ones without their gradient."""
+        if not self.stops:
+            return torch.bmm(shares, said)
+        return torch.bmm(shares * self.opened, said) + torch.bmm(shares * self.stopped, said.detach())
 
     def lessons(self, readers: Sequence[Tasks]) -> Lessons:
         """What the routing says."""
@@ -63,7 +87,7 @@ class Mixture(Layer):
     def shares(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "rows readers experts"]:
         """How much each reader listens to each expert: 0 where hidden, 1 in sum."""
         back = [self.bank.order.index(expert) for expert in range(len(self.bank.order))]
-        return self._shares(inputs)[:, list(self.voice)][:, :, back]
+        return self.weigh(inputs)[:, list(self.voice)][:, :, back]
 
     def expert_parts(self, expert: int) -> tuple[Part, ...]:
         """The parameters of one expert."""
@@ -88,22 +112,6 @@ class Mixture(Layer):
         self.register_buffer("opened", _marks(routes, Route.OPEN), persistent=False)
         self.register_buffer("stopped", _marks(routes, Route.STOPPED), persistent=False)
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
-
-    def _shares(self, inputs: Sequence[Tensor]) -> Float[Tensor, "rows voices experts"]:
-        if self.gates is None:
-            return self.opened.expand(inputs[0].shape[0], -1, -1)
-        logits = self.gates([_sum([inputs[one] for one in total]) for total in self.sums])
-        one = inputs[0].new_ones(inputs[0].shape[0], 1)
-        voices = [one if own is None else logits[self.gated.index(own)].softmax(1) for own in self.gate_of]
-        if self.whole:
-            return torch.stack(voices, 1)
-        padded = torch.stack([nn.functional.pad(voice, (0, self.most + 1 - voice.shape[1])) for voice in voices], 1)
-        return padded.gather(2, self.slots.expand(padded.shape[0], -1, -1))
-
-    def _mix(self, shares: Tensor, said: Float[Tensor, "rows experts hidden"]) -> Float[Tensor, "rows voices hidden"]:
-        if not self.stops:
-            return torch.bmm(shares, said)
-        return torch.bmm(shares * self.opened, said) + torch.bmm(shares * self.stopped, said.detach())
 
 
 def _gate(routing: Routing, reader: int) -> int | None:

@@ -171,6 +171,12 @@ def stem(tasks: int, experts: tuple[int, int], paradigm: Paradigm, *, taught: bo
     return _routing(owners, (*rows, commons), replace(outlook, homes=homes))
 
 
+def adatt(tasks: int, experts: tuple[int, int], paradigm: Paradigm) -> Routing:
+    """Task-to-task fusion: every task and the commons hears and teaches every expert, own and shared, through a gate of its own."""
+    owners = _owners(tasks, *experts)
+    return _routing(owners, ((Route.OPEN,) * len(owners),) * (tasks + 1), paradigm(owners, tasks))
+
+
 def stack(build: Build, paradigm: Paradigm, *, layers: int, tasks: int, commons: bool = False) -> tuple[Routing, ...]:
     """`layers` routings, the first over views in `paradigm`, later ones over the readers below; nothing unread is kept.
 

@@ -11,6 +11,8 @@ from umbel.run.settings import Settings
 
 # The shared-view recipe that stands for a recipe with several views when width alone is asked about.
 CONTROLS = {"alone": "shared_bottom", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple"}
+# Who takes part where nobody is named: the tables, from no sharing to the most; what stands beside them is asked for by name.
+USUAL = ("alone", "shared_bottom", "omoe", "mmoe", "ple", "stem", "me_mmoe", "me_ple")
 TREES = ("trees", "trees + target means")
 
 
@@ -36,13 +38,13 @@ class Entrant:
 
 
 def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
-    """The recipes asked for (all by default), then the control of each that keeps several views.
+    """The recipes asked for (`USUAL` where none is), then the control of each that keeps several views.
 
     `views` says how many a recipe keeps: its control is a shared view of the same total width.
 
     :raises UserError: for a recipe that does not exist.
     """
-    names = tuple(dict.fromkeys(settings.compare.recipes)) or tuple(RECIPES)
+    names = tuple(dict.fromkeys(settings.compare.recipes)) or USUAL
     for name in names:
         if name not in RECIPES:
             raise UserError(f"recipe: no {name!r}", mend=nearest(name, RECIPES))

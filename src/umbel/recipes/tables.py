@@ -1,17 +1,14 @@
-"""The architectures by name: each a routing of experts, over the same views, experts and towers."""
+"""The architectures that are tables: each a routing of experts, over the same views, experts and towers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
-
-import torch
 
 from umbel.nn import routing
 from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
 from umbel.nn.routing import Build, Paradigm, Routing, one_view, own_and_shared, own_views, view_per_expert
-from umbel.schema import Field, FieldKind, Schema, Task
+from umbel.schema import Schema
 
 
 def alone(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_views, parts: Parts = PLAIN) -> Recommender:
@@ -75,42 +72,18 @@ def me_ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared,
     return ple(schema, sizes, paradigm=paradigm, parts=parts)
 
 
-RECIPES: Mapping[str, Callable[..., Recommender]] = {
-    "alone": alone,
-    "shared_bottom": shared_bottom,
-    "omoe": omoe,
-    "mmoe": mmoe,
-    "ple": ple,
-    "stem": stem,
-    "me_mmoe": me_mmoe,
-    "me_ple": me_ple,
-}
-
-
-def views_of(recipe: Callable[..., Recommender], tasks: int, *, sizes: Sizes) -> int:
-    """How many views a recipe keeps: a shared view of `dim * views_of(...)` is as wide in all.
-
-    Example
-    -------
-    >>> views_of(stem, 3, sizes=Sizes({}))
-    4
-    """
-    schema = Schema((Field("any", FieldKind.NUMBER),), tuple(Task(str(task)) for task in range(tasks)))
-    with torch.device("meta"):
-        return recipe(schema, sizes).views.views
-
-
 def _experts(schema: Schema, sizes: Sizes) -> int:
     return len(schema.tasks) * sizes.specific + sizes.shared
 
 
 def routed(schema: Schema, sizes: Sizes, *, routings: tuple[Routing, ...], parts: Parts = PLAIN) -> Recommender:
     """A mixture a layer, obeying these routings: what every architecture that is a table comes to, and any of your own."""
-    layers = [partial(_mixture, routing, sizes) for routing in routings]
+    layers = [partial(mixture, routing, sizes) for routing in routings]
     return Recommender(schema, sizes, views=len(routings[0].inputs), layers=layers, parts=parts)
 
 
-def _mixture(routing: Routing, sizes: Sizes, width: int) -> Mixture:
+def mixture(routing: Routing, sizes: Sizes, width: int) -> Mixture:
+    """One layer of that size, over inputs of that width."""
     return Mixture(routing, (width, *sizes.expert), gate=sizes.gate, dropout=sizes.dropout)
 
 

@@ -1,0 +1,42 @@
+"""The architectures by name: tables that say which expert may teach which task, and what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from umbel.nn.recommender import Recommender, Sizes
+from umbel.recipes.beside import adatt, cross_stitch
+from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem
+from umbel.schema import Field, FieldKind, Schema, Task
+
+__all__ = [
+    "RECIPES", "adatt", "alone", "cross_stitch", "me_mmoe", "me_ple", "mmoe", "omoe", "ple", "routed", "shared_bottom", "stem", "views_of",
+]  # fmt: skip
+
+RECIPES: Mapping[str, Callable[..., Recommender]] = {
+    "alone": alone,
+    "shared_bottom": shared_bottom,
+    "omoe": omoe,
+    "mmoe": mmoe,
+    "ple": ple,
+    "stem": stem,
+    "me_mmoe": me_mmoe,
+    "me_ple": me_ple,
+    "cross_stitch": cross_stitch,
+    "adatt": adatt,
+}
+
+
+def views_of(recipe: Callable[..., Recommender], tasks: int, *, sizes: Sizes) -> int:
+    """How many views a recipe keeps: a shared view of `dim * views_of(...)` is as wide in all.
+
+    Example
+    -------
+    >>> views_of(stem, 3, sizes=Sizes({}))
+    4
+    """
+    schema = Schema((Field("any", FieldKind.NUMBER),), tuple(Task(str(task)) for task in range(tasks)))
+    with torch.device("meta"):
+        return recipe(schema, sizes).views.views
