@@ -106,12 +106,18 @@ def trees(table: TableFolder, out: Out, *, rate: Annotated[list[float], typer.Op
 
 
 @app.command()
-def evaluate(bundle: BundleFolder, log: Log) -> None:
-    """Judge a bundle on a raw log that carries labels."""
+def evaluate(
+    bundle: BundleFolder,
+    log: Log,
+    *,
+    slices: Annotated[list[str] | None, typer.Option("--slice", metavar="NAME", help="an id or category to judge by; repeat")] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="JSON to leave, in the shape of a run's report.json")] = None,
+) -> None:
+    """Judge a bundle on a raw log that carries labels, in the run's slices and those named with --slice."""
     from umbel.run.screen import headline
     from umbel.run.use import judge_log
 
-    headline(judge_log(bundle, log))
+    headline(judge_log(bundle, log, slices=slices or (), out=out))
 
 
 @app.command()

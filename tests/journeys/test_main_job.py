@@ -137,6 +137,42 @@ def test_evaluating_the_test_rows_gives_the_run_s_figures(job: Job, tmp_path: Pa
         assert f"{task['auc']['value']:.4f}" in said.out, name
 
 
+def numbers(tree: object, path: str = "") -> dict[str, object]:
+    """Every leaf of a JSON, by its path."""
+    if isinstance(tree, dict | list):
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {place: leaf for key, below in pairs for place, leaf in numbers(below, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+def test_the_json_of_an_evaluation_is_the_report_s(job: Job, tmp_path: Path) -> None:
+    """On the run's own test rows: the same keys, slices and worst slice, the same numbers."""
+    rows = len(Table.open(job.run / "table").parts["test"])
+    pl.read_parquet(job.log).tail(rows).write_parquet(tmp_path / "test.parquet")
+    said = say("evaluate", job.run / "bundle", tmp_path / "test.parquet", "-o", tmp_path / "judged.json")
+    assert said.code == 0, said.err
+    judged = json.loads((tmp_path / "judged.json").read_text())
+    assert set(judged) == set(report(job.run))
+    assert judged["rows"] == {"log": rows}
+    expected, found = numbers(report(job.run)["tasks"]), numbers(judged["tasks"])
+    assert list(found) == list(expected)
+    for place, number in expected.items():
+        assert found[place] == (pytest.approx(number, abs=1e-5) if isinstance(number, float) else number), place
+    assert "worst slice of click: " in said.out
+
+
+def test_an_evaluation_in_a_slice_that_was_asked_for(job: Job, tmp_path: Path) -> None:
+    said = say("evaluate", job.run / "bundle", job.log, "--slice", "region", "-o", tmp_path / "judged.json")
+    assert said.code == 0, said.err
+    slices = json.loads((tmp_path / "judged.json").read_text())["tasks"]["click"]["slices"]
+    assert list(slices) == ["user seen in training", "item seen in training", "device", "region"]
+    regions = pl.read_parquet(job.log).drop_nulls("click")["region"].value_counts()
+    assert {label: figures["rows"] for label, figures in slices["region"].items()} == {str(name): rows for name, rows in regions.rows()}
+    said = say("evaluate", job.run / "bundle", job.log, "--slice", "regoin")
+    assert said.code == 2
+    assert "--slice: 'regoin' is no id or category; did you mean 'region'?" in said.line
+
+
 def test_evaluating_without_labels_is_refused(job: Job, tmp_path: Path) -> None:
     pl.read_parquet(job.log).head(50).drop("click", "like", "buy").write_parquet(tmp_path / "new.parquet")
     said = say("evaluate", job.run / "bundle", tmp_path / "new.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from tests.logs import SCHEMA, SPLIT, source
 from umbel.bundle import Built, Bundle
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
+from umbel.data.vocab import Columns, Encoder
 from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Identity, Platt
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined
 from umbel.nn.recommender import Sizes
 from umbel.run import use
-from umbel.run.report import Report
+from umbel.run.report import Report, read_report
 from umbel.run.use import judge_log, score_log
 
 
@@ -31,7 +33,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = source(folder)
     table = ingest(rows, SCHEMA, SPLIT, folder=folder / "table")
     built = Built("ple", Sizes({name: one.size for name, one in table.encoder.vocabularies.items()}, dim=2, expert=(4,), tower=(3,)))
-    report = Report("ple", 5, {"train": 6}, (), 77, 1.0, 2.0, 3).to_json()
+    settings = {"evaluate": {"resamples": 5, "slices": ["item"]}}
+    report = Report("ple", 5, {"train": 6}, (), 77, 1.0, 2.0, 3, settings=settings).to_json()
     calibrators: dict[str, Calibrator] = {"click": Platt(), "buy": Platt(), "spent": Identity()}
     Bundle(rows, table.encoder, built, built(SCHEMA).eval(), calibrators, report).save(folder / "bundle", golden=rows)
     return folder / "bundle"
@@ -165,15 +168,75 @@ def test_duplicated_rows_are_scored_twice(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_judgement_has_the_log_s_rows_and_the_run_s_origin(bundle: Path) -> None:
-    report = judge_log(bundle, log_of(bundle), resamples=0)
+    report = judge_log(bundle, log_of(bundle))
     assert (report.recipe, report.seed, report.parameters, report.rows) == ("ple", 5, 77, {"log": 10})
     assert [task.name for task in report.tasks] == ["click", "buy", "spent"]
     assert report.tasks[1].marginal is not None
     assert report.peak_memory_bytes > 10_000_000
 
 
+def test_a_judgement_is_cut_as_the_run_s_and_as_asked(bundle: Path) -> None:
+    """Of the ten rows users 1, 2 and 3 were trained on, 3, 2 and 1 rows of them; items b, c 1 and 2 rows; z is new, and 8 and 9."""
+    slices = judge_log(bundle, log_of(bundle), slices=["user", "item", "user"]).tasks[0].slices
+    assert list(slices) == ["user seen in training", "item seen in training", "item", "user"]
+    rows = {name: {label: figures.rows for label, figures in labels.items()} for name, labels in slices.items()}
+    assert rows["user seen in training"] == {"unknown": 2, "1-9": 8}
+    assert rows["item seen in training"] == {"unknown": 1, "1-9": 9}
+    assert rows["item"] == {"a": 5, "b": 3, "c": 1, "unknown": 1}
+    assert rows["user"] == {"1": 4, "2": 3, "3": 1, "unknown": 2}
+    assert list(judge_log(bundle, log_of(bundle)).tasks[0].slices) == ["user seen in training", "item seen in training", "item"]
+
+
+@pytest.mark.parametrize("name", ["age", "watched", "iten"])
+def test_a_slice_that_cannot_be_had_is_named(bundle: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"--slice: {name!r} is no id or category; did you mean|known: item, user"):
+        judge_log(bundle, log_of(bundle), slices=[name])
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_a_judgement_in_pieces_is_the_judgement(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    whole = judge_log(bundle, log_of(bundle), slices=["user"])
+    monkeypatch.setattr(use, "SIZE", size)
+    pieces = judge_log(bundle, log_of(bundle), slices=["user"])
+    for one, other in zip(whole.tasks, pieces.tasks, strict=True):
+        assert one.figures.rows == other.figures.rows
+        assert one.figures.positives == other.figures.positives
+        assert list(one.slices) == list(other.slices)
+        for name, measured in one.figures.metrics.items():
+            again = other.figures.metrics[name]
+            if isinstance(measured, Interval):
+                assert isinstance(again, Interval)
+                assert again.value == pytest.approx(measured.value, abs=1e-6)
+
+
+def test_a_judgement_keeps_no_batch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch that was judged nothing may hang on to its columns."""
+    monkeypatch.setattr(use, "SIZE", 2)
+    made: list[weakref.ref[np.ndarray]] = []
+    alive, encode = [], Encoder.encode
+
+    def watched(self: Encoder, frame: pl.DataFrame) -> Columns:
+        alive.append(sum(one() is not None for one in made))
+        columns = encode(self, frame)
+        made.append(weakref.ref(columns.codes))
+        return columns
+
+    monkeypatch.setattr(Encoder, "encode", watched)
+    judge_log(bundle, log_of(bundle), slices=["user"])
+    assert len(made) > 5
+    assert max(alive) <= 2  # the one before, and one in flight
+
+
+def test_a_judgement_s_json_is_a_report(bundle: Path, tmp_path: Path) -> None:
+    report = judge_log(bundle, log_of(bundle), slices=["user"], out=tmp_path / "deep" / "judged.json")
+    saved = read_report(tmp_path / "deep" / "judged.json")
+    assert saved.rows == {"log": 10}
+    assert saved.to_json() == report.to_json()
+    assert set(saved.to_json()["tasks"]["click"]["slices"]) == set(report.tasks[0].slices)  # type: ignore[index]
+
+
 def test_auc_of_a_judgement_by_hand(bundle: Path, tmp_path: Path) -> None:
-    report = judge_log(bundle, log_of(bundle), resamples=0)
+    report = judge_log(bundle, log_of(bundle))
     score_log(bundle, log_of(bundle), tmp_path / "a.parquet")
     scores, clicks = read(tmp_path / "a.parquet")["click"].to_numpy(), pl.read_parquet(log_of(bundle))["click"].to_numpy()
     pairs = [float(up > down) + 0.5 * float(up == down) for up in scores[clicks == 1] for down in scores[clicks == 0]]
@@ -184,7 +247,7 @@ def test_auc_of_a_judgement_by_hand(bundle: Path, tmp_path: Path) -> None:
 
 def test_labels_of_one_class_have_a_reason(bundle: Path, tmp_path: Path) -> None:
     """Nobody clicked, so that nothing may be said of buying either."""
-    report = judge_log(bundle, rewritten(bundle, tmp_path, pl.lit(0).alias("click"), pl.lit(0).alias("buy")), resamples=5)
+    report = judge_log(bundle, rewritten(bundle, tmp_path, pl.lit(0).alias("click"), pl.lit(0).alias("buy")))
     for task in report.tasks[:2]:
         assert isinstance(task.figures.metrics["auc"], Undefined)
     assert report.tasks[1].figures.rows == 0
@@ -193,7 +256,7 @@ def test_labels_of_one_class_have_a_reason(bundle: Path, tmp_path: Path) -> None
 def test_a_log_with_some_labels_judges_those(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "clicks.parquet"
     pl.read_parquet(log_of(bundle)).drop("spent", "buy").write_parquet(path)
-    report = judge_log(bundle, str(path), resamples=0)
+    report = judge_log(bundle, str(path))
     assert [task.figures.rows for task in report.tasks] == [10, 0, 0]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.data.batch import Batch
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
@@ -23,6 +25,8 @@ from umbel.evaluate.judge import Predictions, calibrate_all, evaluate
 from umbel.learn.predict import predict
 from umbel.run.report import Report
 from umbel.run.run import peak_memory
+from umbel.run.settings import EvaluateSection
+from umbel.run.slicing import Slice, slicing
 
 SIZE = 16384  # raw rows at a time
 
@@ -45,30 +49,48 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
     return rows
 
 
-def judge_log(bundle: Path, log: str, *, resamples: int = 200) -> Report:
-    """Judge a bundle on raw rows that carry labels, as a run judges its test rows."""
+def judge_log(bundle: Path, log: str, *, slices: Sequence[str] = (), out: Path | None = None) -> Report:
+    """Judge a bundle on raw rows that carry labels, as a run judges its test rows: with the run's slices, and those named here.
+
+    The log is read in pieces; of a row only its logits, labels, user and slices are kept. `out` is the report as JSON.
+
+    :raises UserError: for a bundle or log that cannot be read, a log without rows or labels, or a slice that cannot be had.
+    """
     began = time.monotonic()
     made = Bundle.load(bundle)
-    source = replace(made.source, log=log)
-    test = _happened(made, source)
-    tasks = evaluate(test, calibrate_all(made.schema, test.logits, made.calibrators), by=resample(test.groups, resamples=resamples))
     trained = Report.from_json(made.report)
+    asked = EvaluateSection.model_validate(trained.settings.get("evaluate", {}))
+    source = replace(made.source, log=log)
+    cuts = slicing(made.encoder, source, names=list(dict.fromkeys([*asked.slices, *slices])), where="--slice")
+    test, labels = _happened(made, source, cuts)
+    by = resample(test.groups, resamples=asked.resamples)
+    tasks = evaluate(test, calibrate_all(made.schema, test.logits, made.calibrators), slices=labels, by=by)
     seconds = time.monotonic() - began
-    return replace(trained, rows={"log": len(test.groups)}, tasks=tasks, seconds=seconds, peak_memory_bytes=peak_memory())
+    report = replace(trained, rows={"log": len(test.groups)}, tasks=tasks, seconds=seconds, peak_memory_bytes=peak_memory())
+    if out is not None:
+        durable.write(out, json.dumps(report.to_json(), indent=1))
+    return report
 
 
-def _happened(bundle: Bundle, source: Source) -> Predictions:
-    parts = [(events(frame, bundle.schema, int(batch.index[0])), batch) for frame, batch in raw_rows(source, bundle.encoder, SIZE)]
+def _happened(bundle: Bundle, source: Source, cuts: Sequence[Slice]) -> tuple[Predictions, Mapping[str, np.ndarray]]:
+    """A bundle's logits on a raw log beside what happened, and the label of each row for each slice."""
+    parts = [_kept(bundle, frame, batch, cuts=cuts) for frame, batch in raw_rows(source, bundle.encoder, SIZE)]
     if not parts:
         raise UserError(f"{source.log}: no rows", mend="give a log that has some")
-    labels = np.concatenate([plain for plain, _ in parts])
+    logits, labels, groups, *codes = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     observed = ~np.isnan(labels)
     if not observed.any():
         names = ", ".join(task.label or task.name for task in bundle.schema.tasks)
         raise UserError(f"{source.log}: no label to judge by", mend=f"the log needs at least one of {names}")
-    groups = np.concatenate([batch.group.numpy() for _, batch in parts if batch.group is not None])
-    logits = predict(bundle.model, (batch for _, batch in parts))
-    return Predictions(bundle.schema, logits, np.nan_to_num(labels), observed, groups)
+    found = {cut.name: cut(code) for cut, code in zip(cuts, codes, strict=True)}
+    return Predictions(bundle.schema, logits, np.nan_to_num(labels), observed, groups), found
+
+
+def _kept(bundle: Bundle, frame: pl.DataFrame, batch: Batch, *, cuts: Sequence[Slice]) -> tuple[np.ndarray, ...]:
+    """What stays of a batch: logits, plain events, groups, and its codes (copied: a view would hold all its columns) for each slice."""
+    assert batch.group is not None
+    codes = (batch.fields[cut.field].numpy().copy() for cut in cuts)
+    return predict(bundle.model, [batch]), events(frame, bundle.schema, int(batch.index[0])), batch.group.numpy(), *codes
 
 
 def _scored(bundle: Bundle, source: Source, frame: pl.DataFrame, *, scores: Float[np.ndarray, "rows columns"]) -> pl.DataFrame:
