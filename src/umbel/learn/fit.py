@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, final
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.data.batch import Batch
@@ -23,6 +23,7 @@ from umbel.learn.seam import Model
 from umbel.learn.state import Progress, State, random_state, set_random_state
 from umbel.learn.step import Exact, Fast, Step
 from umbel.learn.tally import Tally
+from umbel.nn.encode import SPREAD
 from umbel.nn.losses import Denominator
 
 LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
@@ -177,6 +178,9 @@ class _Training(Generic[Trained]):
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         _advance(self.schedule, score)
         self.tally = Tally(len(self.tasks), self.plan.device)
+        if self.plan.fresh:
+            nn.init.normal_(self.model.table, std=SPREAD)
+            self.step.forget_table()
 
     def _report(self, trained: Progress, *, finished: bool) -> Epoch:
         best = self.progress.best

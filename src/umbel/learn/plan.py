@@ -37,9 +37,13 @@ class Plan:
     `rows` builds the row optimiser of a table: `RowAdam`, `RowAdagrad`, or a `functools.partial` of one.
     `l2` is lambda in `(lambda / 2) * ||E||^2`, over the rows a step touches; `exact` takes it over the whole table, with dense Adam
     on everything, as published results were had: a step then costs as much as the table is large.
+    `decay` draws the dense parameters to 0 by `rate * decay` of themselves a step, apart from Adam's moments (https://arxiv.org/abs/1711.05101).
+    `fresh` draws the table anew after every epoch and keeps the dense part: ids are seen once, and cannot be learned by heart
+    (https://arxiv.org/abs/2305.19531); the row optimiser begins anew with it.
     `clip` bounds the joint norm of the dense gradients and of the table's, its L2 part included.
     Training stops after `patience` epochs in a row without an improvement of more than 1e-6.
-    `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast.
+    `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
+    `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
     `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
     on a GPU only under `torch.use_deterministic_algorithms(True)`.
     """
@@ -49,18 +53,21 @@ class Plan:
     rate: float = 1e-3
     clip: float = 10.0
     l2: float = 1e-6
+    decay: float = 0.0
+    fresh: bool = False
     exact: bool = False
     rows: Callable[[Tensor], RowOptimizer] = RowAdam
     schedule: Callable[[Optimizer], LRScheduler] | None = None
     denominator: Denominator = Denominator.SEEN
     device: torch.device = CPU
     precision: torch.dtype | None = None
+    compiled: bool = False
     seed: int = 1
     pause: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 1:
             raise UserError(f"fit: epochs = {self.epochs}, patience = {self.patience}", mend="both are at least 1")
-        if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0):
-            numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}"
-            raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 is at least 0")
+        if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0 and self.decay >= 0):
+            numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}, decay = {self.decay}"
+            raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 and decay are at least 0")

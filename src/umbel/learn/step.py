@@ -9,7 +9,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import AdamW
 
 from umbel.data.batch import Batch
 from umbel.learn.plan import Plan
@@ -20,10 +20,11 @@ from umbel.nn.views import compact
 class Step(ABC):
     """Losses, gradients, L2, one joint clipping, Adam on the dense parameters; what becomes of the table is up to the kind of step."""
 
-    def __init__(self, model: Model, plan: Plan, trained: list[nn.Parameter]) -> None:
+    def __init__(self, model: Model, plan: Plan) -> None:
         self.model = model
         self.plan = plan
-        self.optimizer = Adam(trained, lr=plan.rate, fused=True)
+        self.optimizer = AdamW(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
+        self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
@@ -50,6 +51,10 @@ class Step(ABC):
     def load_table(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `table_state` gave."""
 
+    @abstractmethod
+    def forget_table(self) -> None:
+        """Begin anew with the table's moments, for its numbers were drawn again."""
+
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
@@ -58,7 +63,7 @@ class Step(ABC):
         plan, model = self.plan, self.model
         self.optimizer.zero_grad()
         with torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
-            logits = model.score(rows, batch.fields)
+            logits = self.score(rows, batch.fields)
         losses = model.losses(logits.float(), batch, denominator=plan.denominator)
         torch.autograd.backward(losses.sum())
         if table.grad is not None:
@@ -75,7 +80,7 @@ class Fast(Step):
     """
 
     def __init__(self, model: Model, plan: Plan) -> None:
-        super().__init__(model, plan, model.dense_parameters())
+        super().__init__(model, plan)
         self.rows = plan.rows(model.table)
 
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
@@ -96,6 +101,10 @@ class Fast(Step):
         """Hand it back to the row optimiser."""
         self.rows.load(state)
 
+    def forget_table(self) -> None:
+        """A row optimiser like the one before it, at its beginning."""
+        self.rows = self.plan.rows(self.model.table)
+
     def _rate(self) -> float:
         """The row optimiser's rate, scaled as the schedule has scaled the dense one."""
         own = self.plan.rate if self.rows.rate is None else self.rows.rate
@@ -107,7 +116,8 @@ class Exact(Step):
     """Dense Adam over everything, with `(lambda / 2) * ||E||^2` over the whole table in every step: for parity with published numbers."""
 
     def __init__(self, model: Model, plan: Plan) -> None:
-        super().__init__(model, plan, [*model.dense_parameters(), model.table])
+        super().__init__(model, plan)
+        self.optimizer.add_param_group({"params": [model.table], "weight_decay": 0.0})
 
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update everything."""
@@ -121,3 +131,7 @@ class Exact(Step):
 
     def load_table(self, state: Mapping[str, Tensor]) -> None:
         """Nothing: the table's moments are the dense optimiser's."""
+
+    def forget_table(self) -> None:
+        """The dense optimiser's moments of the table go."""
+        self.optimizer.state.pop(self.model.table, None)

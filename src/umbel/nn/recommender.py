@@ -28,6 +28,7 @@ class Sizes:
     `expert`, `gate` and `tower` are hidden widths. There are `specific` experts a task and `shared` ones; recipes whose
     experts have no owner (mmoe, omoe) get as many in all, `tasks * specific + shared`, so that one `Sizes` gives
     models of one capacity. `layers` counts the levels between views and head, one on the other.
+    `dropout` is a share of hidden units, `id_dropout` one of ids: while training, these read as unknown.
     """
 
     vocabulary: Mapping[str, int]
@@ -39,6 +40,7 @@ class Sizes:
     shared: int = 1
     layers: int = 1
     dropout: float = 0.0
+    id_dropout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Recommender(nn.Module):
     def __init__(self, schema: Schema, sizes: Sizes, *, views: int, layers: Sequence[MakeLayer], parts: Parts = PLAIN) -> None:
         super().__init__()
         self.schema = schema
-        self.places = Places(schema, sizes.vocabulary)
+        self.places = Places(schema, sizes.vocabulary, drop=sizes.id_dropout)
         self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
         self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence)
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))

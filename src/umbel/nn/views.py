@@ -20,15 +20,19 @@ class Places(nn.Module):
     """Where in the one table each code of a batch stands: the code plus its vocabulary's offset, -1 where there is none.
 
     A code beyond the vocabulary counts as unknown (row 0 of its vocabulary); so does a negative one where a field
-    holds a single value.
+    holds a single value. In training a share `drop` of the ids counts as unknown too, so that the unknown row learns
+    what is true of ids on average, and the rest learns to do without (DropoutNet, https://doi.org/10.5555/3295222.3295249,
+    drops whole inputs likewise).
     """
 
     offsets: Tensor
     ends: Tensor
     floors: Tensor
+    ids: Tensor
 
-    def __init__(self, schema: Schema, vocabulary: Mapping[str, int]) -> None:
+    def __init__(self, schema: Schema, vocabulary: Mapping[str, int], *, drop: float = 0.0) -> None:
         super().__init__()
+        self.drop = drop
         self.fields = tuple(field for field in schema.fields if field.coded)
         sizes = [vocabulary[table] for table in schema.tables]
         starts = dict(zip(schema.tables, accumulate(sizes, initial=0), strict=False))
@@ -37,6 +41,7 @@ class Places(nn.Module):
         kind = torch.int32 if self.rows < 2**31 else torch.int64
         self.register_buffer("offsets", torch.tensor([starts[field.table] for field in slots], dtype=kind), persistent=False)
         self.register_buffer("ends", torch.tensor([vocabulary[field.table] for field in slots], dtype=kind), persistent=False)
+        self.register_buffer("ids", torch.tensor([field.kind is FieldKind.ID for field in slots]), persistent=False)
         self.register_buffer("floors", torch.tensor([-1 if field.many else 0 for field in slots], dtype=kind), persistent=False)
 
     def forward(self, fields: Mapping[str, Tensor]) -> Int[Tensor, "rows slots"]:
@@ -45,6 +50,8 @@ class Places(nn.Module):
             return self.offsets.long().expand(next(iter(fields.values())).shape[0], 0)
         codes = torch.cat([_columns(field, fields[field.name]) for field in self.fields], 1)
         codes = torch.where(codes < self.ends, codes, 0).maximum(self.floors)
+        if self.training and self.drop:
+            codes = torch.where(self.ids & (torch.rand(codes.shape, device=codes.device) < self.drop), 0, codes)
         return torch.where(codes < 0, -1, codes + self.offsets).long()
 
 

@@ -20,6 +20,7 @@ from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
 from umbel.run.slicing import check_slices
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
 
 
@@ -78,10 +79,14 @@ def plan(fit: FitSection) -> Plan:
         rate=fit.rate,
         clip=fit.clip,
         l2=fit.l2,
+        decay=fit.decay,
+        fresh=fit.fresh,
         exact=fit.exact,
         rows=partial(ROWS[fit.rows]),
         denominator=Denominator(fit.denominator),
         device=_device(fit.device),
+        precision=PRECISIONS[fit.precision],
+        compiled=fit.compiled,
         seed=fit.seed,
         pause=60 * fit.minutes,
     )

@@ -126,6 +126,7 @@ class ModelSection(Section):
     shared: int = Field(2, ge=0)
     layers: int = Field(1, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    id_dropout: float = Field(0.0, ge=0, lt=1)
     interact_sizes: InteractSection = InteractSection()
     sequence_sizes: SequenceSection = SequenceSection()
 
@@ -139,8 +140,12 @@ class FitSection(Section):
     rate: float = Field(1e-3, gt=0)
     l2: float = Field(1e-6, ge=0)
     clip: float = Field(10.0, gt=0)
+    decay: float = Field(0.0, ge=0)
+    fresh: bool = False
     rows: Literal["adam", "adagrad"] = "adam"
     exact: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
     denominator: Literal["rows", "seen"] = "seen"
     seed: int = Field(1, ge=0)
     threads: int = Field(0, ge=0)
