@@ -1,17 +1,26 @@
-"""Nothing is lost: files and folders are written under a temporary name, synced, then renamed."""
+"""Nothing is lost: files and folders are written under a temporary name, synced, then renamed; what killed processes left is removed."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from umbel.errors import UserError
+from umbel.lock import lock
 
+LOCK = ".umbel-lock"  # of a folder, in it
+# What a killed process leaves beside NAME: a half of it, the old one that stepped aside, the lock.
+LEFT = re.compile(r"\.(?P<name>.+)\.(?:\w{8}\.umbel-part|umbel-old|umbel-lock)")
+ROOM = 200                # bytes of a name that leave room for what is added to it
+EXCHANGE, HERE = 2, -100  # Linux's RENAME_EXCHANGE and AT_FDCWD
 # Not allowed, or something of another kind stands there.
 CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -49,7 +58,7 @@ def file(path: Path) -> Iterator[Path]:
     """
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_before(path))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part")
         os.close(handle)
         made = Path(name)
         try:
@@ -73,25 +82,78 @@ def folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder inside the block; after it, it stands at `path` in place of what was there.
 
     If the block fails, `path` is untouched and the temporary folder is gone.
+
+    :raises UserError: if a file stands there, the disk is full or the place is not writable.
     """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file", mend="name a folder")
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=_before(path)))
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part"))
         try:
             yield made
             for file in made.rglob("*"):
                 sync(file)
             made.chmod(0o755)
             _replace(made, path)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-        sync(path.parent)
+        finally:
+            if made.exists():  # unfinished, or what stood there before
+                shutil.rmtree(made, ignore_errors=True)
 
 
-def _before(path: Path) -> str:
-    """How a temporary name begins: like the name it stands for, as far as a file system has room for more."""
-    return f".{path.name[:50]}."
+@contextmanager
+def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only process that makes `path`; what killed ones left beside it goes first, and what stepped aside for them comes back.
+
+    :raises UserError: if another process makes it (unless told to `wait` for its end), or the place is not writable.
+    """
+    with ExitStack() as held:
+        with disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock(path, _beside(path, "umbel-lock"), wait=wait))
+            _clear(path)
+        yield
+
+
+def recover(path: Path) -> None:
+    """Bring back a folder that stepped aside for a new one whose process was killed then (nothing where the two can be exchanged)."""
+    if not path.exists() and _beside(path, "umbel-old").exists():
+        with sole(path, wait=True):
+            pass
+
+
+@contextmanager
+def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Work in a folder, made if need be, as the only process; what killed ones left half written in it goes first.
+
+    :raises UserError: if another process works in it (unless told to `wait` for its end), or it cannot be made.
+    """
+    with ExitStack() as held:
+        with disk(folder):
+            if not folder.exists():
+                folder.mkdir(parents=True)
+            held.enter_context(lock(folder, folder / LOCK, wait=wait))
+            sweep(folder)
+        yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder; what another process works on stays."""
+    found = [LEFT.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    for name in sorted({match["name"] for match in found if match}):
+        with suppress(UserError), sole(folder / name):
+            pass
+
+
+def left_behind(name: str) -> bool:
+    """Whether a file of this name belongs to a process at work, or to one that was killed at work.
+
+    Example
+    -------
+    >>> left_behind(".table.k3v_x01a.umbel-part"), left_behind(".umbel-lock"), left_behind(".gitignore")
+    (True, True, False)
+    """
+    return name == LOCK or LEFT.fullmatch(name) is not None
 
 
 def sync(path: Path) -> None:
@@ -104,16 +166,44 @@ def sync(path: Path) -> None:
 
 
 def _replace(made: Path, path: Path) -> None:
-    """A folder cannot be renamed onto a full one: the old one steps aside first, and comes back if the rename fails."""
-    if not path.exists():
-        made.rename(path)
-        return
-    aside = path.with_name(f".{path.name}.old-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)  # left by a killed process that had our number
-    path.rename(aside)
-    try:
-        made.rename(path)
-    except OSError:
-        aside.rename(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    """A folder cannot be renamed onto a full one: the two change places; where they cannot, the old one steps aside first."""
+    old = _beside(path, "umbel-old")
+    if not (path.exists() and _exchange(made, path)):
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        try:
+            made.rename(path)
+        except OSError:
+            _clear(path)
+            raise
+    sync(path.parent)
+    if old.exists():
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether two folders have changed places, in one step; False where the system or the file system cannot."""
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return swap is not None and swap(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
+
+
+def _short(path: Path) -> str:
+    """The name, as far as a file system has room for more beside it; one cut short ends in its checksum."""
+    name = path.name
+    return name if len(name.encode()) <= ROOM else f"{name[:40]}~{zlib.crc32(name.encode()):08x}"
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{_short(path)}.{what}")
+
+
+def _clear(path: Path) -> None:
+    """Bring `path` back if it stepped aside for one that never came, and remove all unfinished ones."""
+    old = _beside(path, "umbel-old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    for other in path.parent.iterdir():
+        match = LEFT.fullmatch(other.name)
+        if match and match["name"] == _short(path) and other != _beside(path, "umbel-lock"):
+            shutil.rmtree(other) if other.is_dir() else other.unlink()

@@ -251,13 +251,13 @@ def test_all_damaged_is_said(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "nowhere") is None
-    (tmp_path / ".000001.abcd").mkdir()
+    (tmp_path / ".000001.abcd1234.umbel-part").mkdir()
     assert checkpoint.load(tmp_path) is None
 
 
 def test_two_are_kept_and_leftovers_go(tmp_path: Path) -> None:
-    (tmp_path / ".000001.abcd").mkdir()
-    (tmp_path / ".000001.abcd" / "state.safetensors").write_bytes(b"half")
+    (tmp_path / ".000001.abcd1234.umbel-part").mkdir()
+    (tmp_path / ".000001.abcd1234.umbel-part" / "state.safetensors").write_bytes(b"half")
     for _ in range(2):
         two_checkpoints(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000003", "000004"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import logs
 
 from umbel import durable
+from umbel.data.table import Table
 from umbel.errors import UserError
 
 
@@ -134,6 +140,7 @@ def test_a_failed_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: p
     path = tmp_path / "table"
     with durable.folder(path) as made:
         (made / "a").write_text("old")
+    monkeypatch.setattr(durable, "_exchange", lambda *_: False)
     rename = Path.rename
 
     def second_fails(self: Path, target: Path) -> Path:
@@ -145,3 +152,149 @@ def test_a_failed_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="disk is full"), durable.folder(path) as made:
         (made / "new").write_text("new")
     assert (path / "a").read_text() == "old"
+
+
+def test_a_folder_is_not_put_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("a letter")
+    with pytest.raises(UserError, match=r"table: is a file; name a folder"), durable.folder(tmp_path / "table"):
+        pass
+    assert (tmp_path / "table").read_text() == "a letter"
+
+
+# Cut off. A child process replaces a folder, and dies by SIGKILL at one call after another.
+
+
+def filled(path: Path, text: str) -> None:
+    with durable.sole(path), durable.folder(path) as made:
+        (made / "deep").mkdir()
+        for name in ("a", "deep/b"):
+            (made / name).write_text(text)
+
+
+def texts(path: Path) -> set[str]:
+    return {file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+def replaced_until(call: int, path: Path, *, exchange: bool) -> int:
+    """Replace the folder in a child that is killed at the given call; the child's exit code."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    left = [call]
+
+    def deadly(original: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **named: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **named)
+
+        return wrapped
+
+    swap = durable._exchange if exchange else lambda *_: False
+    durable._exchange = deadly(swap)  # type: ignore[assignment]
+    for owner, name in ((durable, "sync"), (durable, "_clear"), (shutil, "rmtree"), (os, "rmdir"), (os, "unlink"), (os, "write")):
+        setattr(owner, name, deadly(getattr(owner, name)))
+    for name in ("rename", "write_text", "mkdir", "chmod", "unlink"):
+        setattr(Path, name, deadly(getattr(Path, name)))
+    try:
+        filled(path, "new")
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_replacement_that_is_cut_off_leaves_the_old_folder_or_the_new(tmp_path: Path, *, exchange: bool) -> None:
+    found: list[set[str]] = []
+    gone = 0
+    for call in range(1, 60):
+        path = tmp_path / str(call) / "table"
+        filled(path, "old")
+        code = replaced_until(call, path, exchange=exchange)
+        gone += not path.exists()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        durable.recover(path)
+        found.append(texts(path))
+        filled(path, "newer")
+        assert texts(path) == {"newer"}
+        assert [one.name for one in path.parent.iterdir()] == ["table"], "nothing half written stays"
+    else:
+        raise AssertionError("it was never done")
+    assert len(found) > 10
+    assert all(one in ({"old"}, {"new"}) for one in found)
+    assert {"old"} in found
+    assert {"new"} in found
+    assert (gone == 0) == exchange, "without an exchange there is a moment when nothing stands there"
+
+
+def test_without_an_exchange_the_folder_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "_exchange", lambda *_: False)
+    for text in ("old", "new", "newest"):
+        filled(tmp_path / "table", text)
+        assert texts(tmp_path / "table") == {text}
+    assert [one.name for one in tmp_path.iterdir()] == ["table"]
+
+
+def test_a_system_that_cannot_exchange_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert not durable._exchange(tmp_path / "a", tmp_path / "none")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    assert not durable._exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "a").exists()
+
+
+def test_a_table_that_stepped_aside_is_found_again_when_it_is_opened(tmp_path: Path) -> None:
+    logs.table(tmp_path)
+    (tmp_path / "table").rename(tmp_path / ".table.umbel-old")
+    assert len(Table.open(tmp_path / "table").parts["train"]) == 6
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["log.parquet", "table"]
+
+
+# Leftovers.
+
+LEFTOVERS = (".table.k3v_x01a.umbel-part", ".table.umbel-lock", ".log.jsonl.abcdefgh.umbel-part")
+OTHERS = (".gitignore", ".table.old", ".yarn.lock", ".a.b.c", "table.umbel-old", ".table.umbel-parts", ".table.short.umbel-part")
+
+
+def littered(folder: Path) -> None:
+    for name in (*LEFTOVERS, *OTHERS):
+        (folder / name).write_text("?")
+    (folder / ".bundle.k3v_x01a.umbel-part" / "deep").mkdir(parents=True)
+    (folder / ".bundle.k3v_x01a.umbel-part" / "deep" / "file").touch()
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    littered(tmp_path)
+    with durable.hold(tmp_path):
+        assert {one.name for one in tmp_path.iterdir()} == {*OTHERS, durable.LOCK}
+    assert {one.name for one in tmp_path.iterdir()} == set(OTHERS)
+    assert all(durable.left_behind(name) for name in LEFTOVERS)
+    assert not any(durable.left_behind(name) for name in OTHERS)
+
+
+def test_what_another_process_is_at_is_not_swept(tmp_path: Path) -> None:
+    littered(tmp_path)
+    with durable.sole(tmp_path / "bundle"), durable.folder(tmp_path / "bundle") as made:
+        durable.sweep(tmp_path)
+        assert made.exists()
+        left = {one.name for one in tmp_path.iterdir()}
+        assert left == {*OTHERS, made.name, ".bundle.umbel-lock"}
+
+
+def test_an_old_folder_is_removed_only_where_a_new_one_stands(tmp_path: Path) -> None:
+    for name in ("one", ".one.umbel-old", ".other.umbel-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    durable.sweep(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["one", "one/one", "other", "other/.other.umbel-old"]
+
+
+def test_sweeping_what_is_no_folder_does_nothing(tmp_path: Path) -> None:
+    durable.sweep(tmp_path / "none")
+    (tmp_path / "file").touch()
+    durable.sweep(tmp_path / "file")

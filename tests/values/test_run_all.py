@@ -244,6 +244,8 @@ def test_finals_are_the_seeds_without_predictions(tmp_path: Path) -> None:
     done = compare._folder(tmp_path, one, seeded(asked, 4))
     done.mkdir(parents=True)
     (done / "predictions.npz").touch()
+    assert len(list(compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked)))) == 3, "cut off before it said that it was done"
+    scored(done, 0.7)
     runs = list(compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked)))
     assert [each.folder.name for each in runs] == ["rate=0.002 dim=4 seed=3", "rate=0.002 dim=4 seed=5"]
     assert all(each.words[-1] == "--test" for each in runs)
@@ -257,6 +259,8 @@ def test_trees_are_two_lines_of_every_seed(tmp_path: Path) -> None:
     assert ["--means" in each.words for each in runs] == [False, False, True, True]
     (runs[1].folder).mkdir(parents=True)
     (runs[1].folder / "predictions.npz").touch()
+    assert runs[1] in list(compare._trees(settings(seeds=2), tmp_path)), "cut off before it said that it was done"
+    scored(runs[1].folder, 0.7)
     assert runs[1] not in list(compare._trees(settings(seeds=2), tmp_path))
     assert list(compare._trees(settings(trees=False), tmp_path)) == []
     assert list(compare._tree_lines(settings(trees=False), tmp_path)) == []

@@ -76,11 +76,12 @@ class Rows:
 def fresh_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes when it does not.
 
-    :raises UserError: if `folder` exists and is neither empty nor a table, or the disk is full or not writable.
+    :raises UserError: if `folder` exists and is neither empty nor a table, another process makes it, or the disk is full or
+        not writable.
     """
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not a table", mend="name another folder, or remove it yourself")
-    with durable.folder(folder) as partial:
+    with durable.sole(folder), durable.folder(folder) as partial:
         try:
             yield partial
         except pl.exceptions.PolarsError as error:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from torch import Tensor
 
+from umbel import durable
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.source import Join, Source
@@ -45,6 +46,7 @@ class Table:
     def open(folder: Path | str) -> Table:
         """The table in a folder; :raises UserError: if it is none or was cut short."""
         path = Path(folder)
+        durable.recover(path)
         try:
             meta = json.loads((path / MARK).read_text())
             place = json.loads((path / "source.json").read_text())

@@ -36,10 +36,10 @@ def save(state: State, folder: Path) -> None:
             save_file(_flat(state), made / TENSORS)
         about = {"sha256": _digest(made / TENSORS), "progress": asdict(state.progress)}
         (made / NUMBERS).write_text(json.dumps(about, indent=1))
-    for other in folder.iterdir():
-        # Older ones, and what an interrupted save has left.
-        if other.name.startswith(".") or (other.name.isdigit() and int(other.name) <= number - KEPT):
-            shutil.rmtree(other, ignore_errors=True)
+    durable.sweep(folder)
+    for other in _numbers(folder):
+        if other <= number - KEPT:
+            shutil.rmtree(_place(folder, other), ignore_errors=True)
 
 
 def load(folder: Path) -> State | None:

@@ -34,7 +34,6 @@ from umbel.run.watch import Silence, Watch
 
 CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
 MAKING = {"data", "fields", "tasks", "split"}  # what decides a table
-HALF = tuple(f".{name}." for name in CLAIM)  # what a kill in the middle of writing one of them leaves
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
@@ -50,9 +49,13 @@ def train(settings: Settings, folder: Path, *, table: Table | None = None, watch
     Leaves the table (unless one is given), `log.jsonl`, `checkpoint/`, `predictions.npz`, `bundle/`, `report.json` and
     `report.html` in `folder`. A finished run is not trained again: its report is read.
 
-    :raises UserError: if `folder` holds a run of other settings, or something else.
+    :raises UserError: if `folder` holds a run of other settings, or something else, or another process works in it.
     """
-    look = watch or Silence()
+    with durable.hold(folder):
+        return _train(settings, folder, table=table, look=watch or Silence())
+
+
+def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch) -> Report:
     claim(settings, folder)
     if (folder / "report.json").exists():
         look.stage(f"{folder}: this run is finished; its report is read")
@@ -71,7 +74,7 @@ def claim(settings: Settings, folder: Path) -> None:
     resolved = folder / "run.toml"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file", mend="name a folder with -o")
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(HALF)} if folder.exists() else set()
+    found = {path.name for path in folder.iterdir() if not durable.left_behind(path.name)} if folder.exists() else set()
     if not found <= CLAIM and resolved.name not in found:
         raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
     before = None if found <= CLAIM else read(resolved)

@@ -23,7 +23,7 @@ from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
 from umbel.study.entrants import TREES, Entrant, entrants, seeded
-from umbel.study.trial import Trial
+from umbel.study.trial import Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge
 
 TREE_RATES = (0.03, 0.06, 0.1)
@@ -44,8 +44,15 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) ->
     Every run is a process of its own; finished ones are found again, so that a stopped comparison goes on. Leaves
     `compare.json`, `compare.html` and `runs/`.
 
-    :raises UserError: for what `train` refuses, or if `folder` holds another comparison.
+    :raises UserError: for what `train` refuses, or if `folder` holds another comparison, or another process works in it.
     """
+    with durable.hold(folder):
+        for place in (folder / "runs").glob("*"):
+            durable.sweep(place)
+        return _compare(settings, folder, jobs=jobs, watch=watch)
+
+
+def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Comparison:
     claim(settings, folder)
     resolve.check(settings)
     names = entrants(settings, _views(settings))
@@ -97,7 +104,7 @@ def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -
     for seed in seeds:
         one = seeded(chosen, seed)
         at = _folder(folder, entrant, one)
-        if not (at / "predictions.npz").exists():
+        if predicted(at) is None:
             yield _neural(entrant.name, one, at, test=True)
 
 
@@ -116,7 +123,7 @@ def _trees(settings: Settings, folder: Path) -> Iterator[Run]:
     for means, name in enumerate(TREES if settings.compare.trees else ()):
         for seed in _seeds(settings):
             at = folder / "runs" / name / f"seed={seed}"
-            if not (at / "predictions.npz").exists():
+            if predicted(at) is None:
                 rates = [word for rate in TREE_RATES for word in ("--rate", f"{rate:g}")]
                 yield Run(f"{name} {at.name}", at, ("trees", *rates, "--seed", str(seed), *(("--means",) if means else ())))
 

@@ -57,7 +57,16 @@ def demo(
 
     `tell` hears of each scene as soon as it is played, and of the first after one seed already, without claims.
     Leaves a folder a scene, `bundle/` and `demo.html` in `folder`.
+
+    :raises UserError: if another process works in `folder`, or another demonstration lies there.
     """
+    with durable.hold(folder):
+        return _demo(folder, scenes=scenes, jobs=jobs, progress=progress, tell=tell)
+
+
+def _demo(
+    folder: Path, *, scenes: tuple[Scene, ...], jobs: int | None, progress: Watch | None, tell: Callable[[Played], None] | None
+) -> DemoResult:
     watch = progress or Silence()
     at_once = os.cpu_count() or 1 if jobs is None else jobs
     played: list[Played] = []

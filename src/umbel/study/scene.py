@@ -27,7 +27,7 @@ from umbel.run.settings import DataSection, FieldSection, FitSection, ModelSecti
 from umbel.run.watch import Watch
 from umbel.study.claims import Agreement, Claim, Conflict, Gap, agreement_claims, conflict_claims
 from umbel.study.entrants import Entrant, seeded
-from umbel.study.trial import Trial, run_trial
+from umbel.study.trial import Trial, predicted, run_trial
 from umbel.study.verdict import Comparison, Line, Standing, judge
 
 VIEWS = 3  # of STEM on two tasks: one for each, and one for both
@@ -148,7 +148,7 @@ def _train_all(scene: Scene, folder: Path, *, jobs: int, watch: Watch) -> None:
 def _finished(scene: Scene, entrant: Entrant, folder: Path, *, seed: int) -> bool:
     """Whether that run is done; :raises UserError: if its folder holds a run of other settings."""
     at = run(entrant, seed, folder)
-    if not (at / "predictions.npz").exists():
+    if predicted(at) is None:
         return False
     claim(settings(scene, entrant, folder, seed=seed), at)
     return True

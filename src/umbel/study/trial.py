@@ -41,8 +41,21 @@ class Trial:
         return Trial(**json.loads(path.read_text())) if path.exists() else None
 
 
+def predicted(folder: Path) -> Trial | None:
+    """The finished run in a folder, if it is one that has left its predictions of the test rows."""
+    return Trial.load(folder) if (folder / "predictions.npz").exists() else None
+
+
 def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
-    """Train (or find trained) one model; with `test`, leave its predictions of the test rows too."""
+    """Train (or find trained) one model; with `test`, leave its predictions of the test rows too.
+
+    A run of a comparison that was killed may still be at work in the folder: its end is waited for, and what it made is used.
+    """
+    with durable.hold(folder, wait=True):
+        return _trained(settings, table, folder, test=test)
+
+
+def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
     claim(settings, folder)
     began = time.monotonic()
     fitted = fit_model(settings, table, folder, watch=Silence())
@@ -58,6 +71,11 @@ def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> 
 
 def run_trees(table: Table, folder: Path, *, rates: tuple[float, ...], means: bool, seed: int) -> Trial:
     """Grow trees at each rate, keep the best on validation, and leave its predictions of the test rows."""
+    with durable.hold(folder, wait=True):
+        return predicted(folder) or _grown(table, folder, rates=rates, means=means, seed=seed)
+
+
+def _grown(table: Table, folder: Path, *, rates: tuple[float, ...], means: bool, seed: int) -> Trial:
     began = time.monotonic()
     best = max((grow(table, rate=rate, means=means, seed=seed) for rate in rates), key=lambda one: one.score)
     _predict(table, folder, best.outputs)
