@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 from umbel import durable
 from umbel.data.batch import Batch
-from umbel.data.derive import needed
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Join, Source
 from umbel.data.vocab import Encoder
@@ -105,23 +104,26 @@ class Bundle:
         for frame, batch in raw_rows(source, self.encoder, size, labels=False):
             yield frame, self.predict(batch)
 
-    def save(self, folder: Path, *, golden: Source) -> None:
-        """Write the bundle whole or not at all; its golden rows are the first of `golden`.
+    def save(self, folder: Path, *, golden: pl.DataFrame) -> None:
+        """Write the bundle whole or not at all; its golden rows are the first of these raw rows, such as `Table.golden`.
 
-        :raises UserError: if the disk is full, or `golden` has no rows.
+        :raises UserError: if the disk is full, or there are no rows.
         """
-        frame, scores = next(self.score(golden, GOLDEN), (None, None))
-        if frame is None or scores is None:
-            raise UserError(f"{golden.log}: no rows", mend="a bundle keeps some rows with their scores")
+        if golden.is_empty():
+            raise UserError(f"{folder}: no golden rows", mend="a bundle keeps some rows with their scores: give some")
         with durable.folder(folder) as made:
             self.encoder.save(made / "encoder")
             save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, made / "weights.safetensors")
-            frame.select(needed(self.schema, golden, frame.columns, labels=False)).write_parquet(made / "golden.parquet")
-            for name, content in self._documents(scores).items():
+            golden.head(GOLDEN).write_parquet(made / "golden.parquet")
+            for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
             sums = _sums(made)
             manifest = {"format": FORMAT, "files": sums, "checksum": _checksum(sums)}
             (made / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+    def _golden_scores(self, folder: Path) -> Float[np.ndarray, "rows columns"]:
+        _, scores = next(self.score(Source(str(folder / "golden.parquet"), user=self.source.user), GOLDEN))
+        return scores
 
     def _documents(self, scores: Float[np.ndarray, "rows columns"]) -> dict[str, object]:
         return {
@@ -156,8 +158,7 @@ class Bundle:
 
     def _check_golden(self, folder: Path) -> None:
         expected = np.array(_read(folder, "golden.json")["scores"])
-        frames = list(self.score(Source(str(folder / "golden.parquet"), user=self.source.user), GOLDEN))
-        worst = float(np.abs(frames[0][1] - expected).max())
+        worst = float(np.abs(self._golden_scores(folder) - expected).max())
         if not worst <= TOLERANCE:
             raise UserError(
                 f"{folder}: golden rows score otherwise, by up to {worst:.2g} (allowed {TOLERANCE:g})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,20 @@ def test_killed_runs_end_on_the_same_bytes(run_file: Path, tmp_path: Path) -> No
     assert killed["logits"].tobytes() == whole["logits"].tobytes()
     logs = [len((tmp_path / name / "log.jsonl").read_text().splitlines()) for name in ("killed", "whole")]
     assert logs[0] == logs[1]
+
+
+def test_a_run_whose_log_is_gone_after_the_ingest_goes_on_to_its_bundle(run_file: Path, log: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.parquet"
+    shutil.copy(log, copy)
+    run_file.write_text(run_file.read_text().replace(str(log), str(copy)))
+    process = start(run_file, tmp_path / "run")
+    wait_for_epochs(tmp_path / "run", 1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    copy.unlink()
+    said = say("train", run_file, "-o", tmp_path / "run", *LONG)
+    assert said.code == 0, said.err
+    assert say("score", tmp_path / "run" / "bundle", log, "-o", tmp_path / "scores.parquet").code == 0
 
 
 def test_an_interrupt_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:

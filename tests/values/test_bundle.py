@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from umbel import bundle as module
 from umbel.bundle import Built, Bundle
 from umbel.data.ingest import ingest
 from umbel.data.source import Join, Source
+from umbel.data.split import ByColumn
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Identity, Isotonic, Linear, Platt
@@ -76,14 +78,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 def saved(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved bundle; tests read it and leave it alone."""
     path = tmp_path_factory.mktemp("saved") / "bundle"
-    made(table).save(path, golden=table.source)
+    made(table).save(path, golden=table.golden())
     return path
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_comes_back_the_same(table: Table, tmp_path: Path, recipe: str) -> None:
     before = made(table, recipe)
-    before.save(tmp_path / "bundle", golden=table.source)
+    before.save(tmp_path / "bundle", golden=table.golden())
     after = Bundle.load(tmp_path / "bundle")
     assert after.built == before.built
     assert (after.schema, after.source, after.calibrators, after.report) == (EVERY, table.source, CALIBRATORS, {"recipe": recipe})
@@ -94,7 +96,7 @@ def test_every_recipe_comes_back_the_same(table: Table, tmp_path: Path, recipe: 
 @pytest.mark.parametrize("views", PARADIGMS)
 def test_every_paradigm_comes_back_the_same(table: Table, tmp_path: Path, views: str) -> None:
     before = made(table, "ple", views)
-    before.save(tmp_path / "bundle", golden=table.source)
+    before.save(tmp_path / "bundle", golden=table.golden())
     after = Bundle.load(tmp_path / "bundle")
     assert after.built.views == views
     assert after.model.table.shape == before.model.table.shape
@@ -127,7 +129,7 @@ def test_a_chain_of_three_multiplies_through(tmp_path: Path) -> None:
     keep, click, buy, keep_marginal, buy_marginal = scores(bundle, rows).T
     assert_allclose(keep_marginal, keep * click * buy, rtol=1e-6)
     assert_allclose(buy_marginal, click * buy, rtol=1e-6)
-    bundle.save(tmp_path / "bundle", golden=rows)
+    bundle.save(tmp_path / "bundle", golden=own.golden())
     assert_allclose(scores(Bundle.load(tmp_path / "bundle"), rows)[:, 3], keep_marginal, rtol=0, atol=0)
 
 
@@ -136,7 +138,7 @@ def test_regressions_alone_have_no_marginal(tmp_path: Path) -> None:
     own = ingest(rows, Schema(SCHEMA.fields, (Task("spent", REGRESSION),)), SPLIT, folder=tmp_path / "table")
     bundle = made(own, "alone", calibrators={"spent": Identity()})
     assert bundle.columns == ("spent",)
-    bundle.save(tmp_path / "bundle", golden=rows)
+    bundle.save(tmp_path / "bundle", golden=own.golden())
     assert Bundle.load(tmp_path / "bundle").calibrators == {"spent": Identity()}
 
 
@@ -175,9 +177,10 @@ def test_joined_fields_are_joined_when_scoring_and_held_in_golden_rows(tmp_path:
     places = write(tmp_path, {"user": [1, 2, 3], "home": ["x", "y", "x"]}, name="users")
     rows = source(tmp_path, joins=(Join(places, "user"),))
     schema = Schema((*SCHEMA.fields, Field("home", CATEGORY, min_count=1)), SCHEMA.tasks)
-    bundle = made(ingest(rows, schema, SPLIT, folder=tmp_path / "table"))
+    own = ingest(rows, schema, SPLIT, folder=tmp_path / "table")
+    bundle = made(own)
     expected = scores(bundle, rows)
-    bundle.save(tmp_path / "bundle", golden=rows)
+    bundle.save(tmp_path / "bundle", golden=own.golden())
     assert "home" in pl.read_parquet_schema(tmp_path / "bundle" / "golden.parquet")
     write(tmp_path, {"user": [1, 2, 3], "home": ["y", "x", "y"]}, name="users")
     Path(rows.log).rename(tmp_path / "moved.parquet")
@@ -210,7 +213,7 @@ def test_golden_rows_are_the_first_and_only_what_is_read(table: Table, saved: Pa
 
 def test_no_more_golden_rows_than_said(tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GOLDEN", 4)
-    made(table).save(tmp_path / "bundle", golden=table.source)
+    made(table).save(tmp_path / "bundle", golden=table.golden())
     assert pl.read_parquet(tmp_path / "bundle" / "golden.parquet")["time"].to_list() == [0, 1, 2, 3]
     assert Bundle.load(tmp_path / "bundle").columns
 
@@ -234,9 +237,8 @@ def test_a_bundle_may_lie_in_a_folder_with_brackets(saved: Path, tmp_path: Path)
 
 
 def test_without_rows_there_is_no_bundle(table: Table, tmp_path: Path) -> None:
-    pl.read_parquet(table.source.log).head(0).write_parquet(tmp_path / "none.parquet")
-    with pytest.raises(UserError, match=r"none\.parquet: no rows; a bundle keeps some rows with their scores"):
-        made(table).save(tmp_path / "bundle", golden=replace(table.source, log=str(tmp_path / "none.parquet")))
+    with pytest.raises(UserError, match=r"bundle: no golden rows; a bundle keeps some rows with their scores: give some"):
+        made(table).save(tmp_path / "bundle", golden=table.golden().head(0))
     assert not (tmp_path / "bundle").exists()
 
 
@@ -248,7 +250,7 @@ def test_a_save_that_fails_leaves_the_bundle_before(table: Table, saved: Path, t
 
     monkeypatch.setattr(module, "_sums", fails)
     with pytest.raises(ZeroDivisionError):
-        made(table, "mmoe").save(tmp_path / "bundle", golden=table.source)
+        made(table, "mmoe").save(tmp_path / "bundle", golden=table.golden())
     monkeypatch.undo()
     assert Bundle.load(tmp_path / "bundle").built.recipe == "stem"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -257,7 +259,7 @@ def test_a_save_that_fails_leaves_the_bundle_before(table: Table, saved: Path, t
 def test_weights_of_another_recipe_are_refused(table: Table, saved: Path, tmp_path: Path) -> None:
     """The files are whole, and agree with the manifest, but do not belong together."""
     shutil.copytree(saved, tmp_path / "bundle")
-    made(table, "alone").save(tmp_path / "other", golden=table.source)
+    made(table, "alone").save(tmp_path / "other", golden=table.golden())
     (tmp_path / "bundle" / "weights.safetensors").write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
     sums = module._sums(tmp_path / "bundle")
     manifest = {"format": 1, "files": sums, "checksum": module._checksum(sums)}
@@ -278,3 +280,44 @@ def test_a_manifest_that_is_no_json(saved: Path, tmp_path: Path, content: str) -
 def test_rows_used_here_are_many_kinds() -> None:
     assert {field.kind for field in EVERY.fields} == {ID, NUMBER, SEQUENCE, CATEGORY, BAG, VECTOR}
     assert set(ROWS) < set(RICH)
+
+
+def test_a_log_that_is_gone_or_changed_after_ingest_does_not_hinder_the_bundle(tmp_path: Path) -> None:
+    places = write(tmp_path, {"user": [1, 2, 3], "home": ["x", "y", "x"]}, name="users")
+    rows = source(tmp_path, joins=(Join(places, "user"),))
+    schema = Schema((*SCHEMA.fields, Field("home", CATEGORY, min_count=1), Field("late", NUMBER, sql="time * 2")), SCHEMA.tasks)
+    own = ingest(rows, schema, SPLIT, folder=tmp_path / "table")
+    bundle = made(own)
+    expected = scores(bundle, rows)
+    write(tmp_path, {"user": [1, 2, 3], "home": ["y", "x", "y"]}, name="users")
+    Path(rows.log).unlink()
+    bundle.save(tmp_path / "bundle", golden=own.golden())
+    kept = np.array(json.loads((tmp_path / "bundle" / "golden.json").read_text())["scores"])
+    assert_allclose(kept, expected, rtol=0, atol=0)
+    assert Bundle.load(tmp_path / "bundle").columns
+
+
+def test_a_table_keeps_its_first_rows_joined_and_without_labels(tmp_path: Path) -> None:
+    height = 40
+    users = write(tmp_path, {"user": list(range(height)), "home": [f"h{at}" for at in range(height)]}, name="users")
+    many: dict[str, Sequence[object]] = {name: [values[at % 10] for at in range(height)] for name, values in ROWS.items()}
+    part = ["train" if at < 20 else "valid" if at < 30 else "test" for at in range(height)]
+    rows = source(tmp_path, {**many, "user": list(range(height)), "part": part, "other": [0] * height}, joins=(Join(users, "user"),))
+    schema = Schema((*SCHEMA.fields, Field("home", CATEGORY)), SCHEMA.tasks)
+    golden = ingest(rows, schema, ByColumn("part", valid="valid", test="test"), folder=tmp_path / "table").golden()
+    assert set(golden.columns) == {"user", "item", "age", "watched", "home", "time"}
+    assert golden["user"].to_list() == list(range(32))
+    assert golden["home"].to_list() == [f"h{at}" for at in range(32)]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:40])])
+def test_golden_rows_that_are_not_in_the_table(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+    own = ingest(source(tmp_path), SCHEMA, SPLIT, folder=tmp_path / "table")
+    spoil(tmp_path / "table" / "golden.parquet")
+    with pytest.raises(UserError, match=r"table/golden\.parquet: missing or cut short; ingest again"):
+        own.golden()
+
+
+def test_a_table_may_lie_in_a_folder_with_brackets(tmp_path: Path) -> None:
+    own = ingest(source(tmp_path), SCHEMA, SPLIT, folder=tmp_path / "table [1] *")
+    assert own.golden().height == 10

@@ -188,4 +188,5 @@ def test_the_files_of_a_table(table: Table) -> None:
     frame = pl.read_parquet(table.folder / "vocabulary" / "user.parquet")
     assert frame.columns == ["value", "count"]
     names = sorted(path.name for path in table.folder.iterdir())
-    assert names == sorted([*(f"{name}.npy" for name in arrays), "meta.json", "scales.json", "schema.json", "source.json", "vocabulary"])
+    files = ["golden.parquet", "meta.json", "scales.json", "schema.json", "source.json", "vocabulary"]
+    assert names == sorted([*(f"{name}.npy" for name in arrays), *files])

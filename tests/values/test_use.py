@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"evaluate": {"resamples": 5, "slices": ["item"]}}
     report = Report("ple", 5, {"train": 6}, (), 77, 1.0, 2.0, 3, settings=settings).to_json()
     calibrators: dict[str, Calibrator] = {"click": Platt(), "buy": Platt(), "spent": Identity()}
-    Bundle(rows, table.encoder, built, built(SCHEMA).eval(), calibrators, report).save(folder / "bundle", golden=rows)
+    Bundle(rows, table.encoder, built, built(SCHEMA).eval(), calibrators, report).save(folder / "bundle", golden=table.golden())
     return folder / "bundle"
 
 

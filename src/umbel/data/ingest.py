@@ -19,13 +19,14 @@ from umbel.data.groups import groups, times
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
-from umbel.data.storage import FORMAT, MARK, Rows, fresh_folder, write_json
+from umbel.data.storage import FORMAT, GOLDEN, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
 from umbel.data.vocab import Each, Encoder
 from umbel.errors import UserError
 from umbel.schema import Schema
 
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
+KEPT = 32        # raw rows that stay in the table, for the golden rows of bundles
 
 
 def ingest(source: Source, schema: Schema, split: Split, *, folder: Path, progress: Callable[[int], None] | None = None) -> Table:
@@ -88,6 +89,10 @@ class _Rows:
             if self._progress is not None:
                 self._progress(self._halves // 2)
 
+    def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The first raw rows of a batch, joined, with what fields, user, item and time read: the labels are nobody's business later."""
+        return frame.head(KEPT).select(needed(self.schema, self.source, frame.columns, labels=False))
+
 
 class _Encoding:
     """The second pass: every batch is encoded, and the rows of each part are written at their own place."""
@@ -104,6 +109,8 @@ class _Encoding:
         """:raises UserError: if the log has not the rows that were counted."""
         with self._open:
             for frame, parts in self._rows.read():
+                if not self._read:
+                    self._rows.kept(frame).write_parquet(self._folder / GOLDEN)
                 self._write(self._arrays(frame), parts)
         self._check(self._places == self._ends)
 

@@ -20,7 +20,8 @@ from umbel.errors import UserError, nearest
 from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
 
 MARK = "meta.json"  # a folder with this file is a table
-FORMAT = 1
+FORMAT = 2
+GOLDEN = "golden.parquet"  # its first raw rows
 LONGEST = 200  # characters of a file name without its suffix
 
 

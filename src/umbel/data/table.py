@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from torch import Tensor
@@ -16,7 +17,7 @@ from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.source import Join, Source
 from umbel.data.split import PARTS
-from umbel.data.storage import FORMAT, MARK
+from umbel.data.storage import FORMAT, GOLDEN, MARK
 from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
 from umbel.schema import Schema
@@ -62,6 +63,13 @@ class Table:
     def schema(self) -> Schema:
         """The schema it was encoded with."""
         return self.encoder.schema
+
+    def golden(self) -> pl.DataFrame:
+        """The first raw rows of the log, joined, as they were when it was ingested; :raises UserError: if they are not there."""
+        try:
+            return pl.read_parquet(self.folder / GOLDEN, glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise UserError(f"{self.folder / GOLDEN}: missing or cut short", mend="ingest again") from error
 
     def batch(self, index: Int[np.ndarray, "rows"] | Int[Tensor, "rows"]) -> Batch:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""

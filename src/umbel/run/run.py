@@ -102,7 +102,7 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, b
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
     report = _report(settings, table, fitted, tasks=tasks, validation=validation, began=began)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json())
-    bundle.save(folder / "bundle", golden=table.source)
+    bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))
     durable.write(folder / "report.json", json.dumps(report.to_json(), indent=1))
