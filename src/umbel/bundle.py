@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,10 +29,11 @@ from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES, SequenceSizes
-from umbel.recipes import RECIPES
+from umbel.recipes import RECIPES, taken
 from umbel.schema import BINARY, Schema
 
 Json = dict[str, Any]
+Option = bool | int | float | tuple[int, ...] | tuple[str, ...] | tuple[tuple[int, ...], ...] | tuple[tuple[str, ...], ...]
 Piece = TypeVar("Piece")
 FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
@@ -52,16 +53,17 @@ class Built:
     head: str = "independent"
     interact_sizes: InteractSizes = field(default_factory=InteractSizes)
     sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     def __call__(self, schema: Schema) -> Recommender:
-        """The untrained model; :raises UserError: for a piece that does not exist."""
+        """The untrained model; :raises UserError: for a piece that does not exist, or an option that the recipe does not take."""
         recipe = _piece("recipe", self.recipe, RECIPES)
         interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
         sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
         parts = Parts(interact, sequence, head=_piece("head", self.head, HEADS))
-        if self.views is None:
-            return recipe(schema, self.sizes, parts=parts)
-        return recipe(schema, self.sizes, paradigm=_piece("views", self.views, PARADIGMS), parts=parts)
+        views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
+        _check_taken(self.recipe, [*self.options, *views])
+        return recipe(schema, self.sizes, parts=parts, **views, **self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,14 @@ def _piece(key: str, name: str, among: Mapping[str, Piece]) -> Piece:
     return among[name]
 
 
+def _check_taken(recipe: str, options: Sequence[str]) -> None:
+    for option in options:
+        if option not in taken(recipe):
+            key = "views" if option == "paradigm" else f"options.{option}"
+            known = [name for name in RECIPES if option in taken(name)]
+            raise UserError(f"model.{key}: recipe {recipe!r} takes none", mend=f"leave it out; {', '.join(known)} would take it")
+
+
 def _chained(schema: Schema) -> tuple[str, ...]:
     return tuple(task.name for task in schema.tasks if task.given is not None and task.kind is BINARY)
 
@@ -181,9 +191,14 @@ def _source(saved: Json) -> Source:
 
 
 def _built(saved: Json) -> Built:
-    sizes: Json = {key: tuple(value) if isinstance(value, list) else value for key, value in saved["sizes"].items()}
-    own = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
-    return Built(**{**saved, **own, "sizes": Sizes(**sizes)})
+    sizes: Json = {key: _tuples(value) for key, value in saved["sizes"].items()}
+    made: Json = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
+    made |= {"sizes": Sizes(**sizes), "options": {key: _tuples(value) for key, value in saved["options"].items()}}
+    return Built(**{**saved, **made})
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -93,7 +93,7 @@ class Task:
     """One objective: the event in column `label` (or `sql`), modelled where the event of `given` holds.
 
     The output of a binary task is the logit of p(task | its `given` holds); the label stays the plain event.
-    `weight` multiplies the task's loss.
+    `weight` multiplies the task's loss. An `auxiliary` task is trained for what the others learn from it, and not judged.
     """
 
     name: str
@@ -102,6 +102,7 @@ class Task:
     weight: float = 1.0
     label: str | None = None
     sql: str | None = None
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class Schema:
             self._check_field(field)
         for task in self.tasks:
             self.chain(task.name)
+        if all(task.auxiliary for task in self.tasks):
+            raise UserError("tasks: all are auxiliary", mend="leave one to be judged")
 
     def field(self, name: str) -> Field:
         """The field of that name; :raises UserError: if there is none."""
@@ -138,6 +141,11 @@ class Schema:
     def tables(self) -> tuple[str, ...]:
         """The vocabularies, each once, in the order of the fields that own them."""
         return tuple(field.name for field in self.fields if field.coded and field.like is None)
+
+    @property
+    def judged(self) -> tuple[Task, ...]:
+        """The tasks whose figures count: all but the auxiliary ones."""
+        return tuple(task for task in self.tasks if not task.auxiliary)
 
     @property
     def outputs(self) -> tuple[slice, ...]:

@@ -24,6 +24,7 @@ from umbel.run.settings import (
     InteractSection,
     JoinSection,
     ModelSection,
+    OptionSection,
     Section,
     SequenceSection,
     Settings,
@@ -63,7 +64,10 @@ FIELD = some(
     {"kind": KINDS},
     {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT},
 )
-TASK = some({}, {"kind": st.sampled_from(["binary", "regression"]), "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE})
+TASK = some(
+    {}, {"kind": st.sampled_from(["binary", "regression"]), "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE,
+         "auxiliary": st.booleans()},
+)
 SPLIT = st.one_of(
     some({"by": st.just("time"), "valid": MOMENT, "test": MOMENT}, {"zone": TEXT, "column": TEXT}),
     some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),
@@ -71,10 +75,12 @@ SPLIT = st.one_of(
 )
 INTERACT = some({}, {"layers": COUNT, "rank": COUNT})
 SEQUENCE = some({}, {"hidden": COUNT})
+OPTIONS = some({}, {"legacy": st.booleans(), "taught": st.booleans()})
 MODEL = some(
     {"recipe": TEXT},
     {
         "interact": TEXT, "sequence": TEXT, "head": TEXT, "interact_sizes": INTERACT, "sequence_sizes": SEQUENCE,
+        "options": OPTIONS,
         "views": TEXT, "dim": COUNT, "expert": WIDTHS, "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
         "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True), "id_dropout": st.floats(0, 1, exclude_max=True),
     },
@@ -107,7 +113,7 @@ WHOLE = some(
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
-    "model.sequence_sizes": SequenceSection,
+    "model.sequence_sizes": SequenceSection, "model.options": OptionSection,
 }  # fmt: skip
 
 
@@ -141,7 +147,7 @@ def test_the_strategies_know_every_key() -> None:
     sections: list[tuple[type[Section], st.SearchStrategy[Any]]] = [
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
         (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
-        (SequenceSection, SEQUENCE), (Settings, WHOLE),
+        (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (Settings, WHOLE),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}
@@ -247,9 +253,11 @@ def test_a_value_out_of_range_is_named_with_its_place(section: str, key: str, va
 def test_what_a_model_is_told_reaches_it(model: dict[str, Any], size: int) -> None:
     built = resolve.built(parse({**BASE, "model": model}, where="here"), {"user": size})
     for key, value in model.items():
-        if isinstance(value, dict):
+        if key == "options":
+            assert listed(built.options) == listed(value)
+        elif isinstance(value, dict):
             assert all(getattr(getattr(built, key), inner) == one for inner, one in value.items())
-            continue
-        held = getattr(built, key) if hasattr(built, key) else getattr(built.sizes, key)
-        assert held == (tuple(value) if isinstance(value, list) else value)
+        else:
+            held = getattr(built, key) if hasattr(built, key) else getattr(built.sizes, key)
+            assert held == (tuple(value) if isinstance(value, list) else value)
     assert built.sizes.vocabulary == {"user": size}

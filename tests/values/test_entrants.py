@@ -6,7 +6,7 @@ import pytest
 
 from umbel.errors import UserError
 from umbel.recipes import RECIPES
-from umbel.run.settings import Settings, parse
+from umbel.run.settings import OptionSection, Settings, parse
 from umbel.study.entrants import CONTROLS, USUAL, Entrant, entrants, seeded
 
 VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
@@ -92,3 +92,10 @@ def test_a_seed_changes_nothing_else() -> None:
     second = seeded(first, 7)
     assert second.fit.seed == 7
     assert seeded(second, first.fit.seed) == first
+
+
+def test_what_is_meant_for_one_recipe_is_not_refused_by_another() -> None:
+    asked = settings()
+    asked = asked.model_copy(update={"model": asked.model.model_copy(update={"options": OptionSection(taught=True)})})
+    assert Entrant("stem", "stem").grid(asked)[0].model.options.taught is True
+    assert Entrant("mmoe", "mmoe").grid(asked)[0].model.options.taught is None

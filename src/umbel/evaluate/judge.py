@@ -84,7 +84,7 @@ def evaluate(
     slices: Mapping[str, np.ndarray] | None = None,
     by: Resamples | None = None,
 ) -> tuple[TaskReport, ...]:
-    """Every task's report, in schema order.
+    """Every task's report, in schema order; an auxiliary task has none.
 
     AUC, GAUC and PR-AUC read the logits (a marginal's are `schema.marginal`); the other metrics read `calibrated` (from
     `calibrate_all`, or `cross_calibrated` on the part calibrators were fitted on), a marginal's being the product along
@@ -93,7 +93,7 @@ def evaluate(
     """
     draws = resample(predictions.groups) if by is None else by
     labels = {name: cut(values) for name, values in (slices or {}).items()}
-    return tuple(_task_report(predictions, calibrated, task, slices=labels, by=draws) for task in predictions.schema.tasks)
+    return tuple(_task_report(predictions, calibrated, task, slices=labels, by=draws) for task in predictions.schema.judged)
 
 
 def fit_calibrators(predictions: Predictions) -> dict[str, Calibrator]:
@@ -145,10 +145,12 @@ def mean_auc(
 ) -> float | Undefined:
     """The mean over tasks of AUC (R2 for a regression: also without a unit, also higher is better).
 
-    A task whose figure is undefined is left out; if all are, the reason of each is given.
+    A task whose figure is undefined is left out, and an auxiliary one is; if all are, the reason of each is given.
     """
     values: dict[str, float | Undefined] = {}
     for at, (task, part) in enumerate(zip(schema.tasks, schema.outputs, strict=True)):
+        if task.auxiliary:
+            continue
         rows, metric = seen[:, at], metrics.auc if task.kind is BINARY else metrics.r2
         values[task.name] = metric(labels[rows, at], logits[rows, part.start])
     known = [value for value in values.values() if isinstance(value, float)]

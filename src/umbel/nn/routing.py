@@ -171,6 +171,17 @@ def stem(tasks: int, experts: tuple[int, int], paradigm: Paradigm, *, taught: bo
     return _routing(owners, (*rows, commons), replace(outlook, homes=homes))
 
 
+def stem_al(tasks: int, experts: tuple[int, int], paradigm: Paradigm, *, helps: tuple[int, ...]) -> Routing:
+    """STEM-Net with auxiliary tasks `helps`: others hear their experts stopped, and they hear nobody's but their own."""
+    made = stem(tasks, experts, paradigm)
+    apart = alone(tasks, experts[0], paradigm)
+    hidden = (Route.HIDDEN,) * experts[1]
+    table = tuple((*apart.table[reader], *hidden) if reader in helps else row for reader, row in enumerate(made.table))
+    homes = paradigm(_owners(tasks, *experts), tasks).homes
+    gates = tuple(homes[reader] or gate if reader in helps else gate for reader, gate in enumerate(made.gates))
+    return replace(made, table=table, gates=gates)
+
+
 def adatt(tasks: int, experts: tuple[int, int], paradigm: Paradigm) -> Routing:
     """Task-to-task fusion: every task and the commons hears and teaches every expert, own and shared, through a gate of its own."""
     owners = _owners(tasks, *experts)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 
 import torch
 
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes.beside import adatt, cross_stitch
-from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem
+from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al
 from umbel.schema import Field, FieldKind, Schema, Task
 
 __all__ = [
-    "RECIPES", "adatt", "alone", "cross_stitch", "me_mmoe", "me_ple", "mmoe", "omoe", "ple", "routed", "shared_bottom", "stem", "views_of",
+    "RECIPES", "adatt", "alone", "cross_stitch", "me_mmoe", "me_ple", "mmoe", "omoe", "ple", "routed", "shared_bottom", "stem", "stem_al",
+    "taken", "views_of",
 ]  # fmt: skip
 
 RECIPES: Mapping[str, Callable[..., Recommender]] = {
@@ -22,11 +24,23 @@ RECIPES: Mapping[str, Callable[..., Recommender]] = {
     "mmoe": mmoe,
     "ple": ple,
     "stem": stem,
+    "stem_al": stem_al,
     "me_mmoe": me_mmoe,
     "me_ple": me_ple,
     "cross_stitch": cross_stitch,
     "adatt": adatt,
 }
+
+
+def taken(recipe: str) -> frozenset[str]:
+    """What a recipe takes beside schema, sizes and parts: `paradigm`, and options of its own.
+
+    Example
+    -------
+    >>> sorted(taken("stem"))
+    ['legacy', 'paradigm', 'taught']
+    """
+    return frozenset(inspect.signature(RECIPES[recipe]).parameters) - {"schema", "sizes", "parts"}
 
 
 def views_of(recipe: Callable[..., Recommender], tasks: int, *, sizes: Sizes) -> int:

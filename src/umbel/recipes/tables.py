@@ -59,6 +59,24 @@ def stem(
     return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts, commons=legacy)
 
 
+def stem_al(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared, parts: Parts = PLAIN) -> Recommender:
+    """STEM with auxiliary tasks (https://arxiv.org/abs/2403.00793): those of the schema marked `auxiliary`, trained and not judged.
+
+    ```
+                 main  aux  shared
+    main task      ●    ○     ●
+    auxiliary           ●
+    ```
+
+    A main task hears an auxiliary one's experts as it hears any other task's; an auxiliary task hears its own alone, through a
+    gate that reads its own view. Without an auxiliary task it is `stem`. The paper has no equations and its code never
+    appeared: this is our reading.
+    """
+    helps = tuple(number for number, task in enumerate(schema.tasks) if task.auxiliary)
+    build = partial(routing.stem_al, len(schema.tasks), (sizes.specific, sizes.shared), helps=helps)
+    return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts)
+
+
 def me_mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = view_per_expert, parts: Parts = PLAIN) -> Recommender:
     """MMoE over several embeddings, one an expert; a gate sums them all.
 

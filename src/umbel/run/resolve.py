@@ -65,9 +65,10 @@ def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
     names = {"recipe", "views", "interact", "sequence", "head"}
     return Built(
         **model.model_dump(include=names),
-        sizes=Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes", "sequence_sizes"})),
+        sizes=Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes", "sequence_sizes", "options"})),
         interact_sizes=InteractSizes(**model.interact_sizes.model_dump()),
         sequence_sizes=SequenceSizes(**model.sequence_sizes.model_dump()),
+        options=model.options.model_dump(exclude_none=True),
     )
 
 

@@ -66,6 +66,7 @@ class TaskSection(Section):
     sql: str | None = None
     given: str | None = None
     weight: float = Field(1.0, gt=0)
+    auxiliary: bool = False
 
 
 class TimeSplit(Section):
@@ -110,6 +111,13 @@ class SequenceSection(Section):
     hidden: int = Field(16, ge=1)
 
 
+class OptionSection(Section):
+    """`[model.options]`: what some recipes take beside their sizes (see `umbel.recipes`); a recipe that does not take it refuses it."""
+
+    legacy: bool | None = None
+    taught: bool | None = None
+
+
 class ModelSection(Section):
     """`[model]`: the recipe, its paradigm of views where that is not the recipe's own, the pieces before and after it, its sizes."""
 
@@ -129,6 +137,7 @@ class ModelSection(Section):
     id_dropout: float = Field(0.0, ge=0, lt=1)
     interact_sizes: InteractSection = InteractSection()
     sequence_sizes: SequenceSection = SequenceSection()
+    options: OptionSection = OptionSection()
 
 
 class FitSection(Section):
@@ -251,7 +260,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "evaluate": EvaluateSection, "compare": CompareSection,
-        "interact_sizes": InteractSection, "sequence_sizes": SequenceSection,
+        "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
     if len(place) == 1:

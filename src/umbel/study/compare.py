@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from umbel import durable
-from umbel.bundle import Built
 from umbel.data.table import Table
 from umbel.errors import UserError
-from umbel.nn.recommender import Sizes
 from umbel.recipes import RECIPES
 from umbel.run import resolve
 from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, Entrant, entrants, seeded
+from umbel.study.entrants import TREES, Entrant, entrants, seeded, taken_by
 from umbel.study.trial import Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge
 
@@ -81,9 +79,10 @@ def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
 
 def _views(settings: Settings) -> dict[str, int]:
     """How many views each recipe keeps for these tasks, read off a model with empty vocabularies."""
-    model, schema = settings.model, resolve.schema(settings)
-    sizes = Sizes(dict.fromkeys(schema.tables, 1), dim=1, specific=model.specific, shared=model.shared, layers=model.layers)
-    return {name: Built(name, sizes, model.views)(schema).table.shape[1] for name in RECIPES}
+    model, schema = settings.model.model_copy(update={"dim": 1}), resolve.schema(settings)
+    rows = dict.fromkeys(schema.tables, 1)
+    takes = {name: settings.model_copy(update={"model": taken_by(name, model)}) for name in RECIPES}
+    return {name: resolve.built(one, rows)(schema).views.views for name, one in takes.items()}
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:

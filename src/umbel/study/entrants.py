@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 
 from umbel.errors import UserError, nearest
-from umbel.recipes import RECIPES
-from umbel.run.settings import Settings
+from umbel.recipes import RECIPES, taken
+from umbel.run.settings import ModelSection, OptionSection, Settings
 
 # The shared-view recipe that stands for a recipe with several views when width alone is asked about.
 CONTROLS = {"alone": "shared_bottom", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple"}
@@ -31,10 +31,18 @@ class Entrant:
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
 
     def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
-        views = settings.model.views if self.wider == 1 else None  # a control keeps its recipe's one view
-        model = settings.model.model_copy(update={"recipe": self.recipe, "dim": dim * self.wider, "views": views})
+        model = taken_by(self.recipe, settings.model)
+        views = model.views if self.wider == 1 else None  # a control keeps its recipe's one view
+        model = model.model_copy(update={"dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})
         return settings.model_copy(update={"model": model, "fit": fit})
+
+
+def taken_by(recipe: str, model: ModelSection) -> ModelSection:
+    """The section as that recipe takes it: in a comparison, what is meant for one recipe is not refused by another."""
+    known = taken(recipe)
+    options = model.options.model_copy(update={name: None for name in OptionSection.model_fields if name not in known})
+    return model.model_copy(update={"recipe": recipe, "options": options, "views": model.views if "paradigm" in known else None})
 
 
 def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:

@@ -87,7 +87,7 @@ def _standing(table: Table, line: Line, by: Resamples) -> Standing:
     tasks: dict[str, dict[str, Interval | Undefined]] = {}
     seeds: dict[str, dict[str, tuple[float | None, ...]]] = {}
     draws: dict[str, tuple[Sampled | Undefined, ...]] = {}
-    for number, task in enumerate(table.schema.tasks):
+    for number, task in enumerate(table.schema.judged):
         figures = [report[number].figures for report in reports]
         names = [name for name in METRICS if name in figures[0].metrics]
         each = {name: tuple(one.draws[name] for one in figures) for name in names}
