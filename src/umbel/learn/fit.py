@@ -35,7 +35,8 @@ class Epoch:
     """What one epoch, or the part of it until a pause, came to.
 
     `number` counts epochs, and `step` batches of this one, from 1. `losses` are means per task over the labels so far,
-    task weights included. `score` is the judge's (None until `finished`), `best` the best so far, `stop` whether training ends here.
+    task weights included; `weights` are the balancer's, on average (none without one). `score` is the judge's (None until
+    `finished`), `best` the best so far, `stop` whether training ends here.
     `rows` were trained on in `seconds`, judging and pauses not counted.
     """
 
@@ -49,6 +50,7 @@ class Epoch:
     rows: int
     seconds: float
     state: State
+    weights: tuple[float, ...] = ()
 
 
 def fit(
@@ -104,9 +106,11 @@ class _Training(Generic[Trained]):
             return
         _check_fits("weights", start.weights, self.model.state_dict())
         _check_fits("row optimiser", start.table, self.step.table_state())
+        _check_fits("balancer", start.balance, self.step.balance_state())
         self.model.load_state_dict(start.weights)
         self.step.load(start.dense)
         self.step.load_table(start.table)
+        self.step.load_balance(start.balance)
         self.tally.load(start.tally)
         self.progress, self.best = start.progress, start.best
         # A schedule is replayed from the scores, so that no object of it is ever written down.
@@ -125,9 +129,9 @@ class _Training(Generic[Trained]):
         if not self.progress.rows:
             raise UserError("training: no rows", mend="widen the training part of [split]")
         trained = self.progress
-        losses = self.tally.means()
+        losses, weights = self.tally.means(), self.step.weights()
         self._close(self._judged())
-        yield replace(self._report(trained, finished=True), losses=losses)
+        yield replace(self._report(trained, finished=True), losses=losses, weights=weights)
 
     def _train(self, batches: Callable[[int, int], Iterable[Batch]]) -> Iterator[None]:
         self.model.train(True)
@@ -189,6 +193,7 @@ class _Training(Generic[Trained]):
             step=trained.step,
             finished=finished,
             losses=self.tally.means(),
+            weights=self.step.weights(),
             score=self.progress.scores[-1] if finished else None,
             best=None if best is None else self.progress.scores[best],
             stop=finished and self.progress.over(self.plan),
@@ -206,6 +211,7 @@ class _Training(Generic[Trained]):
             table=self.step.table_state(),
             tally=self.tally.state(),
             random=random_state(self.plan.device),
+            balance=self.step.balance_state(),
         )
 
 

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.errors import UserError
 from umbel.learn.optim import RowAdam, RowOptimizer
+from umbel.learn.weigh import Balance
 from umbel.nn.losses import Denominator
 
 CPU = torch.device("cpu")
@@ -44,6 +45,7 @@ class Plan:
     Training stops after `patience` epochs in a row without an improvement of more than 1e-6.
     `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
     `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
+    `balance` has a balancer weigh the tasks in every step; without one their losses are summed.
     `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
     on a GPU only under `torch.use_deterministic_algorithms(True)`.
     """
@@ -64,6 +66,7 @@ class Plan:
     compiled: bool = False
     seed: int = 1
     pause: float | None = None
+    balance: Balance | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 1:
@@ -71,3 +74,5 @@ class Plan:
         if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0 and self.decay >= 0):
             numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}, decay = {self.decay}"
             raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 and decay are at least 0")
+        if self.balance is not None and self.compiled:
+            raise UserError("fit.compiled: a balancer looks into the model, which is closed when compiled", mend="drop one of both")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -41,6 +41,10 @@ class Model(Protocol):
 
     def __call__(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits: `score` after `rows`."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter by name, the table as `table`."""
         ...
 
     def dense_parameters(self) -> list[nn.Parameter]:

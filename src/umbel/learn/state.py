@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class State:
     table: Mapping[str, Tensor]    # of the row optimiser
     tally: Mapping[str, Tensor]    # of the running epoch
     random: Mapping[str, Tensor]   # torch's generators
+    balance: Mapping[str, Tensor] = field(default_factory=dict)  # of the balancer, where there is one
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

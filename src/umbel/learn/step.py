@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import final
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim import AdamW
 from umbel.data.batch import Batch
 from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
+from umbel.learn.weigh import Weigher
 from umbel.nn.views import compact
 
 
@@ -25,6 +27,7 @@ class Step(ABC):
         self.plan = plan
         self.optimizer = AdamW(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
         self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
+        self.weigher = Weigher(model, plan.balance, tasks=len(model.schema.tasks)) if plan.balance is not None else None
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
@@ -55,6 +58,24 @@ class Step(ABC):
     def forget_table(self) -> None:
         """Begin anew with the table's moments, for its numbers were drawn again."""
 
+    def balance_state(self) -> dict[str, Tensor]:
+        """The balancer's tensors, by name; none without one."""
+        return self.weigher.state() if self.weigher else {}
+
+    def load_balance(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `balance_state` gave."""
+        if self.weigher:
+            self.weigher.load(state)
+
+    def weights(self) -> tuple[float, ...]:
+        """The balancer's mean weights of the epoch so far; none without one."""
+        return self.weigher.means if self.weigher else ()
+
+    def turn(self) -> None:
+        """An epoch is over."""
+        if self.weigher:
+            self.weigher.turn()
+
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
@@ -62,10 +83,14 @@ class Step(ABC):
         """Leave clipped gradients, L2's part included, on the dense parameters and on `table`."""
         plan, model = self.plan, self.model
         self.optimizer.zero_grad()
-        with torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
+        listening = self.weigher.taps if self.weigher else nullcontext()
+        with listening, torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
             logits = self.score(rows, batch.fields)
         losses = model.losses(logits.float(), batch, denominator=plan.denominator)
-        torch.autograd.backward(losses.sum())
+        if self.weigher:
+            self.weigher.backward(losses, {**dict(model.named_parameters()), "table": table})
+        else:
+            torch.autograd.backward(losses.sum())
         if table.grad is not None:
             table.grad.add_(table.detach(), alpha=plan.l2)
         nn.utils.clip_grad_norm_([*model.dense_parameters(), table], plan.clip)

@@ -101,7 +101,8 @@ class _Watched:
 
 def _line(epoch: Epoch) -> dict[str, object]:
     seconds = round(epoch.seconds, 3)
-    return {"epoch": epoch.number, "losses": list(epoch.losses), "score": epoch.score, "rows": epoch.rows, "seconds": seconds}
+    line = {"epoch": epoch.number, "losses": list(epoch.losses), "score": epoch.score, "rows": epoch.rows, "seconds": seconds}
+    return line | ({"weights": list(epoch.weights)} if epoch.weights else {})
 
 
 def _history(path: Path, epochs: int) -> list[dict[str, object]]:
