@@ -14,7 +14,7 @@ from umbel.nn.recommender import Parts
 from umbel.recipes import stem
 
 SHAPE = (3, 4, 2)
-SIZES = [InteractSizes(), InteractSizes(layers=1), InteractSizes(layers=3, rank=2)]
+SIZES = [InteractSizes(), InteractSizes(layers=1, hidden=5), InteractSizes(layers=3, rank=2, hidden=7, heads=2)]
 EVERY = [(name, size) for name in INTERACTS for size in SIZES]
 
 
@@ -137,7 +137,7 @@ def test_one_batch_can_be_overfitted(name: str) -> None:
     model = stem(everykind.schema(), sizes(), parts=Parts(INTERACTS[name](InteractSizes())))
     batch, labels = fields(16), everykind.labels(16, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(120):
+    for _ in range(180):
         optimizer.zero_grad()
         loss = task_losses(model(batch), labels, model.schema).sum()
         torch.autograd.backward(loss)

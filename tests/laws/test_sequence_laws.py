@@ -19,12 +19,14 @@ LOOSE = Listing("seen", 6, 3, None, ordered=True)
 BAG = Listing("tags", 9, 2, None, ordered=False)
 LISTS = (TARGETED, LOOSE, BAG)
 SLOTS = 11
+MAKERS = {name: SEQUENCES[name](SequenceSizes()) for name in SEQUENCES}
+MAKERS["sasrec of two blocks"] = SEQUENCES["sasrec"](SequenceSizes(layers=2, heads=2))
 
 
 def made(name: str, lists: tuple[Listing, ...] = LISTS, *, shape: tuple[int, int] = (VIEWS, DIM)) -> SequenceEncoder:
     """With random weights, biases too."""
     torch.manual_seed(0)
-    encoder = SEQUENCES[name](SequenceSizes())(lists, shape)
+    encoder = MAKERS[name](lists, shape)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.copy_(0.5 * torch.randn(parameter.shape))
@@ -45,19 +47,19 @@ def places(rows: int = 8) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_summary_a_list_and_view(name: str) -> None:
     assert made(name)(table(), places()).shape == (8, len(LISTS), VIEWS, DIM)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_an_empty_list_gives_zeros(name: str) -> None:
     found = made(name)(table(), places())
     assert not found[1].any()
     assert found[0].any()
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_where_padding_stands_changes_nothing(name: str) -> None:
     encoder, place = made(name), places(1)
     place[0, 1:6] = torch.tensor([3, 7, 2, -1, -1])
@@ -67,7 +69,19 @@ def test_where_padding_stands_changes_nothing(name: str) -> None:
         torch.testing.assert_close(encoder(table(), place), before, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
+def test_longer_padding_changes_nothing(name: str) -> None:
+    """The same history where the field allows for more, by the same weights."""
+    few, many = made(name, (TARGETED,)), made(name, (Listing("watched", 1, 9, 0, ordered=True),))
+    with torch.no_grad():
+        for key, parameter in few.named_parameters():
+            wide = many.get_parameter(key)
+            wide[tuple(slice(size) for size in parameter.shape)] = parameter
+    place = torch.cat([places()[:, :6], torch.full((8, 4), -1)], 1)
+    torch.testing.assert_close(many(table(), place), few(table(), place[:, :6]), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_what_stands_where_padding_is_changes_nothing(name: str) -> None:
     """Padding is looked up at row 0: which must not be heard, nor taught."""
     encoder, place = made(name), torch.where(places() == 0, 1, places())
@@ -78,7 +92,7 @@ def test_what_stands_where_padding_is_changes_nothing(name: str) -> None:
     torch.testing.assert_close(encoder(values.detach().index_fill(0, torch.tensor([0]), 100.0), place), before)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_rows_alone_are_rows_together(name: str) -> None:
     encoder, place = made(name), places()
     together = encoder(table(), place)
@@ -86,7 +100,7 @@ def test_rows_alone_are_rows_together(name: str) -> None:
         torch.testing.assert_close(encoder(table(), place[row:row + 1])[0], together[row], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_no_view_sees_another(name: str) -> None:
     encoder, values = made(name), table()
     before = encoder(values, places())
@@ -96,7 +110,7 @@ def test_no_view_sees_another(name: str) -> None:
         assert torch.equal(after[:, :, view], before[:, :, view]) == (view != 1)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_no_list_sees_another(name: str) -> None:
     encoder, place = made(name), places()
     before = encoder(table(), place)
@@ -106,7 +120,7 @@ def test_no_list_sees_another(name: str) -> None:
         assert torch.equal(after[:, number], before[:, number]) == (number != 1)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_view_alone_is_the_view_among_others(name: str) -> None:
     encoder = made(name)
     together, whole = encoder(table(), places()), dict(encoder.named_parameters())
@@ -119,7 +133,7 @@ def test_a_view_alone_is_the_view_among_others(name: str) -> None:
         torch.testing.assert_close(found[:, :, 0], together[:, :, view], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_parts_cover_every_number_once_and_every_number_learns(name: str) -> None:
     encoder = made(name)
     counts = {key: torch.zeros_like(parameter) for key, parameter in encoder.named_parameters()}
@@ -133,7 +147,7 @@ def test_parts_cover_every_number_once_and_every_number_learns(name: str) -> Non
         assert all(bool(gradient.flatten(1).any(1).all()) for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("lists", [(TARGETED,), (BAG, TARGETED), (TARGETED, LOOSE, BAG)])
 def test_any_lists(name: str, lists: tuple[Listing, ...]) -> None:
     found = made(name, lists)(table(), places())
@@ -141,7 +155,23 @@ def test_any_lists(name: str, lists: tuple[Listing, ...]) -> None:
     assert found.isfinite().all()
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
+def test_order_matters_to_the_transformer_alone(name: str) -> None:
+    encoder, place = made(name, (TARGETED,)), torch.tensor([[0, 3, 7, 2, 8, 5]])
+    same = torch.allclose(encoder(table(), place), encoder(table(), place[:, [0, 5, 3, 4, 2, 1]]), atol=1e-6)
+    assert same != name.startswith("sasrec")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_candidate_matters_to_target_attention_alone(name: str) -> None:
+    encoder, place = made(name), torch.where(places() == 0, 1, places())
+    other = place.clone()
+    other[:, 0] = 0
+    moved = (encoder(table(), place) != encoder(table(), other)).flatten(2).any(2).any(0)
+    assert moved.tolist() == [name == "din", False, False]
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_nothing_to_look_up(name: str) -> None:
     encoder = made(name)
     assert encoder(table(), places()[:0]).shape == (0, len(LISTS), VIEWS, DIM)
@@ -149,14 +179,14 @@ def test_nothing_to_look_up(name: str) -> None:
     assert not encoder(table()[:0], nothing).any()
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_twice_differentiable(name: str) -> None:
     encoder, values = made(name).double(), table().double().requires_grad_()
     assert torch.autograd.gradcheck(lambda given: encoder(given, places(3)), (values,), fast_mode=True)
     assert torch.autograd.gradgradcheck(lambda given: encoder(given, places(3)), (values,), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_many_tables_and_weights_at_once(name: str) -> None:
     encoder = made(name)
     weights = {key: torch.stack([0.5 * parameter, parameter]) for key, parameter in encoder.named_parameters()}
@@ -173,7 +203,7 @@ def test_many_tables_and_weights_at_once(name: str) -> None:
         torch.testing.assert_close(found[number], expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", MAKERS)
 def test_half_precision_is_near(name: str) -> None:
     encoder = made(name)
     exact = encoder(table(), places())

@@ -73,8 +73,8 @@ SPLIT = st.one_of(
     some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),
     some({"by": st.just("column"), "column": TEXT}, {"train": TEXT, "valid": TEXT, "test": TEXT}),
 )
-INTERACT = some({}, {"layers": COUNT, "rank": COUNT})
-SEQUENCE = some({}, {"hidden": COUNT})
+INTERACT = some({}, {"layers": COUNT, "rank": COUNT, "hidden": COUNT, "heads": COUNT})
+SEQUENCE = some({}, {"hidden": COUNT, "layers": COUNT, "heads": COUNT})
 OPTIONS = some({}, {"legacy": st.booleans(), "taught": st.booleans()})
 MODEL = some(
     {"recipe": TEXT},

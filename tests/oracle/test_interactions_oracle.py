@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -77,3 +79,72 @@ def test_dcn(rank: int | None) -> None:
             views.append(crossed)
         expected.append(views)
     compare(interact, expected)
+
+
+def normal(x: Row) -> Row:
+    mean = sum(x) / len(x)
+    spread = math.sqrt(sum((one - mean) ** 2 for one in x) / len(x) + 1e-5)
+    return [(one - mean) / spread for one in x]
+
+
+def affine(x: Row, gain: Row, shift: Row) -> Row:
+    return [a * b + c for a, b, c in zip(x, gain, shift, strict=True)]
+
+
+def plus(x: Row, bias: Row) -> Row:
+    return [a + b for a, b in zip(x, bias, strict=True)]
+
+
+def test_masknet() -> None:
+    interact = made("masknet", InteractSizes(layers=2, hidden=5))
+    own = {key: parameter.tolist() for key, parameter in interact.named_parameters()}
+    expected = []
+    for row in range(len(X)):
+        views = []
+        for view in range(VIEWS):
+            e = fields_of(row, view)
+            gains, shifts = own["gains.0"][view][0], own["shifts.0"][view][0]
+            even = flat([affine(normal(field), gain, shift) for field, gain, shift in zip(e, gains, shifts, strict=True)])
+            said: Row = []
+            for block in range(2):
+                first, second, last = (own[f"weights.{step}"][view][block] for step in range(3))
+                inner = [max(one, 0.0) for one in plus(product(flat(e), first), own["biases.0"][view][block][0])]
+                mask = plus(product(inner, second), own["biases.1"][view][block][0])
+                out = normal(product([a * b for a, b in zip(mask, even, strict=True)], last))
+                said += [max(one, 0.0) for one in affine(out, own["gains.1"][view][block][0], own["shifts.1"][view][block][0])]
+            views.append(said)
+        expected.append(views)
+    compare(interact, expected)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_autoint(heads: int) -> None:
+    interact = made("autoint", InteractSizes(layers=2, heads=heads))
+    own = {key: parameter.tolist() for key, parameter in interact.named_parameters()}
+    expected = []
+    for row in range(len(X)):
+        views = []
+        for view in range(VIEWS):
+            met = fields_of(row, view)
+            for layer in range(2):
+                names = (f"attentions.{layer}.{kind}" for kind in ("query", "key", "value"))
+                query, key, value = ([head_of(own[name][view], head) for head in range(heads)] for name in names)
+                said = []
+                for field in met:
+                    row_said: Row = []
+                    for head in range(heads):
+                        asked = product(field, query[head])
+                        scores = [sum(a * b for a, b in zip(asked, product(other, key[head]), strict=True)) for other in met]
+                        shares = [math.exp(one) / sum(map(math.exp, scores)) for one in scores]
+                        values = [product(other, value[head]) for other in met]
+                        row_said += [sum(a * one[d] for a, one in zip(shares, values, strict=True)) for d in range(DIM // heads)]
+                    said.append([max(one, 0.0) for one in plus(row_said, product(field, own[f"weights.{layer}"][view]))])
+                met = said
+            views.append(flat(met))
+        expected.append(views)
+    compare(interact, expected)
+
+
+def head_of(weight: list[list[Row]], head: int) -> list[Row]:
+    """One head's matrix of a weight `dim heads width`."""
+    return [of_input[head] for of_input in weight]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -72,3 +74,64 @@ def test_din() -> None:
         return [sum(a * entry[d] for a, entry in zip(own, entries, strict=True)) / len(entries) for d in range(DIM)]
 
     torch.testing.assert_close(encoder(TABLE, PLACE), expected(summary), atol=1e-12, rtol=1e-10)
+
+
+def product(x: Row, matrix: list[Row]) -> Row:
+    """`x' M`."""
+    return [sum(one * row[out] for one, row in zip(x, matrix, strict=True)) for out in range(len(matrix[0]))]
+
+
+def plus(x: Row, y: Row) -> Row:
+    return [a + b for a, b in zip(x, y, strict=True)]
+
+
+def even(x: Row, gain: Row, shift: Row) -> Row:
+    mean = sum(x) / len(x)
+    spread = math.sqrt(sum((one - mean) ** 2 for one in x) / len(x) + 1e-5)
+    return [(one - mean) / spread * a + b for one, a, b in zip(x, gain, shift, strict=True)]
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 2), (2, 1), (3, 4)])
+def test_sasrec(layers: int, heads: int) -> None:
+    """Every state of every block, though the last one alone is read."""
+    encoder = made("sasrec", SequenceSizes(layers=layers, heads=heads))
+    weights = {name.removeprefix("reader."): parameter.tolist() for name, parameter in encoder.named_parameters()}
+    width = DIM // heads
+
+    def attend(prefix: str, batch: int, states: list[Row]) -> list[Row]:
+        query, key, value = (weights[f"{prefix}attention.{name}"][batch] for name in ("query", "key", "value"))
+        said = []
+        for place, state in enumerate(states):
+            row: Row = []
+            for head in range(heads):
+                q, k, v = ([of_input[head] for of_input in matrix] for matrix in (query, key, value))
+                asked = product(state, q)
+                scores = [sum(a * b for a, b in zip(asked, product(other, k), strict=True)) for other in states[:place + 1]]
+                shares = [math.exp(one / math.sqrt(width)) for one in scores]
+                heard = [product(other, v) for other in states[:place + 1]]
+                row += [sum(a * one[d] for a, one in zip(shares, heard, strict=True)) / sum(shares) for d in range(width)]
+            said.append(row)
+        return said
+
+    def block(number: int, batch: int, states: list[Row]) -> list[Row]:
+        prefix = f"blocks.{number}."
+        norms = [[weights[f"{prefix}{kind}.{which}"][batch][0][0] for which in (0, 1)] for kind in ("gains", "shifts", "biases")]
+        gains, shifts, biases = norms
+        heard = attend(prefix, batch, [even(state, gains[0], shifts[0]) for state in states])
+        met = [plus(state, one) for state, one in zip(states, heard, strict=True)]
+        found = []
+        for state in met:
+            inner = plus(product(even(state, gains[1], shifts[1]), weights[f"{prefix}weights.0"][batch]), biases[0])
+            out = plus(product([max(one, 0.0) for one in inner], weights[f"{prefix}weights.1"][batch]), biases[1])
+            found.append(plus(state, out))
+        return found
+
+    def summary(batch: int, entries: list[Row], target: Row) -> Row:
+        view, number = divmod(batch, len(LISTS))
+        positions = weights[f"positions.{number}"][view]
+        states = [plus(entry, positions[len(entries) - 1 - place]) for place, entry in enumerate(entries)]
+        for layer in range(layers):
+            states = block(layer, batch, states)
+        return states[-1]
+
+    torch.testing.assert_close(encoder(TABLE, PLACE), expected(summary), atol=1e-10, rtol=1e-8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from umbel.errors import UserError
 from umbel.nn.interact import INTERACTS, Interact, InteractSizes
+from umbel.nn.interact.autoint import AutoInt
 from umbel.nn.interact.dcn import DCN
 from umbel.nn.interact.fm import FM
+from umbel.nn.interact.masknet import MaskNet
 
 # One row, two views, two fields of two numbers.
 X = torch.tensor([[[[1.0, 2.0], [3.0, 5.0]], [[0.0, -1.0], [2.0, 4.0]]]])
@@ -69,6 +72,61 @@ def test_without_weights_a_cross_layer_hands_the_fields_on() -> None:
     assert told(DCN((2, 2, 2), layers=2), {"weights": [torch.zeros(2, 4, 4)] * 2}) == [[[1, 2, 3, 5]], [[0, -1, 2, 4]]]
 
 
+def test_fields_that_attend_by_hand() -> None:
+    """One field of one number asks the other: with `Q = K = 1` and `x = (0, log 3)` the second weighs (1/4, 3/4) for itself only."""
+    interact = AutoInt((1, 2, 1), layers=1, heads=1)
+    with torch.no_grad():
+        for name, value in (("query", 1.0), ("key", 1 / math.log(3)), ("value", 1.0)):
+            interact.attentions[0].get_parameter(name).fill_(value)
+        interact.weights[0].fill_(10.0)
+    found = interact(torch.tensor([[[[0.0], [math.log(3)]]]]))[0]
+    # field 0 asks with 0: both weigh 1/2. Field 1's scores are 0 and log 3.
+    torch.testing.assert_close(found, torch.tensor([[math.log(3) / 2, 0.75 * math.log(3) + 10 * math.log(3)]]))
+
+
+def test_what_falls_below_zero_is_cut() -> None:
+    interact = AutoInt((1, 2, 1), layers=1, heads=1)
+    with torch.no_grad():
+        interact.attentions[0].get_parameter("value").zero_()
+        interact.weights[0].fill_(1.0)
+    assert interact(torch.tensor([[[[-3.0], [2.0]]]]))[0].tolist() == [[0.0, 2.0]]
+
+
+def masked(bias: float) -> list[float]:
+    """One block that adds up two fields of two numbers, each normalised to (-1, 1) or (1, -1), and its negative."""
+    interact = MaskNet((1, 2, 2), layers=1, hidden=2)
+    with torch.no_grad():
+        interact.weights[0].zero_()
+        interact.weights[1].zero_()
+        interact.weights[2].copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0], [1.0, -1.0], [0.0, 0.0]]))
+        interact.biases[1].fill_(bias)
+        interact.gains[0].copy_(torch.tensor([[[1.0, 1.0], [3.0, 3.0]]]))
+        interact.gains[1].fill_(5.0)
+        interact.shifts[1].copy_(torch.tensor([0.5, 0.25]))
+    found: list[float] = interact(torch.tensor([[[[100.0, 300.0], [300.0, 100.0]]]]))[0][0].tolist()
+    return found
+
+
+def test_a_mask_block_by_hand() -> None:
+    """-1 from the first field and 3 from the second: (2, -2), normalised (1, -1), times 5, shifted, cut at zero."""
+    assert masked(1.0) == pytest.approx([5.5, 0.0], abs=1e-4)
+
+
+def test_a_mask_of_zero_leaves_the_shift() -> None:
+    assert masked(0.0) == pytest.approx([0.5, 0.25])
+
+
+def test_a_negative_mask_turns_the_sign() -> None:
+    assert masked(-1.0) == pytest.approx([0.0, 5.25], abs=1e-4)
+
+
+@pytest.mark.parametrize("heads", [3, 5, 16])
+def test_heads_that_do_not_divide_dim(heads: int) -> None:
+    with pytest.raises(UserError) as caught:
+        INTERACTS["autoint"](InteractSizes(heads=heads))((2, 3, 8))
+    assert str(caught.value) == f"model.interact_sizes.heads = {heads} does not divide model.dim = 8; use one of 1, 2, 4, 8"
+
+
 @pytest.mark.parametrize(("views", "fields", "dim"), [(1, 1, 1), (2, 3, 4), (4, 5, 2)])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_widths_and_parameters_by_formula(views: int, fields: int, dim: int, layers: int) -> None:
@@ -78,8 +136,11 @@ def test_widths_and_parameters_by_formula(views: int, fields: int, dim: int, lay
         "fm": (wide + dim, 0),
         "dcn": (wide, layers * (wide**2 + wide)),
         "dcn of rank": (wide, layers * (2 * wide * 2 + wide)),
+        # a mask's two layers, the map to a block's output, two norms: the first is every block's
+        "masknet": (layers * 5, layers * (3 * wide * 5 + 5 + wide + 2 * 5) + 2 * wide),
+        "autoint": (wide, layers * 4 * dim**2),
     }
-    make = {name: INTERACTS[name](InteractSizes(layers=layers)) for name in INTERACTS}
+    make = {name: INTERACTS[name](InteractSizes(layers=layers, hidden=5)) for name in INTERACTS}
     make["dcn of rank"] = INTERACTS["dcn"](InteractSizes(layers=layers, rank=2))
     assert set(make) == set(expected)
     for name, (width, numbers) in expected.items():
@@ -91,7 +152,9 @@ def test_widths_and_parameters_by_formula(views: int, fields: int, dim: int, lay
     ("sizes", "message"),
     [
         (partial(InteractSizes, layers=0), "model.interact_sizes.layers = 0; give 1 or more"),
-        (partial(InteractSizes, rank=0), "model.interact_sizes.rank = 0; give 1 or more, or leave it out"),
+        (partial(InteractSizes, hidden=0), "model.interact_sizes.hidden = 0; give 1 or more"),
+        (partial(InteractSizes, heads=-1), "model.interact_sizes.heads = -1; give 1 or more"),
+        (partial(InteractSizes, rank=0), "model.interact_sizes.rank = 0; give 1 or more, or leave it out for whole matrices"),
     ],
 )
 def test_impossible_sizes(sizes: partial[InteractSizes], message: str) -> None:

@@ -14,6 +14,7 @@ from umbel.nn.recommender import Parts
 from umbel.nn.sequence import SEQUENCES, Listing, SequenceSizes, listings
 from umbel.nn.sequence.din import TargetAttention
 from umbel.nn.sequence.read import Read
+from umbel.nn.sequence.sasrec import Block
 from umbel.recipes import mmoe
 from umbel.schema import Field, FieldKind, Schema, Task
 
@@ -109,14 +110,70 @@ def test_the_candidate_in_a_history_is_heard_through_a_model() -> None:
         assert torch.equal(seen, moved) != heard
 
 
+def transformer(*, views: int = 1) -> Read:
+    """One block whose attention and hidden layer add nothing, and whose positions are 10 for the last entry, 20, 30 before it."""
+    encoder = SEQUENCES["sasrec"](SequenceSizes())((WATCHED,), (views, 2))
+    assert isinstance(encoder, Read)
+    with torch.no_grad():
+        encoder.get_parameter("reader.blocks.0.attention.value").zero_()
+        encoder.get_parameter("reader.blocks.0.weights.1").zero_()
+        encoder.get_parameter("reader.positions.0").copy_(torch.tensor([[10.0], [20.0], [30.0]]).expand(views, 3, 2))
+    return encoder
+
+
+def test_the_last_entry_is_the_summary() -> None:
+    assert transformer()(TABLE, PLACE)[:, 0, 0].tolist() == [[13.0, 13.0], [0.0, 0.0], [9.0, 11.0]]
+
+
+def test_entries_are_heard_by_their_place_from_the_end() -> None:
+    """Attention that hears all alike gives the mean of the normalised entries, (1, -1) or (-1, 1) by which number is larger."""
+    encoder = transformer()
+    with torch.no_grad():
+        encoder.get_parameter("reader.blocks.0.attention.query").zero_()
+        encoder.get_parameter("reader.blocks.0.attention.value").copy_(torch.eye(2).view(1, 2, 1, 2))
+        encoder.get_parameter("reader.positions.0").copy_(torch.tensor([[[5.0, 0.0], [0.0, 5.0], [0.0, 5.0]]]))
+    found = encoder(TABLE, PLACE)[:, 0, 0]
+    # row 0: (1, 0) + (0, 5) is (-1, 1), (3, 3) + (5, 0) is (1, -1): a mean of 0 beside the last state (8, 3)
+    torch.testing.assert_close(found[0], torch.tensor([8.0, 3.0]), atol=1e-4, rtol=0)
+    # row 2: (0, 2) + (0, 5) is (-1, 1), (-1, 1) + (5, 0) is (1, -1)
+    torch.testing.assert_close(found[2], torch.tensor([4.0, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_a_later_entry_is_not_heard_by_an_earlier_one() -> None:
+    """Two blocks: what the first makes of an entry does not depend on those behind it."""
+    torch.manual_seed(0)
+    block = Block(1, 4, heads=2)
+    x = torch.randn(1, 1, 5, 4)
+    earlier = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
+    before, after = block(x, x, earlier), x.clone()
+    after[0, 0, 3, 1] += 1.0
+    moved = (block(after, after, earlier) != before)[0, 0].any(1)
+    assert moved.tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("heads", [3, 16])
+def test_heads_that_do_not_divide_dim(heads: int) -> None:
+    with pytest.raises(UserError) as caught:
+        SEQUENCES["sasrec"](SequenceSizes(heads=heads))((WATCHED,), (2, 8))
+    assert str(caught.value) == f"model.sequence_sizes.heads = {heads} does not divide model.dim = 8; use one of 1, 2, 4, 8"
+
+
+def test_a_bag_has_no_order_and_keeps_its_mean() -> None:
+    bag = Listing("tags", 1, 3, None, ordered=False)
+    sasrec, mean = (SEQUENCES[name](SequenceSizes())((bag,), (1, 2)) for name in ("sasrec", "mean"))
+    assert not list(sasrec.parameters())
+    assert torch.equal(sasrec(TABLE, PLACE), mean(TABLE, PLACE))
+
+
 @pytest.mark.parametrize("hidden", [1, 16])
 @pytest.mark.parametrize(("views", "dim", "lists"), [(1, 1, 1), (3, 4, 2)])
 def test_parameters_by_formula(hidden: int, views: int, dim: int, lists: int) -> None:
     own = tuple(Listing(str(number), 1 + 2 * number, 2, 0, ordered=True) for number in range(lists))
     expected = {"mean": 0, "din": 3 * dim * hidden + hidden + hidden + 1}
+    expected["sasrec"] = 2 * dim + 2 * (5 * dim**2 + 6 * dim)  # positions; two blocks of five maps, two biases and two norms
     assert set(expected) == set(SEQUENCES)
     for name, numbers in expected.items():
-        encoder = SEQUENCES[name](SequenceSizes(hidden=hidden))(own, (views, dim))
+        encoder = SEQUENCES[name](SequenceSizes(hidden=hidden, layers=2))(own, (views, dim))
         assert sum(one.numel() for one in encoder.parameters()) == views * lists * numbers, name
 
 
@@ -131,7 +188,11 @@ def test_target_attention_without_any_target_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [(partial(SequenceSizes, hidden=0), "model.sequence_sizes.hidden = 0; give 1 or more")],
+    [
+        (partial(SequenceSizes, hidden=0), "model.sequence_sizes.hidden = 0; give 1 or more"),
+        (partial(SequenceSizes, layers=0), "model.sequence_sizes.layers = 0; give 1 or more"),
+        (partial(SequenceSizes, heads=-2), "model.sequence_sizes.heads = -2; give 1 or more"),
+    ],
 )
 def test_impossible_sizes(sizes: partial[SequenceSizes], message: str) -> None:
     with pytest.raises(UserError) as caught:

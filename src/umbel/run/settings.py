@@ -103,12 +103,16 @@ class InteractSection(Section):
 
     layers: int = Field(2, ge=1)
     rank: int | None = Field(None, ge=1)
+    hidden: int = Field(64, ge=1)
+    heads: int = Field(1, ge=1)
 
 
 class SequenceSection(Section):
     """`[model.sequence_sizes]`: see `umbel.nn.sequence.SequenceSizes`."""
 
     hidden: int = Field(16, ge=1)
+    layers: int = Field(1, ge=1)
+    heads: int = Field(1, ge=1)
 
 
 class OptionSection(Section):

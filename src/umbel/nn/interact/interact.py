@@ -19,19 +19,23 @@ Shape = tuple[int, int, int]  # views, fields, dim
 class InteractSizes:
     """How large an interaction is; each reads the numbers that it has a use for.
 
-    `layers` counts cross layers (dcn). `rank` is that of their matrices, none for whole ones.
+    `layers` counts cross layers (dcn), attention layers (autoint) or blocks (masknet). `rank` is that of cross layers'
+    matrices, none for whole ones (dcn); `hidden` is the width of a block (masknet); `heads` divide `dim` (autoint).
 
     :raises UserError: for a number below 1.
     """
 
     layers: int = 2
     rank: int | None = None
+    hidden: int = 64
+    heads: int = 1
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise UserError(f"model.interact_sizes.layers = {self.layers}", mend="give 1 or more")
+        for name, number in (("layers", self.layers), ("hidden", self.hidden), ("heads", self.heads)):
+            if number < 1:
+                raise UserError(f"model.interact_sizes.{name} = {number}", mend="give 1 or more")
         if self.rank is not None and self.rank < 1:
-            raise UserError(f"model.interact_sizes.rank = {self.rank}", mend="give 1 or more, or leave it out")
+            raise UserError(f"model.interact_sizes.rank = {self.rank}", mend="give 1 or more, or leave it out for whole matrices")
 
 
 class Interact(nn.Module, ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from umbel.nn.sequence.din import din
+from umbel.nn.sequence.sasrec import sasrec
 from umbel.nn.sequence.sequence import Listing, MakeSequence, Mean, SequenceEncoder, SequenceSizes, listings
 
 __all__ = ["SEQUENCES", "Listing", "MakeSequence", "Mean", "SequenceEncoder", "SequenceSizes", "listings"]
@@ -12,4 +13,5 @@ __all__ = ["SEQUENCES", "Listing", "MakeSequence", "Mean", "SequenceEncoder", "S
 SEQUENCES: Mapping[str, Callable[[SequenceSizes], MakeSequence]] = {
     "mean": lambda _: Mean,
     "din": lambda sizes: din(sizes.hidden),
+    "sasrec": lambda sizes: sasrec(sizes.layers, sizes.heads),
 }

@@ -24,16 +24,19 @@ Shape = tuple[int, int]  # views, dim
 class SequenceSizes:
     """How large a sequence encoder is; each reads the numbers that it has a use for.
 
-    `hidden` is the width of the unit that weighs an entry (din).
+    `hidden` is the width of the unit that weighs an entry (din). `layers` counts blocks (sasrec), `heads` divide `dim` (sasrec).
 
     :raises UserError: for a number below 1.
     """
 
     hidden: int = 16
+    layers: int = 1
+    heads: int = 1
 
     def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise UserError(f"model.sequence_sizes.hidden = {self.hidden}", mend="give 1 or more")
+        for name, number in (("hidden", self.hidden), ("layers", self.layers), ("heads", self.heads)):
+            if number < 1:
+                raise UserError(f"model.sequence_sizes.{name} = {number}", mend="give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
