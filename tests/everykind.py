@@ -108,6 +108,7 @@ class Labels:
     labels: Tensor
     seen: Tensor
     weight: Tensor | None = None
+    group: Tensor | None = None
 
 
 def labels(rows: int, tasks: int, *, seed: int = 3, seen: float = 1.0) -> Labels:

@@ -23,6 +23,7 @@ from umbel.data.vocab import Encoder
 from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.judge import calibrate_all, marginals
+from umbel.kinds import BINARY
 from umbel.learn.predict import predict
 from umbel.nn.heads import HEADS
 from umbel.nn.interact import INTERACTS, InteractSizes
@@ -30,7 +31,7 @@ from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES, SequenceSizes
 from umbel.recipes import RECIPES, taken
-from umbel.schema import BINARY, Schema
+from umbel.schema import Schema
 
 Json = dict[str, Any]
 Option = bool | int | float | tuple[int, ...] | tuple[str, ...] | tuple[tuple[int, ...], ...] | tuple[tuple[str, ...], ...]
@@ -70,8 +71,8 @@ class Built:
 class Bundle:
     """A trained model with all that scoring needs.
 
-    `columns` of predictions: one a task (the conditional where the task is `given` another, named TASK), and the
-    marginal of each such binary task, named TASK_marginal.
+    `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
+    its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
 
     Example
     -------
@@ -93,7 +94,8 @@ class Bundle:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the predictions, in order."""
-        return (*(task.name for task in self.schema.tasks), *(f"{name}_marginal" for name in _chained(self.schema)))
+        own = [f"{task.name}_{answer}" if answer else task.name for task in self.schema.tasks for answer in task.kind.answers]
+        return (*own, *(f"{name}_marginal" for name in _chained(self.schema)))
 
     def predict(self, batch: Batch) -> Float[np.ndarray, "rows columns"]:
         """Calibrated predictions of encoded rows."""
@@ -183,7 +185,7 @@ def _check_taken(recipe: str, options: Sequence[str]) -> None:
 
 
 def _chained(schema: Schema) -> tuple[str, ...]:
-    return tuple(task.name for task in schema.tasks if task.given is not None and task.kind is BINARY)
+    return tuple(task.name for task in schema.tasks if task.given is not None and task.kind == BINARY)
 
 
 def _source(saved: Json) -> Source:

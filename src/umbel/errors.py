@@ -17,6 +17,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, mend: str) -> None:
         super().__init__(f"{what}; {mend}".replace("\n", " "))
+        self.what, self.mend = what, mend
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from math import log
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from umbel.errors import UserError, nearest
+from umbel.kinds import BINARY as BINARY
+from umbel.kinds import REGRESSION as REGRESSION
+from umbel.kinds import TASK_KINDS as TASK_KINDS
+from umbel.kinds import TaskKind as TaskKind
+from umbel.objectives import LIKELIHOOD, Objective, check_objective
 
 
 class FieldKind(StrEnum):
@@ -73,27 +79,13 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskKind:
-    """What a label is: its name, how many outputs a task of this kind owns, and the labels it allows (inclusive)."""
-
-    name: str
-    outputs: int
-    low: float = -np.inf
-    high: float = np.inf
-    whole: bool = False
-
-
-BINARY = TaskKind("binary", outputs=1, low=0.0, high=1.0, whole=True)
-REGRESSION = TaskKind("regression", outputs=1)
-TASK_KINDS: dict[str, TaskKind] = {kind.name: kind for kind in (BINARY, REGRESSION)}
-
-
-@dataclass(frozen=True, slots=True)
 class Task:
     """One objective: the event in column `label` (or `sql`), modelled where the event of `given` holds.
 
     The output of a binary task is the logit of p(task | its `given` holds); the label stays the plain event.
-    `weight` multiplies the task's loss. An `auxiliary` task is trained for what the others learn from it, and not judged.
+    `weight` multiplies the task's loss, `loss` says which it is. Of a binary task's training rows without the event the
+    share `negatives` is kept, drawn anew each epoch; predictions are corrected for it. An `auxiliary` task is trained for what the
+    others learn from it, and not judged.
     """
 
     name: str
@@ -103,6 +95,17 @@ class Task:
     label: str | None = None
     sql: str | None = None
     auxiliary: bool = False
+    loss: Objective = LIKELIHOOD
+    negatives: float = 1.0
+
+    @property
+    def raised(self) -> float:
+        """By how much training raises its logits above the true log-odds: `log(class weight) - log(negatives)`.
+
+        Keeping a share w of the rows without the event multiplies the odds by 1/w, exactly
+        (He et al., ADKDD 2014, https://doi.org/10.1145/2648584.2648589).
+        """
+        return self.loss.raised - log(self.negatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ class Schema:
             self._check_field(field)
         for task in self.tasks:
             self.chain(task.name)
+            _check_task(task)
         if all(task.auxiliary for task in self.tasks):
             raise UserError("tasks: all are auxiliary", mend="leave one to be judged")
 
@@ -150,17 +154,26 @@ class Schema:
     @property
     def outputs(self) -> tuple[slice, ...]:
         """The slice of a model's outputs that each task owns."""
-        ends = np.cumsum([task.kind.outputs for task in self.tasks]).tolist()
-        return tuple(slice(end - task.kind.outputs, end) for task, end in zip(self.tasks, ends, strict=True))
+        return _slices([task.kind.outputs for task in self.tasks])
+
+    @property
+    def answers(self) -> tuple[slice, ...]:
+        """The slice of the predictions that each task owns."""
+        return _slices([len(task.kind.answers) for task in self.tasks])
+
+    @property
+    def raised(self) -> Float[np.ndarray, "outputs"]:
+        """By how much training raises each output of the tasks (`Task.raised` at the logit of a binary one, else 0)."""
+        return np.array([task.raised for task in self.tasks for _ in range(task.kind.outputs)])
 
     def chain(self, name: str) -> tuple[str, ...]:
-        """A task behind the tasks it is given, the outermost first; :raises UserError: on a circle or a regression in between."""
+        """A task behind the tasks it is given, the outermost first; :raises UserError: on a circle, or where a given is no event."""
         found: list[str] = []
         step: str | None = name
         while step is not None:
             if step in found:
                 raise UserError(f"tasks.{name}: 'given' runs in a circle", mend=f"cut one of {' -> '.join([*found, step])}")
-            if found and self.task(step).kind is not BINARY:
+            if found and self.task(step).kind != BINARY:
                 raise UserError(f"tasks.{found[-1]}: given {step!r} is not binary", mend="a sample space must be a binary task")
             found.append(step)
             step = self.task(step).given
@@ -194,6 +207,20 @@ class Schema:
 
 
 Named = TypeVar("Named", Field, Task)
+
+
+def _slices(widths: list[int]) -> tuple[slice, ...]:
+    ends = np.cumsum(widths).tolist()
+    return tuple(slice(end - width, end) for width, end in zip(widths, ends, strict=True))
+
+
+def _check_task(task: Task) -> None:
+    where = f"tasks.{task.name}"
+    check_objective(where, task.loss, task.kind)
+    if not 0 < task.negatives <= 1:
+        raise UserError(f"{where}: negatives = {task.negatives:g}", mend="give the share of rows to keep, above 0 and at most 1")
+    if task.negatives < 1 and task.kind != BINARY:
+        raise UserError(f"{where}: negatives of a {task.kind.name} task", mend="only a binary task has rows without the event")
 
 
 def _check_names(what: str, names: list[str]) -> None:

@@ -20,13 +20,12 @@ from umbel.evaluate.calibrate import (
     Isotonic,
     Linear,
     Platt,
-    cross_fitted,
-    fit_calibrator,
     fit_isotonic,
     fit_platt,
     from_json,
     to_json,
 )
+from umbel.evaluate.crossfit import cross_fitted, fit_calibrator
 from umbel.schema import BINARY, REGRESSION, TaskKind
 
 EXAMPLES = settings(max_examples=40, deadline=None)

@@ -21,7 +21,7 @@ from umbel.evaluate.judge import (
     evaluate,
     fit_calibrators,
     marginals,
-    mean_auc,
+    mean_score,
 )
 from umbel.evaluate.metrics import Undefined
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
@@ -226,5 +226,5 @@ def test_any_small_log_is_judged_without_a_fault(seed: int, count: int, users: i
         for value in figures.metrics.values():
             assert isinstance(value, Undefined) or np.isfinite(value.value)
     assert np.isfinite(cross_calibrated(one)).all()
-    score = mean_auc(SCHEMA, events, one.observed, logits=logits)
+    score = mean_score(SCHEMA, events, one.observed, logits=logits)
     assert isinstance(score, Undefined) or np.isfinite(score)

@@ -64,10 +64,15 @@ FIELD = some(
     {"kind": KINDS},
     {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT},
 )
+PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, st.floats(allow_nan=False), st.integers(-9, 9), st.lists(st.floats(0, 1), max_size=3)))
+CHOSEN = st.one_of(TEXT, PARAMETERS)
 TASK = some(
-    {}, {"kind": st.sampled_from(["binary", "regression"]), "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE,
-         "auxiliary": st.booleans()},
-)
+    {},
+    {
+        "kind": CHOSEN, "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE, "loss": CHOSEN,
+        "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(),
+    },
+)  # fmt: skip
 SPLIT = st.one_of(
     some({"by": st.just("time"), "valid": MOMENT, "test": MOMENT}, {"zone": TEXT, "column": TEXT}),
     some({"by": st.just("user"), "valid": SHARE, "test": SHARE}, {"seed": st.integers(-5, 2**40)}),

@@ -9,7 +9,8 @@ from sklearn.calibration import _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression
 
-from umbel.evaluate.calibrate import Isotonic, Linear, fit_calibrator, fit_isotonic, fit_platt
+from umbel.evaluate.calibrate import Isotonic, Linear, fit_isotonic, fit_platt
+from umbel.evaluate.crossfit import fit_calibrator
 from umbel.evaluate.paired import student_bound
 from umbel.schema import REGRESSION
 

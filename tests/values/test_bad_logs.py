@@ -451,7 +451,7 @@ def test_schemas_survive_json() -> None:
 def test_a_kind_of_task_that_is_not_known() -> None:
     data = schema_to_json(SCHEMA)
     data["tasks"][0]["kind"] = "binry"  # type: ignore[index]
-    with pytest.raises(UserError, match=r"tasks\.click: no kind 'binry'; did you mean 'binary'"):
+    with pytest.raises(UserError, match=r"tasks\.click\.kind: no 'binry'; did you mean 'binary'"):
         schema_from_json(data)
 
 

@@ -14,12 +14,12 @@ from umbel.evaluate.calibrate import (
     Isotonic,
     Linear,
     Platt,
-    fit_calibrator,
     fit_isotonic,
     fit_platt,
     from_json,
     to_json,
 )
+from umbel.evaluate.crossfit import fit_calibrator
 from umbel.schema import REGRESSION
 
 

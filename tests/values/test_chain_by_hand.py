@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from umbel.evaluate.calibrate import Platt
 from umbel.evaluate.intervals import Interval
-from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate, fit_calibrators, headline, marginals, mean_auc
+from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate, fit_calibrators, headline, marginals, mean_score
 from umbel.evaluate.metrics import Undefined
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
@@ -166,7 +166,7 @@ def test_the_number_that_stops_a_training_reads_the_conditionals() -> None:
     one = log()
     seen = np.stack([one.seen(task.name) for task in SCHEMA.tasks], axis=1)
     labels = np.where(seen, one.events, 0.0)
-    assert mean_auc(SCHEMA, labels, seen, logits=one.logits) == pytest.approx((0.5 + 14 / 15 + 1) / 3)
+    assert mean_score(SCHEMA, labels, seen, logits=one.logits) == pytest.approx((0.5 + 14 / 15 + 1) / 3)
 
 
 def test_calibrators_of_so_few_rows_are_platts_and_rise() -> None:

@@ -18,7 +18,7 @@ from umbel.evaluate.judge import (
     fit_calibrators,
     headline,
     marginals,
-    mean_auc,
+    mean_score,
 )
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
@@ -287,21 +287,21 @@ def test_mean_auc_is_the_mean_over_tasks() -> None:
     seen = np.ones((2000, 2), dtype=bool)
     parts = [metrics.auc(log.events[:, at], log.logits[:, at]) for at in (0, 1)]
     known = [part for part in parts if isinstance(part, float)]
-    assert mean_auc(PLAIN, log.events, seen, logits=log.logits) == pytest.approx(sum(known) / 2)
+    assert mean_score(PLAIN, log.events, seen, logits=log.logits) == pytest.approx(sum(known) / 2)
 
 
 def test_mean_auc_reads_r2_of_a_regression() -> None:
     events = np.array([[1.0, 1.0], [2.0, 0.0], [3.0, 1.0]])
     logits = np.array([[1.0, 3.0], [2.0, 1.0], [4.0, 2.0]])
     # R2 = 1 - 1/2, AUC = 1
-    assert mean_auc(MIXED, events, np.ones((3, 2), dtype=bool), logits=logits) == pytest.approx((0.5 + 1.0) / 2)
+    assert mean_score(MIXED, events, np.ones((3, 2), dtype=bool), logits=logits) == pytest.approx((0.5 + 1.0) / 2)
 
 
 def test_mean_auc_masks_unseen_labels() -> None:
     log = plain()
     seen: Bool[np.ndarray, "rows tasks"] = np.random.default_rng(0).random((2000, 2)) < 0.5
     spoiled = np.where(seen, log.events, 1 - log.events)
-    assert mean_auc(PLAIN, spoiled, seen, logits=log.logits) == mean_auc(PLAIN, log.events, seen, logits=log.logits)
+    assert mean_score(PLAIN, spoiled, seen, logits=log.logits) == mean_score(PLAIN, log.events, seen, logits=log.logits)
 
 
 def test_mean_auc_leaves_out_what_is_undefined_and_says_why_if_all_is() -> None:
@@ -309,14 +309,14 @@ def test_mean_auc_leaves_out_what_is_undefined_and_says_why_if_all_is() -> None:
     events = log.events.copy()
     events[:, 1] = 1
     seen = np.ones((2000, 2), dtype=bool)
-    assert mean_auc(PLAIN, events, seen, logits=log.logits) == metrics.auc(log.events[:, 0], log.logits[:, 0])
+    assert mean_score(PLAIN, events, seen, logits=log.logits) == metrics.auc(log.events[:, 0], log.logits[:, 0])
     events[:, 0] = 0
-    assert mean_auc(PLAIN, events, seen, logits=log.logits) == Undefined("click: no positive row; like: no negative row")
+    assert mean_score(PLAIN, events, seen, logits=log.logits) == Undefined("click: no positive row; like: no negative row")
 
 
 def test_mean_auc_of_a_model_that_ran_away_is_undefined() -> None:
     log = plain()
     broken = np.full_like(log.logits, np.nan)
-    found = mean_auc(PLAIN, log.events, np.ones((2000, 2), dtype=bool), logits=broken)
+    found = mean_score(PLAIN, log.events, np.ones((2000, 2), dtype=bool), logits=broken)
     assert isinstance(found, Undefined)
     assert "2000 of 2000 rows are not a number" in found.reason

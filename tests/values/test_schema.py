@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from umbel.errors import UserError, nearest
-from umbel.schema import BINARY, REGRESSION, TASK_KINDS, Field, FieldKind, Schema, Task, TaskKind
+from umbel.kinds import BINARY, REGRESSION, TASK_KINDS, Labels, Ordinal, ZeroInflated
+from umbel.schema import Field, FieldKind, Schema, Task
 
 USER = Field("user", FieldKind.ID)
 VIDEO = Field("video", FieldKind.ID)
@@ -50,15 +51,15 @@ def test_tables_are_owned_once() -> None:
 
 
 def test_outputs_follow_the_kinds() -> None:
-    wide = TaskKind("wide", outputs=3)
-    tasks = (Task("a"), Task("b", kind=wide), Task("c", kind=REGRESSION))
-    assert schema(tasks=tasks).outputs == (slice(0, 1), slice(1, 4), slice(4, 5))
+    tasks = (Task("a"), Task("b", kind=ZeroInflated()), Task("c", kind=Ordinal(5)), Task("d", kind=REGRESSION))
+    assert schema(tasks=tasks).outputs == (slice(0, 1), slice(1, 4), slice(4, 8), slice(8, 9))
+    assert schema(tasks=tasks).answers == (slice(0, 1), slice(1, 2), slice(2, 7), slice(7, 8))
 
 
 def test_kinds_are_found_by_name() -> None:
-    assert TASK_KINDS["binary"] is BINARY
-    assert TASK_KINDS["regression"] is REGRESSION
-    assert (BINARY.low, BINARY.high, BINARY.whole) == (0.0, 1.0, True)
+    assert TASK_KINDS["binary"]() == BINARY
+    assert TASK_KINDS["regression"]() == REGRESSION
+    assert BINARY.labels == Labels(0.0, 1.0, whole=True)
 
 
 def test_a_chain_begins_outside() -> None:

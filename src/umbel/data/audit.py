@@ -67,7 +67,7 @@ class Audit:
         for place, part in enumerate(PARTS):
             if self._seen[place, column] == 0:
                 raise UserError(f"tasks.{task.name}: no label is seen in {part}", mend="check the label column, or move the split")
-            if task.kind.whole and self._low[place, column] == self._high[place, column]:
+            if task.kind.labels.whole and self._low[place, column] == self._high[place, column]:
                 what = f"tasks.{task.name}: every label in {part} is {self._low[place, column]:g}"
                 raise UserError(what, mend="check the label column, or move the split")
         against, rows = int(self._against[column]), sum(self.sizes)

@@ -59,7 +59,7 @@ def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
     audit, tally = Audit(rows.schema), Tally(rows.schema)
     for frame, parts in rows.read():
-        audit.add(events(frame, rows.schema, audit.rows), parts, times(frame, rows.source))
+        audit.add(events(frame, rows.schema, audit.rows, log=rows.source.log), parts, times(frame, rows.source))
         tally.add(frame, parts, each=rows.each)
     audit.check(ordered=ordered)
     return audit, tally.encoder()

@@ -12,18 +12,18 @@ from umbel.errors import UserError
 from umbel.schema import Schema, Task
 
 
-def events(frame: pl.DataFrame, schema: Schema, start: int = 0) -> Float32[np.ndarray, "rows tasks"]:
+def events(frame: pl.DataFrame, schema: Schema, start: int = 0, *, log: str = "these rows") -> Float32[np.ndarray, "rows tasks"]:
     """The plain event of each task, NaN where it is missing (or where its column is not there).
 
-    `start` is the row of the log that the frame begins with, for messages.
+    `start` is the row of `log` that the frame begins with, for messages.
 
-    :raises UserError: for text, and for a value outside the range of the task's kind, with its row.
+    :raises UserError: for text, and for a value outside the range of the task's kind, with its file, column and row.
     """
     out = np.full((frame.height, len(schema.tasks)), np.nan, np.float32)
     for place, task in enumerate(schema.tasks):
         one = label_value(task)
         if set(one.reads) <= set(frame.columns):
-            out[:, place] = _event(evaluate(frame, [one]).to_series(), task, start)
+            out[:, place] = _event(evaluate(frame, [one]).to_series(), task, start=start, log=log)
     return out
 
 
@@ -36,14 +36,16 @@ def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) ->
     ]
 
 
-def _event(raw: pl.Series, task: Task, start: int) -> Float32[np.ndarray, "rows"]:
+def _event(raw: pl.Series, task: Task, *, start: int, log: str) -> Float32[np.ndarray, "rows"]:
     known = as_float(raw, f"tasks.{task.name}", mend="give numbers, or an sql that makes them")
-    kind = task.kind
-    wrong = (known < kind.low) | (known > kind.high) | (np.abs(known) > np.finfo(np.float32).max)
-    if kind.whole:
-        wrong |= (known != np.floor(known)) & ~np.isnan(known)
+    wrong = task.kind.labels.outside(known) | (np.abs(known) > np.finfo(np.float32).max)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        what = f"tasks.{task.name}: label {known[row]:g} in row {start + row + 1} of the log"
-        raise UserError(what, mend=f"a {kind.name} label is {'whole and ' if kind.whole else ''}in [{kind.low:g}, {kind.high:g}]")
+        column = "its sql" if task.sql is not None else f"column {task.label or task.name!r}"
+        what = f"tasks.{task.name}: label {known[row]:g} in row {start + row + 1} of the log, {column} of {log}"
+        raise UserError(what, mend=f"{_a(task.kind.name)} label is {task.kind.labels}")
     return known.astype(np.float32)
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -35,7 +35,10 @@ def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) ->
     start = 0
     for chunk in log.read(list(columns), size):
         packed = encoder.encode(chunk)
-        happened = events(chunk, schema, start) if labels else np.full((chunk.height, len(schema.tasks)), np.nan, np.float32)
+        if labels:
+            happened = events(chunk, schema, start, log=source.log)
+        else:
+            happened = np.full((chunk.height, len(schema.tasks)), np.nan, np.float32)
         group = torch.from_numpy(np.array(groups(chunk, source, start)))
         index = torch.arange(start, start + chunk.height)
         codes, numbers = torch.from_numpy(packed.codes), torch.from_numpy(packed.numbers)

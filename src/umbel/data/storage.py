@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
 import polars as pl
 
 from umbel import durable
-from umbel.errors import UserError, nearest
-from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
+from umbel.chosen import choose, spell
+from umbel.errors import UserError
+from umbel.kinds import BINARY, TASK_KINDS
+from umbel.objectives import LIKELIHOOD, OBJECTIVES
+from umbel.schema import Field, FieldKind, Schema, Task
 
 MARK = "meta.json"  # a folder with this file is a table
 FORMAT = 2
@@ -26,9 +29,9 @@ LONGEST = 200  # characters of a file name without its suffix
 
 
 def schema_to_json(schema: Schema) -> dict[str, object]:
-    """A schema as plain JSON values; tasks name their kind."""
+    """A schema as plain JSON values; tasks name their kind and loss, with the parameters of each."""
     fields = [asdict(field) for field in schema.fields]
-    tasks = [asdict(task) | {"kind": task.kind.name} for task in schema.tasks]
+    tasks = [asdict(task) | {"kind": spell(task.kind), "loss": spell(task.loss)} for task in schema.tasks]
     return {"fields": fields, "tasks": tasks}
 
 
@@ -97,8 +100,7 @@ def _field(data: Mapping[str, object]) -> Field:
 
 
 def _task(data: Mapping[str, object]) -> Task:
-    known = cast("dict[str, str]", data)
-    kind = known["kind"]
-    if kind not in TASK_KINDS:
-        raise UserError(f"tasks.{known['name']}: no kind {kind!r}", mend=nearest(kind, TASK_KINDS))
-    return Task(**{**known, "kind": TASK_KINDS[kind]})  # type: ignore[arg-type]
+    known = cast("dict[str, Any]", data)
+    where = f"tasks.{known.get('name')}"
+    kind = choose(f"{where}.kind", known.get("kind", BINARY.name), TASK_KINDS)
+    return Task(**{**known, "kind": kind, "loss": choose(f"{where}.loss", known.get("loss", LIKELIHOOD.name), OBJECTIVES)})

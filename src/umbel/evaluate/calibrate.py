@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from umbel.errors import UserError
-from umbel.schema import BINARY, TaskKind
+from umbel.evaluate.rescale import Scaled, Shifted, Tempered
 
 FEWEST_FOR_ISOTONIC = 1000
 FEWEST_FOR_LINEAR = 100
@@ -20,12 +20,12 @@ _GENTLEST = 1e-3
 
 @runtime_checkable
 class Calibrator(Protocol):
-    """A strictly rising function of one task's output, in float64."""
+    """A function that changes no order, in float64: of the output of a binary or regression task, of the answers of another."""
 
     kind: ClassVar[str]
 
-    def __call__(self, logits: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-        """Probabilities of a binary task, predictions of a regression."""
+    def __call__(self, given: Float[np.ndarray, "rows *answers"], /) -> Float[np.ndarray, "rows *answers"]:
+        """Probabilities or predictions."""
         ...
 
 
@@ -80,28 +80,24 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The output as it is, for a regression with too few rows to mend."""
+    """The output or the answers as they are, where there are too few rows to mend them."""
 
     kind: ClassVar[str] = "identity"
 
-    def __call__(self, logits: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-        """Predictions in the label's unit."""
+    def __call__(self, logits: Float[np.ndarray, "rows *answers"]) -> Float[np.ndarray, "rows *answers"]:
+        """The same numbers."""
         return logits.astype(np.float64)
 
 
-CALIBRATORS: dict[str, type[Platt] | type[Isotonic] | type[Linear] | type[Identity]] = {
-    kind.kind: kind for kind in (Platt, Isotonic, Linear, Identity)
-}
+Saved = Platt | Isotonic | Linear | Identity | Scaled | Shifted | Tempered
+CALIBRATORS: dict[str, type[Saved]] = {kind.kind: kind for kind in (Platt, Isotonic, Linear, Identity, Scaled, Shifted, Tempered)}
 
 
-def fit_calibrator(logits: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"], *, kind: TaskKind = BINARY) -> Calibrator:
-    """The calibrator for these rows: Platt under 1,000 rows of the rarer class, isotonic from there on.
+def fit_event(logits: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> Platt | Isotonic:
+    """The calibrator of an event: Platt under 1,000 rows of the rarer class, isotonic from there on.
 
-    With one class, or nothing that ranks, the model's own probability stays. A regression gets a least-squares line
-    from 100 rows on, if it rises.
+    With one class, or nothing that ranks, the model's own probability stays.
     """
-    if kind is not BINARY:
-        return _fit_linear(logits, labels)
     positives = int((labels == 1).sum())
     rarer = min(positives, len(labels) - positives)
     if not rarer:
@@ -152,33 +148,18 @@ def fit_isotonic(logits: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "r
     return Isotonic(tuple(knots.tolist()), tuple(rates.tolist()), tails.slope)
 
 
-def cross_fitted(
-    logits: Float[np.ndarray, "rows"],
-    labels: Float[np.ndarray, "rows"],
-    groups: Int[np.ndarray, "rows"],
-    *,
-    use: Bool[np.ndarray, "rows"] | None = None,
-    kind: TaskKind = BINARY,
-    folds: int = 5,
-) -> Float[np.ndarray, "rows"]:
-    """Each row calibrated by what was fitted on other users' rows: validation figures that do not praise themselves.
-
-    Users are dealt to `folds` folds in rising raw id after a fixed shuffle. `use` marks the rows that may be fitted on
-    (label seen, sample space holds); every row is calibrated.
-    """
-    users, code = np.unique(groups, return_inverse=True)
-    fold = (np.random.default_rng(0).permutation(len(users)) % folds)[code.reshape(-1)]
-    fit_on = np.ones(len(labels), dtype=bool) if use is None else use
-    result = np.empty(len(labels))
-    for number in range(folds):
-        held, rest = fold == number, (fold != number) & fit_on
-        result[held] = fit_calibrator(logits[rest], labels[rest], kind=kind)(logits[held])
-    return result
+def fit_linear(outputs: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> Linear | Identity:
+    """A least-squares line from 100 rows on, if it rises."""
+    x, y = outputs.astype(np.float64), labels.astype(np.float64)
+    if len(x) < FEWEST_FOR_LINEAR or not np.ptp(x) > 0:
+        return Identity()
+    slope = ((x - x.mean()) @ (y - y.mean())) / np.square(x - x.mean()).sum()
+    return Linear(float(slope), float(y.mean() - slope * x.mean())) if slope > 0 else Identity()
 
 
 def to_json(calibrator: Calibrator) -> dict[str, object]:
     """The calibrator as plain JSON; floats keep every bit, so a reloaded one answers the same."""
-    assert isinstance(calibrator, Platt | Isotonic | Linear | Identity)
+    assert isinstance(calibrator, Saved)
     return {"kind": calibrator.kind, **asdict(calibrator)}
 
 
@@ -192,14 +173,6 @@ def from_json(saved: Mapping[str, object]) -> Calibrator:
         return make(**values)
     except TypeError as error:
         raise UserError(f"calibrator {saved.get('kind')!r}: {error}", mend="fit it again") from error
-
-
-def _fit_linear(outputs: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> Calibrator:
-    x, y = outputs.astype(np.float64), labels.astype(np.float64)
-    if len(x) < FEWEST_FOR_LINEAR or not np.ptp(x) > 0:
-        return Identity()
-    slope = ((x - x.mean()) @ (y - y.mean())) / np.square(x - x.mean()).sum()
-    return Linear(float(slope), float(y.mean() - slope * x.mean())) if slope > 0 else Identity()
 
 
 def _newton(

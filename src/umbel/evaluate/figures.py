@@ -31,7 +31,7 @@ class Point:
 class Figures:
     """One task on one set of rows: counts, metrics by name, the reliability curve.
 
-    `positives` is None for a regression. `draws` are the resampled values behind the intervals; they are for paired
+    `positives` is None for all but events. `draws` are the resampled values behind the intervals; they are for paired
     differences and are not written to the report.
     """
 
@@ -49,7 +49,7 @@ class Rows:
 
     labels: Float[np.ndarray, "rows"]
     scores: Float[np.ndarray, "rows"]
-    predictions: Float[np.ndarray, "rows"]
+    predictions: Float[np.ndarray, "rows *answers"]
     groups: Int[np.ndarray, "rows"]
     by: Resamples
 
@@ -60,17 +60,23 @@ class Rows:
 
 def binary_figures(rows: Rows) -> Figures:
     """AUC, GAUC and PR-AUC of the scores; log-loss, NE, ECE and calibration ratio of the predictions, a probability each."""
-    draws = {**_ranked(rows), **_summed(rows)}
-    intervals = {name: _interval(one) for name, one in draws.items()}
-    return Figures(len(rows.labels), rows.by.users, int(rows.labels.sum()), intervals, curve(rows.labels, rows.predictions), draws)
+    positives = int(rows.labels.sum())
+    return figures(rows, {**_ranked(rows), **_summed(rows)}, curve=curve(rows.labels, rows.predictions), positives=positives)
 
 
 def regression_figures(rows: Rows) -> Figures:
     """RMSE, MAE and R2 of the predictions, in the label's unit."""
     labels, predictions = rows.labels.astype(np.float64), rows.predictions
     draws = _squared(rows, {name: metric(labels, predictions) for name, metric in metrics.REGRESSION.items()})
-    intervals = {name: _interval(one) for name, one in draws.items()}
-    return Figures(len(labels), rows.by.users, None, intervals, curve(labels, predictions), draws)
+    return figures(rows, draws, curve=curve(labels, predictions))
+
+
+def figures(
+    rows: Rows, draws: Mapping[str, Sampled | Undefined], *, curve: tuple[Point, ...] = (), positives: int | None = None
+) -> Figures:
+    """The figures of these rows from their resampled values."""
+    intervals = {name: sampled if isinstance(sampled, Undefined) else sampled.interval() for name, sampled in draws.items()}
+    return Figures(len(rows.labels), rows.by.users, positives, intervals, curve, draws)
 
 
 def curve(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> tuple[Point, ...]:
@@ -90,7 +96,7 @@ def _ranked(rows: Rows) -> dict[str, Sampled | Undefined]:
         return dict.fromkeys(("auc", "pr_auc", "gauc"), ranking)
     values = metrics.ranked(rows.labels, ranking)
     tracks = follow(ranking.curves, rows.by.of(ranking.order), count=2).T
-    area, precision = (_sampled(value, track, rows) for value, track in zip(values, tracks, strict=True))
+    area, precision = (sampled(value, track, rows) for value, track in zip(values, tracks, strict=True))
     return {"auc": area, "pr_auc": precision, "gauc": _gauc(rows)}
 
 
@@ -100,7 +106,7 @@ def _gauc(rows: Rows) -> Sampled | Undefined:
     sums = np.zeros((rows.by.count.shape[1], 2))
     sums[users.user] = np.stack([weight * users.auc, weight], axis=1)
     won, total = resampled_sums(sums, rows.by).T
-    return _sampled(metrics.user_average(users), _divide(won, total), rows)
+    return sampled(metrics.user_average(users), divide(won, total), rows)
 
 
 def _summed(rows: Rows) -> dict[str, Sampled | Undefined]:
@@ -112,14 +118,14 @@ def _summed(rows: Rows) -> dict[str, Sampled | Undefined]:
     sums = user_sums((np.ones_like(p), labels, p, metrics.row_logloss(labels, p)), rows.by)
     count, positives, promised, loss = resampled_sums(sums, rows.by).T
     tracks = {
-        "logloss": _divide(loss, count),
-        "ne": _divide(_divide(loss, count), metrics.entropy(_divide(positives, count))),
-        "calibration_ratio": _divide(promised, positives),
+        "logloss": divide(loss, count),
+        "ne": divide(divide(loss, count), metrics.entropy(divide(positives, count))),
+        "calibration_ratio": divide(promised, positives),
     }
-    return {name: _sampled(values[name], tracks[name], rows) if name in tracks else _ece(rows) for name in values}
+    return {name: sampled(values[name], tracks[name], rows) if name in tracks else sampled_ece(rows) for name in values}
 
 
-def _ece(rows: Rows) -> Sampled:
+def sampled_ece(rows: Rows) -> Sampled:
     """ECE under every resample, in the bins of the rows as they are."""
     labels, p = rows.labels.astype(np.float64), rows.predictions
     place = metrics.bin_of(p, metrics.equal_mass_edges(p))
@@ -137,21 +143,19 @@ def _squared(rows: Rows, values: Mapping[str, float | Undefined]) -> dict[str, S
     error, centred = rows.predictions - rows.labels, rows.labels - rows.labels.mean(dtype=np.float64)
     columns = np.ones_like(error), np.square(error), np.abs(error), centred, np.square(centred)
     count, square, absolute, first, second = resampled_sums(user_sums(columns, rows.by), rows.by).T
-    spread = second - _divide(np.square(first), count)
-    tracks = {"rmse": np.sqrt(_divide(square, count)), "mae": _divide(absolute, count), "r2": 1 - _divide(square, spread)}
-    return {name: _sampled(value, tracks[name], rows) for name, value in values.items()}
+    spread = second - divide(np.square(first), count)
+    tracks = {"rmse": np.sqrt(divide(square, count)), "mae": divide(absolute, count), "r2": 1 - divide(square, spread)}
+    return {name: sampled(value, tracks[name], rows) for name, value in values.items()}
 
 
-def _sampled(value: float | Undefined, track: Float[np.ndarray, "draws"], rows: Rows) -> Sampled | Undefined:
+def sampled(value: float | Undefined, track: Float[np.ndarray, "draws"], rows: Rows) -> Sampled | Undefined:
+    """A value with its draws, those that are not finite left out."""
     if isinstance(value, Undefined):
         return value
     return Sampled(value, np.where(np.isfinite(track), track, np.nan), rows.by.users)
 
 
-def _interval(sampled: Sampled | Undefined) -> Interval | Undefined:
-    return sampled if isinstance(sampled, Undefined) else sampled.interval()
-
-
-def _divide(above: Float[np.ndarray, "draws"], below: Float[np.ndarray, "draws"]) -> Float[np.ndarray, "draws"]:
+def divide(above: Float[np.ndarray, "draws"], below: Float[np.ndarray, "draws"]) -> Float[np.ndarray, "draws"]:
+    """The ratio of two sums, NaN where nothing is below."""
     ratio: Float[np.ndarray, "draws"] = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
     return ratio

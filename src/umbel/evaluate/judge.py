@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from umbel.evaluate import metrics
-from umbel.evaluate.calibrate import Calibrator, cross_fitted, fit_calibrator
-from umbel.evaluate.figures import METRICS, REGRESSION_METRICS, Figures, Rows, binary_figures, regression_figures
+from umbel.evaluate.calibrate import Calibrator
+from umbel.evaluate.crossfit import cross_fitted, fit_calibrator
+from umbel.evaluate.figures import Figures, Rows
 from umbel.evaluate.intervals import Interval, Resamples, resample
+from umbel.evaluate.kinds import Measures, answers, measures
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst, cut, too_small, worst
-from umbel.schema import BINARY, Schema, Task
+from umbel.kinds import BINARY
+from umbel.schema import Schema, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Predictions:
     def output(self, name: str) -> Float[np.ndarray, "rows"]:
         """The first output of that task: its logit, or a regression's prediction."""
         return self.logits[:, self.schema.outputs[self.place(name)].start]
+
+    def answers(self, name: str) -> Float[np.ndarray, "rows *answers"]:
+        """What the calibration of that task starts from: its output, or the answers of its kind."""
+        at = self.place(name)
+        return answers(self.schema.tasks[at].kind, self.logits[:, self.schema.outputs[at]])
 
     def event(self, name: str) -> Float[np.ndarray, "rows"]:
         """The task's plain event; 0 where it was not observed."""
@@ -64,8 +71,8 @@ class Predictions:
 class TaskReport:
     """One task: its figures on the rows where `given` holds (all rows without one), and its marginal on all rows.
 
-    `slices` are the same figures as `figures`, per slice and label; `worst` the label with the lowest AUC (the highest
-    RMSE of a regression) among those with enough rows, or why there is none.
+    `slices` are the same figures as `figures`, per slice and label; `worst` the label with the worst first metric (the lowest
+    AUC, the highest RMSE) among those with enough rows, or why there is none.
     """
 
     name: str
@@ -79,14 +86,14 @@ class TaskReport:
 
 def evaluate(
     predictions: Predictions,
-    calibrated: Float[np.ndarray, "rows tasks"],
+    calibrated: Float[np.ndarray, "rows answers"],
     *,
     slices: Mapping[str, np.ndarray] | None = None,
     by: Resamples | None = None,
 ) -> tuple[TaskReport, ...]:
     """Every task's report, in schema order; an auxiliary task has none.
 
-    AUC, GAUC and PR-AUC read the logits (a marginal's are `schema.marginal`); the other metrics read `calibrated` (from
+    AUC, GAUC and PR-AUC read the logits (a marginal's are `schema.marginal`); all other metrics read `calibrated` (from
     `calibrate_all`, or `cross_calibrated` on the part calibrators were fitted on), a marginal's being the product along
     its chain. `slices` maps a name to a label per row; `by` are the draws behind the intervals
     (`resample(groups)` if None).
@@ -101,23 +108,23 @@ def fit_calibrators(predictions: Predictions) -> dict[str, Calibrator]:
     found = {}
     for task in predictions.schema.tasks:
         seen = predictions.seen(task.name)
-        found[task.name] = fit_calibrator(predictions.output(task.name)[seen], predictions.event(task.name)[seen], kind=task.kind)
+        found[task.name] = fit_calibrator(predictions.answers(task.name)[seen], predictions.event(task.name)[seen], kind=task.kind)
     return found
 
 
 def calibrate_all(
     schema: Schema, logits: Float[np.ndarray, "rows outputs"], calibrators: Mapping[str, Calibrator]
-) -> Float[np.ndarray, "rows tasks"]:
-    """Each task's calibrated conditional probability (or prediction), row by row."""
-    columns = [calibrators[task.name](logits[:, part.start]) for task, part in zip(schema.tasks, schema.outputs, strict=True)]
-    return np.stack(columns, axis=1)
+) -> Float[np.ndarray, "rows answers"]:
+    """Each task's calibrated answers (a conditional probability, a prediction, quantiles, chances), row by row."""
+    columns = [calibrators[task.name](answers(task.kind, logits[:, part])) for task, part in zip(schema.tasks, schema.outputs, strict=True)]
+    return np.column_stack(columns)
 
 
-def cross_calibrated(predictions: Predictions, *, folds: int = 5) -> Float[np.ndarray, "rows tasks"]:
+def cross_calibrated(predictions: Predictions, *, folds: int = 5) -> Float[np.ndarray, "rows answers"]:
     """The same for the rows calibrators are fitted on: every row's come from other users (see `cross_fitted`)."""
     columns = [
         cross_fitted(
-            predictions.output(task.name),
+            predictions.answers(task.name),
             predictions.event(task.name),
             predictions.groups,
             use=predictions.seen(task.name),
@@ -126,74 +133,78 @@ def cross_calibrated(predictions: Predictions, *, folds: int = 5) -> Float[np.nd
         )
         for task in predictions.schema.tasks
     ]
-    return np.stack(columns, axis=1)
+    return np.column_stack(columns)
 
 
-def marginals(schema: Schema, calibrated: Float[np.ndarray, "rows tasks"], name: str) -> Float[np.ndarray, "rows"]:
+def marginals(schema: Schema, calibrated: Float[np.ndarray, "rows answers"], name: str) -> Float[np.ndarray, "rows"]:
     """p(task) on any row: the product of calibrated conditionals along its chain, summed as logarithms."""
-    at = [[task.name for task in schema.tasks].index(step) for step in schema.chain(name)]
+    place = {task.name: part.start for task, part in zip(schema.tasks, schema.answers, strict=True)}
+    at = [place[step] for step in schema.chain(name)]
     chance: Float[np.ndarray, "rows"] = np.exp(np.log(calibrated[:, at]).sum(axis=1))
     return chance
 
 
-def mean_auc(
+def mean_score(
     schema: Schema,
     labels: Float[np.ndarray, "rows tasks"],
     seen: Bool[np.ndarray, "rows tasks"],
     *,
     logits: Float[np.ndarray, "rows outputs"],
 ) -> float | Undefined:
-    """The mean over tasks of AUC (R2 for a regression: also without a unit, also higher is better).
+    """The mean over tasks of the figure that stops each kind: AUC of an event, else a figure without a unit, 1 at best, 0 for a constant.
 
-    A task whose figure is undefined is left out, and an auxiliary one is; if all are, the reason of each is given.
+    Those are R2 of a regression, the normalised Gini of durations and lifetime values, explained deviance of counts, explained
+    pinball loss of quantiles, explained log-loss of classes. A value v under 0 counts as `v / (1 - v)`, above -1: one task's
+    bad beginning must not drown the others. A task whose figure is undefined is left out, and an
+    auxiliary one is; if all are, the reason of each is given.
     """
     values: dict[str, float | Undefined] = {}
     for at, (task, part) in enumerate(zip(schema.tasks, schema.outputs, strict=True)):
         if task.auxiliary:
             continue
-        rows, metric = seen[:, at], metrics.auc if task.kind is BINARY else metrics.r2
-        values[task.name] = metric(labels[rows, at], logits[rows, part.start])
-    known = [value for value in values.values() if isinstance(value, float)]
+        rows = seen[:, at]
+        values[task.name] = measures(task.kind).primary(labels[rows, at], answers(task.kind, logits[rows, part]))
+    known = [value if value >= 0 else value / (1 - value) for value in values.values() if isinstance(value, float)]
     if known:
         return float(np.mean(known))
     return Undefined("; ".join(f"{name}: {value.reason}" for name, value in values.items() if isinstance(value, Undefined)))
 
 
 def headline(report: TaskReport) -> Interval | Undefined:
-    """The metric a task is judged by: AUC, or RMSE for a regression."""
+    """The metric a task is judged by, the first of its kind: AUC of an event, RMSE of a regression."""
     return next(iter(report.figures.metrics.values()))
 
 
 def _task_report(
     predictions: Predictions,
-    calibrated: Float[np.ndarray, "rows tasks"],
+    calibrated: Float[np.ndarray, "rows answers"],
     task: Task,
     *,
     slices: Mapping[str, Mapping[str, Bool[np.ndarray, "rows"]]],
     by: Resamples,
 ) -> TaskReport:
-    measure = binary_figures if task.kind is BINARY else regression_figures
-    at, seen = predictions.place(task.name), predictions.seen(task.name)
-    rows = Rows(predictions.event(task.name), predictions.output(task.name), calibrated[:, at], predictions.groups, by)
+    own, seen = measures(task.kind), predictions.seen(task.name)
+    part = predictions.schema.answers[predictions.place(task.name)]
+    given = calibrated[:, part] if len(task.kind.answers) > 1 else calibrated[:, part.start]
+    rows = Rows(predictions.event(task.name), predictions.output(task.name), given, predictions.groups, by)
     marginal = None
-    if task.given is not None and task.kind is BINARY:
+    if task.given is not None and task.kind == BINARY:
         chance = marginals(predictions.schema, calibrated, task.name)
         ranked = predictions.schema.marginal(predictions.logits, task.name)
         whole = Rows(rows.labels, ranked, chance, predictions.groups, by)
-        marginal = measure(whole.where(np.flatnonzero(predictions.settled(task.name))))
+        marginal = own.figures(whole.where(np.flatnonzero(predictions.settled(task.name))))
     per_slice = {
-        name: {label: _slice_figures(rows.where(np.flatnonzero(seen & mask)), measure) for label, mask in masks.items()}
+        name: {label: _slice_figures(rows.where(np.flatnonzero(seen & mask)), own, task) for label, mask in masks.items()}
         for name, masks in slices.items()
     }
-    figures = measure(rows.where(np.flatnonzero(seen)))
+    figures = own.figures(rows.where(np.flatnonzero(seen)))
     return TaskReport(task.name, task.kind.name, task.given, figures, marginal, per_slice, worst(per_slice))
 
 
-def _slice_figures(rows: Rows, measure: Callable[[Rows], Figures]) -> Figures:
+def _slice_figures(rows: Rows, own: Measures, task: Task) -> Figures:
     """A slice's figures; one too small for them keeps its counts and says so."""
-    positives = int(rows.labels.sum()) if measure is binary_figures else None
+    positives = int(rows.labels.sum()) if task.kind == BINARY else None
     small = too_small(len(rows.labels), positives)
     if small is None:
-        return measure(rows)
-    names = REGRESSION_METRICS if positives is None else METRICS
-    return Figures(len(rows.labels), rows.by.users, positives, dict.fromkeys(names, small))
+        return own.figures(rows)
+    return Figures(len(rows.labels), rows.by.users, positives, dict.fromkeys(own.metrics, small))

@@ -23,7 +23,7 @@ ECE_BINS = 15
 
 def ordered(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"]) -> Ordered | Undefined:
     """The rows by falling score, ready for AUC and average precision under any weights, or why there is no order."""
-    return _broken(labels, scores) or Ordered.of(labels, scores)
+    return broken(labels, scores) or Ordered.of(labels, scores)
 
 
 def auc(
@@ -76,9 +76,9 @@ def gauc(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"], g
     >>> gauc(np.array([0.0, 1.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.2, 0.9, 0.3, 0.5]), np.array([7, 7, 8, 8, 9]))
     0.5
     """
-    broken = _broken(labels, scores)
-    if broken is not None:
-        return broken
+    lost = broken(labels, scores)
+    if lost is not None:
+        return lost
     return user_average(user_aucs(labels, scores, groups))
 
 
@@ -92,7 +92,7 @@ def logloss(
     labels: Float[np.ndarray, "rows"], probabilities: Float[np.ndarray, "rows"], weight: Float[np.ndarray, "rows"] | None = None
 ) -> float | Undefined:
     """Mean negative log-likelihood in nats; probabilities are held one float64 step away from 0 and 1."""
-    return _broken(labels, probabilities) or _mean(row_logloss(labels, probabilities), weight)
+    return broken(labels, probabilities) or _mean(row_logloss(labels, probabilities), weight)
 
 
 def normalised_entropy(
@@ -118,9 +118,9 @@ def ece(
     `edges` (see `equal_mass_edges`) fixes the bins; without it they are the probabilities' own quantiles, and rows of
     equal probability share a bin, so that the order of rows does not matter. Other tools take bins of equal width.
     """
-    broken = _broken(labels, probabilities)
-    if broken is not None:
-        return broken
+    lost = broken(labels, probabilities)
+    if lost is not None:
+        return lost
     bins = bin_of(probabilities, equal_mass_edges(probabilities) if edges is None else edges)
     weights = np.ones(len(labels)) if weight is None else weight
     gaps = np.bincount(bins, weights * (labels.astype(np.float64) - probabilities))
@@ -129,28 +129,28 @@ def ece(
 
 def calibration_ratio(labels: Float[np.ndarray, "rows"], probabilities: Float[np.ndarray, "rows"]) -> float | Undefined:
     """Predicted over observed positives, `sum p / sum y`: above 1 the model promises too much."""
-    broken = _broken(labels, probabilities)
-    if broken is not None:
-        return broken
+    lost = broken(labels, probabilities)
+    if lost is not None:
+        return lost
     positives = labels.sum(dtype=np.float64)
     return float(probabilities.sum(dtype=np.float64) / positives) if positives > 0 else Undefined("no positive row")
 
 
 def rmse(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> float | Undefined:
     """Root of the mean squared error, in the label's unit."""
-    return _broken(labels, predictions) or float(np.sqrt(np.mean(np.square(predictions.astype(np.float64) - labels))))
+    return broken(labels, predictions) or float(np.sqrt(np.mean(np.square(predictions.astype(np.float64) - labels))))
 
 
 def mae(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> float | Undefined:
     """Mean absolute error, in the label's unit."""
-    return _broken(labels, predictions) or float(np.mean(np.abs(predictions.astype(np.float64) - labels)))
+    return broken(labels, predictions) or float(np.mean(np.abs(predictions.astype(np.float64) - labels)))
 
 
 def r2(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> float | Undefined:
     """Share of the label's variance explained, `1 - sum (y - p)^2 / sum (y - mean y)^2`; 0 is no better than the mean."""
-    broken = _broken(labels, predictions)
-    if broken is not None:
-        return broken
+    lost = broken(labels, predictions)
+    if lost is not None:
+        return lost
     values = labels.astype(np.float64)
     spread = np.square(values - values.mean()).sum()
     if not spread > 0:
@@ -184,10 +184,11 @@ def bin_of(probabilities: Float[np.ndarray, "rows"], edges: Float[np.ndarray, "e
     return place
 
 
-def _broken(labels: Float[np.ndarray, "rows"], values: Float[np.ndarray, "rows"]) -> Undefined | None:
+def broken(labels: Float[np.ndarray, "rows"], values: Float[np.ndarray, "rows *answers"]) -> Undefined | None:
+    """Why no metric can be had of these rows, if so: there are none, or a label or value is not a number."""
     if not len(labels):
         return Undefined("no row")
-    lost = int(np.isnan(values).sum() + np.isnan(labels).sum())
+    lost = int(np.isnan(values).reshape(len(labels), -1).any(axis=1).sum() + np.isnan(labels).sum())
     return Undefined(f"{lost} of {len(labels)} rows are not a number") if lost else None
 
 
@@ -209,3 +210,4 @@ Metric = Callable[[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]], float 
 RANKING: dict[str, Metric] = {"auc": auc, "pr_auc": average_precision}
 PROBABILITY: dict[str, Metric] = {"logloss": logloss, "ne": normalised_entropy, "ece": ece, "calibration_ratio": calibration_ratio}
 REGRESSION: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
+FALLS = frozenset({"logloss", "ne", "ece", "rmse", "mae", "decile_error", "deviance", "pinball", "width"})  # better when they fall

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from umbel.evaluate.figures import Figures
 from umbel.evaluate.intervals import Interval
-from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.metrics import FALLS, Undefined
 
 MOST_LABELS = 20
 FEWEST_ROWS = 100
@@ -56,7 +56,7 @@ def cut(labels: np.ndarray) -> dict[str, Bool[np.ndarray, "rows"]]:
 
 
 def too_small(rows: int, positives: int | None) -> Undefined | None:
-    """Why a slice is too small to judge: under 100 rows, or under 20 of either class (`positives` None: a regression)."""
+    """Why a slice is too small to judge: under 100 rows, or under 20 of either class (`positives` None: no event)."""
     if rows < FEWEST_ROWS:
         return Undefined(f"{rows} rows: fewer than {FEWEST_ROWS}")
     rarer = rows if positives is None else min(positives, rows - positives)
@@ -64,11 +64,11 @@ def too_small(rows: int, positives: int | None) -> Undefined | None:
 
 
 def worst(slices: Mapping[str, Mapping[str, Figures]]) -> Worst | Undefined:
-    """The label with the lowest AUC (highest RMSE) among slices with enough rows; the first of equals."""
+    """The label with the worst first metric (lowest AUC, highest RMSE) among slices with enough rows; the first of equals."""
     found = [one for name, labels in slices.items() for one in _judged(name, labels.items())]
     if not found:
         return Undefined("no slice was asked for" if not slices else "no slice has enough rows")
-    return min(found, key=lambda one: -one.value.value if one.metric == "rmse" else one.value.value)
+    return min(found, key=lambda one: -one.value.value if one.metric in FALLS else one.value.value)
 
 
 def _judged(name: str, labels: Iterable[tuple[str, Figures]]) -> Iterable[Worst]:

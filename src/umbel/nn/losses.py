@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from umbel.schema import BINARY, REGRESSION, Schema
+from umbel.nn.objectives import Own, pay
+from umbel.schema import Schema
 
 
 class Denominator(StrEnum):
@@ -33,29 +33,8 @@ class Labelled(Protocol):
     @property
     def weight(self) -> Float[Tensor, "rows tasks"] | None: ...  # noqa: D102
 
-
-def binary(outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
-    """Cross entropy of a logit: `log(1 + e^z) - y z`."""
-    return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], labels, reduction="none")
-
-
-def regression(outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
-    """Squared error: `(z - y)^2`."""
-    return (outputs[:, 0] - labels).square()
-
-
-def probability(outputs: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows"]:
-    """The chance that a logit stands for."""
-    return outputs[:, 0].sigmoid()
-
-
-def plain(outputs: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows"]:
-    """The output itself."""
-    return outputs[:, 0]
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {BINARY.name: binary, REGRESSION.name: regression}
-LINKS: dict[str, Callable[[Tensor], Tensor]] = {BINARY.name: probability, REGRESSION.name: plain}
+    @property
+    def group(self) -> Int[Tensor, "rows"] | None: ...  # noqa: D102
 
 
 def task_losses(
@@ -63,18 +42,25 @@ def task_losses(
 ) -> Float[Tensor, "tasks"]:
     """Per task `weight_t * sum over seen rows of w_rt loss(z_rt, y_rt) / n_t`, n_t the rows seen or all rows.
 
-    Row weights multiply and do not enter n_t. A label that was not seen may hold anything, NaN included: neither it nor
-    its logits enter the value or the gradient. A task nobody saw has loss 0 and gradient 0.
+    The loss is the task's choice (`umbel.objectives`) for its kind (`umbel.nn.kinds`). Row weights multiply and do not enter n_t.
+    A label that was not seen may hold anything, NaN included: neither it nor its logits enter the value or the gradient.
+    A task nobody saw has loss 0 and gradient 0.
     Outputs after the tasks' own (a head's auxiliary ones) are not read.
     """
     losses = []
-    for number, (task, own) in enumerate(zip(schema.tasks, schema.outputs, strict=True)):
-        seen = batch.seen[:, number]
-        outputs = torch.where(seen[:, None], logits[:, own], 0.0)
-        loss = LOSSES[task.kind.name](outputs, torch.where(seen, batch.labels[:, number], 0.0))
-        weight = None if batch.weight is None else batch.weight[:, number]
-        losses.append(task.weight * masked_mean(loss, seen, weight, denominator=denominator))
+    for number, task in enumerate(schema.tasks):
+        own = task_rows(logits, batch, schema, number=number)
+        losses.append(task.weight * masked_mean(pay(task.loss, task.kind, own), own.seen, denominator=denominator))
     return torch.stack(losses)
+
+
+def task_rows(logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, number: int) -> Own:
+    """One task's side of a batch; what was not seen is replaced by an allowed label, and its outputs and weight by zeros."""
+    seen, task = batch.seen[:, number], schema.tasks[number]
+    outputs = torch.where(seen[:, None], logits[:, schema.outputs[number]], 0.0)
+    labels = torch.where(seen, batch.labels[:, number], task.kind.labels.some)
+    weight = None if batch.weight is None else torch.where(seen, batch.weight[:, number], 0.0)
+    return Own(outputs, labels, seen, weight, batch.group)
 
 
 def masked_mean(

@@ -16,7 +16,7 @@ from umbel.bundle import Built
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.table import Table
-from umbel.evaluate.judge import mean_auc
+from umbel.evaluate.judge import mean_score
 from umbel.evaluate.metrics import Undefined
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
@@ -44,7 +44,7 @@ class Fitted:
 
 
 def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Fitted:
-    """Train with early stopping on mean validation AUC; leaves `checkpoint/` and `log.jsonl` in `folder`.
+    """Train with early stopping on the mean validation score of the tasks (`mean_score`); leaves `checkpoint/` and `log.jsonl` in `folder`.
 
     A folder that holds a checkpoint is gone on with, to the same bytes as if it had never stopped.
     """
@@ -75,14 +75,14 @@ def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "ro
 
 
 class _Judge:
-    """Mean AUC over the tasks on validation, given the sample spaces."""
+    """The mean score of the tasks on validation (AUC of events), given the sample spaces."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.labels, self.seen = table.labels("valid")
 
     def __call__(self, model: Recommender) -> float:
-        score = mean_auc(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid"))
+        score = mean_score(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid"))
         return float("nan") if isinstance(score, Undefined) else score
 
 

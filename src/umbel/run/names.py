@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from umbel.evaluate.metrics import FALLS as FALLS
+
 TITLES = {
     "auc": "AUC", "gauc": "GAUC", "pr_auc": "PR-AUC", "logloss": "log-loss", "ne": "NE", "ece": "ECE",
     "calibration_ratio": "ratio", "rmse": "RMSE", "mae": "MAE", "r2": "R²",
+    "gini": "Gini", "d2": "D²", "deviance": "deviance", "decile_error": "decile error",
+    "pinball": "pinball", "coverage": "coverage", "coverage_gap": "coverage gap", "width": "width", "accuracy": "accuracy",
 }  # fmt: skip
 MEANINGS = {
     "AUC": "chance that a row with the event scores above one without it; of logits.",
@@ -16,6 +20,13 @@ MEANINGS = {
     "ratio": "predicted over observed positives; 1 is right.",
     "RMSE, MAE": "root mean squared and mean absolute error, in the label's unit.",
     "R²": "share of the label's variance explained.",
+    "Gini": "how well predictions rank amounts: 1 as well as the amounts themselves, 0 no better than chance.",
+    "D²": "share of the best constant's deviance (or log-loss, or pinball loss) that is explained; 0 is no better than it.",
+    "deviance": "mean unit deviance of the task's own family.",
+    "decile error": "over tenths of the rows by prediction, the mean gap between predicted and observed sums, relative to observed.",
+    "pinball": "mean loss of the quantiles, in the label's unit.",
+    "coverage": "share of labels from the lowest to the highest quantile; its gap to the difference of their levels is 0 if right.",
+    "width": "mean distance from the lowest to the highest quantile, in the label's unit.",
+    "accuracy": "share of rows whose likeliest class happened.",
     "interval": "95 %; users are drawn again with replacement, so it speaks of other users like these.",
 }
-FALLS = frozenset({"logloss", "ne", "ece", "rmse", "mae"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from umbel.evaluate.figures import METRICS, REGRESSION_METRICS, Figures
+from umbel.evaluate.figures import Figures
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.judge import TaskReport
 from umbel.evaluate.metrics import Undefined
@@ -80,9 +80,8 @@ def _head(report: Report, names: str) -> str:
 
 
 def _results(title: str, tasks: Sequence[TaskReport]) -> str:
-    binary = [task for task in tasks if task.figures.positives is not None]
-    regression = [task for task in tasks if task.figures.positives is None]
-    parts = [metric_table(some, names) for some, names in ((binary, METRICS), (regression, REGRESSION_METRICS)) if some]
+    sets = dict.fromkeys(tuple(task.figures.metrics) for task in tasks)
+    parts = [metric_table([task for task in tasks if tuple(task.figures.metrics) == names], names) for names in sets]
     worst = "".join(f"<li>{_worst(task)}</li>" for task in tasks)
     return html.section(title, *parts, f"<ul>{worst}</ul>", html.folded("What the columns say", html.glossary(MEANINGS)))
 

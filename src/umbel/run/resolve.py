@@ -7,18 +7,21 @@ from functools import partial
 import torch
 
 from umbel.bundle import Built
+from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError
+from umbel.kinds import TASK_KINDS
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
 from umbel.nn.interact import InteractSizes
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
 from umbel.nn.sequence import SequenceSizes
-from umbel.run.settings import ColumnSplit, FitSection, Settings, TimeSplit
+from umbel.objectives import OBJECTIVES
+from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.slicing import check_slices
-from umbel.schema import TASK_KINDS, Field, FieldKind, Schema, Task
+from umbel.schema import Field, FieldKind, Schema, Task
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
@@ -45,8 +48,13 @@ def source(settings: Settings) -> Source:
 def schema(settings: Settings) -> Schema:
     """What the raw rows mean."""
     fields = tuple(Field(name, FieldKind(one.kind), **one.model_dump(exclude={"kind"})) for name, one in settings.fields.items())
-    tasks = tuple(Task(name, TASK_KINDS[one.kind], **one.model_dump(exclude={"kind"})) for name, one in settings.tasks.items())
-    return Schema(fields, tasks)
+    return Schema(fields, tuple(_task(name, one) for name, one in settings.tasks.items()))
+
+
+def _task(name: str, section: TaskSection) -> Task:
+    kind = choose(f"tasks.{name}.kind", section.kind, TASK_KINDS)
+    loss = choose(f"tasks.{name}.loss", section.loss, OBJECTIVES)
+    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss"}))
 
 
 def split(settings: Settings) -> Split:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from umbel.evaluate.figures import Figures
 from umbel.evaluate.intervals import Interval
+from umbel.evaluate.judge import TaskReport
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
 from umbel.learn.fit import Epoch
@@ -95,17 +96,11 @@ def show(table: Table) -> None:
 
 
 def headline(report: Report) -> None:
-    """Print a report's figures, one task a line, intervals at 95 %."""
-    table = Table(title=f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows")
-    table.add_column("task", no_wrap=True)
-    names = list(dict.fromkeys(name for task in report.tasks for name in task.figures.metrics if name not in LEFT_OUT))
-    for name in (*names, "positives"):
-        table.add_column(name.removeprefix("calibration_"), justify="right")
-    for task in report.tasks:
-        _add(table, task.name, task.figures, names=names)
-        if task.marginal is not None:
-            _add(table, f"{task.name} (marginal)", task.marginal, names=names)
-    show(table)
+    """Print a report's figures, one task a line and one table for each set of metrics, intervals at 95 %."""
+    title: str | None = f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows"
+    for names in dict.fromkeys(tuple(task.figures.metrics) for task in report.tasks):
+        show(_figures(title, [task for task in report.tasks if tuple(task.figures.metrics) == names], names))
+        title = None
     for task in report.tasks:
         if isinstance(task.worst, Worst):
             worst = task.worst
@@ -113,9 +108,23 @@ def headline(report: Report) -> None:
             _plain().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
 
 
+def _figures(title: str | None, tasks: Sequence[TaskReport], metrics: Sequence[str]) -> Table:
+    table = Table(title=title)
+    table.add_column("task", no_wrap=True)
+    names = [name for name in metrics if name not in LEFT_OUT]
+    counted = ("positives",) if any(task.figures.positives is not None for task in tasks) else ()
+    for name in (*names, *counted):
+        table.add_column(name.removeprefix("calibration_"), justify="right")
+    for task in tasks:
+        _add(table, task.name, task.figures, names=names)
+        if task.marginal is not None:
+            _add(table, f"{task.name} (marginal)", task.marginal, names=names)
+    return table
+
+
 def _add(table: Table, name: str, figures: Figures, *, names: Sequence[str]) -> None:
     cells = [cell(figures.metrics[one]) if one in figures.metrics else "" for one in names]
-    table.add_row(name, *cells, "" if figures.positives is None else f"{figures.positives:,}")
+    table.add_row(name, *cells, *([] if figures.positives is None else [f"{figures.positives:,}"]))
 
 
 def cell(measured: Interval | Undefined) -> str:

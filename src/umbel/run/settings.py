@@ -19,6 +19,7 @@ Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
 Moment = int | datetime | date | str
 Width = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `umbel.chosen`
 
 
 class Section(BaseModel):
@@ -59,14 +60,16 @@ class FieldSection(Section):
 
 
 class TaskSection(Section):
-    """`[tasks.NAME]`: see `umbel.schema.Task`."""
+    """`[tasks.NAME]`: see `umbel.schema.Task`; `kind` and `loss` are a name, or `{ name = "...", parameter = ... }`."""
 
-    kind: Literal["binary", "regression"] = "binary"
+    kind: Chosen = "binary"
     label: str | None = None
     sql: str | None = None
     given: str | None = None
     weight: float = Field(1.0, gt=0)
     auxiliary: bool = False
+    loss: Chosen = "likelihood"
+    negatives: float = Field(1.0, gt=0, le=1)
 
 
 class TimeSplit(Section):

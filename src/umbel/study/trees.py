@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from umbel.data.table import Table
-from umbel.evaluate.judge import mean_auc
+from umbel.evaluate.judge import mean_score
 from umbel.evaluate.metrics import Undefined
-from umbel.schema import BINARY, Field, FieldKind
+from umbel.kinds import BINARY, REGRESSION
+from umbel.schema import Field, FieldKind
 
 LEAST_CODES = 256    # more codes than scikit-learn's trees can split as categories: the field gets target means
 FOLDS = 5
@@ -20,6 +21,7 @@ PRIOR = 20.0         # rows that the global mean weighs in a smoothed target mea
 TREES = 500          # at most; early stopping on validation finds how many
 PATIENCE = 20        # trees without a gain
 LEAVES = 31          # at most, in each tree
+GROWN = (BINARY, REGRESSION)
 PARTS = ("train", "valid", "test")
 
 
@@ -56,27 +58,30 @@ def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
 
     Categories of up to 255 codes are split as categories; larger vocabularies as numbers in order of frequency. With
     `means`, each of the large ones brings per task its smoothed mean label and its count in training: out of fold on training rows,
-    from all training rows elsewhere.
+    from all training rows elsewhere. Tasks of other kinds than `GROWN` get no trees: their outputs are NaN, their figures undefined.
     """
     columns = _columns(table)
     if means:
         columns = _with_means(table, columns, seed)
-    outputs = {part: np.empty((len(table.parts[part]), len(table.schema.tasks))) for part in ("valid", "test")}
+    width = sum(task.kind.outputs for task in table.schema.tasks)
+    outputs = {part: np.full((len(table.parts[part]), width), np.nan) for part in ("valid", "test")}
     leaves = 0
-    for task in range(len(table.schema.tasks)):
+    for task, own in enumerate(table.schema.outputs):
+        if table.schema.tasks[task].kind not in GROWN:
+            continue
         model = _grow_one(table, columns, task, rate=rate, seed=seed)
         leaves += LEAVES * model.n_iter_
         for part, out in outputs.items():
-            out[:, task] = getattr(model, "decision_function", model.predict)(columns.parts[part])
+            out[:, own.start] = getattr(model, "decision_function", model.predict)(columns.parts[part])
     labels, seen = table.labels("valid")
-    score = mean_auc(table.schema, labels, seen, logits=outputs["valid"])
+    score = mean_score(table.schema, labels, seen, logits=outputs["valid"])
     return Grown(outputs, float("-inf") if isinstance(score, Undefined) else score, leaves)
 
 
 def _grow_one(table: Table, columns: Columns, task: int, *, rate: float, seed: int) -> Trees:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    binary = table.schema.tasks[task].kind is BINARY
+    binary = table.schema.tasks[task].kind == BINARY
     make = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
     stop = {"early_stopping": True, "n_iter_no_change": PATIENCE}
     sizes = {"max_iter": TREES, "max_leaf_nodes": LEAVES}

@@ -17,7 +17,7 @@ from umbel.run.run import happened
 from umbel.study.entrants import CONTROLS, TREES
 from umbel.study.trial import Trial
 
-METRICS = ("auc", "gauc", "logloss", "ne", "rmse", "mae")
+LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "r2")  # stand in a run's own report
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One entrant minus another on one task, by the task's first metric (AUC; RMSE for a regression)."""
+    """One entrant minus another on one task, by the task's first metric (AUC of an event, RMSE of a regression)."""
 
     task: str
     recipe: str
@@ -89,7 +89,7 @@ def _standing(table: Table, line: Line, by: Resamples) -> Standing:
     draws: dict[str, tuple[Sampled | Undefined, ...]] = {}
     for number, task in enumerate(table.schema.judged):
         figures = [report[number].figures for report in reports]
-        names = [name for name in METRICS if name in figures[0].metrics]
+        names = [name for name in figures[0].metrics if name not in LEFT_OUT]
         each = {name: tuple(one.draws[name] for one in figures) for name in names}
         tasks[task.name] = {name: _mean(values) for name, values in each.items()}
         seeds[task.name] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
