@@ -26,6 +26,7 @@ from umbel.evaluate.calibrate import (
     to_json,
 )
 from umbel.evaluate.crossfit import cross_fitted, fit_calibrator
+from umbel.evaluate.rescale import Scaled, Shifted, Tempered
 from umbel.schema import BINARY, REGRESSION, TaskKind
 
 EXAMPLES = settings(max_examples=40, deadline=None)
@@ -220,7 +221,7 @@ def test_a_line_is_the_best_that_rises_and_keeps_the_mean(drawn: list[tuple[int,
 
 
 @pytest.mark.parametrize(("saved", "told"), [
-    ({}, "unknown kind None; known: identity, isotonic, linear, platt"),
+    ({}, "unknown kind None; known: identity, isotonic, linear, platt, scaled, shifted, tempered"),
     ({"kind": "Platt"}, "unknown kind 'Platt'"),
     ({"kind": "platt", "tilt": 2.0}, "calibrator 'platt': .*'tilt'; fit it again"),
     ({"kind": "isotonic", "logit": [0.0, 1.0]}, "calibrator 'isotonic': .*missing.*; fit it again"),
@@ -232,7 +233,8 @@ def test_what_is_no_calibrator_is_the_users_to_mend(saved: dict[str, object], to
 
 
 def test_every_kind_is_filed_under_its_own_name() -> None:
-    plain: tuple[Calibrator, ...] = (Platt(), Isotonic((0.0, 1.0), (0.1, 0.9), 1.0), Linear(), Identity())
+    several = Scaled(), Shifted((0.0,)), Tempered()
+    plain: tuple[Calibrator, ...] = (Platt(), Isotonic((0.0, 1.0), (0.1, 0.9), 1.0), Linear(), Identity(), *several)
     assert {str(to_json(one)["kind"]): type(one) for one in plain} == CALIBRATORS
     assert all(isinstance(one, Calibrator) for one in plain)
     assert not isinstance(np.exp, Calibrator)

@@ -94,7 +94,7 @@ def _(objective: Listwise, kind: TaskKind, own: Own) -> Float[Tensor, "rows"]:
 
 
 def _class_weight(labels: Float[Tensor, "rows"], positive: float) -> Float[Tensor, "rows"]:
-    return torch.where(labels == 1, positive, 1.0)
+    return 1 + (positive - 1) * labels
 
 
 def _pairs(own: Own) -> Float[Tensor, "rows"]:
@@ -112,7 +112,7 @@ def _pairs(own: Own) -> Float[Tensor, "rows"]:
     for some in torch.split(positive, size):
         given = (z[some], z[negative], w[negative])
         parts.append(_against(*given) if len(positive) <= size else checkpoint(_against, *given, use_reentrant=False))
-    scale = own.seen.sum() / (len(positive) * len(negative))
+    scale = own.seen.sum().to(z.dtype) / (len(positive) * len(negative))
     return found.index_put((positive,), scale * w[positive] * torch.cat(parts))
 
 
@@ -133,5 +133,5 @@ def _lists(own: Own, group: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     log_chance = z - top - none.scatter_add(0, code, (z - top).exp())[code].log()
     events, rows = none.scatter_add(0, code, y), none.scatter_add(0, code, torch.ones_like(y))
     mixed = (events > 0) & (events < rows)
-    share = own.seen.sum() / mixed.sum().clamp(min=1) * torch.where(mixed, 1 / events.clamp(min=1), 0.0)[code]
+    share = own.seen.sum().to(z.dtype) / mixed.sum().clamp(min=1) * torch.where(mixed, 1 / events.clamp(min=1), 0.0)[code]
     return torch.zeros_like(own.labels).index_put((at,), -share * y * weights[at] * log_chance)

@@ -35,7 +35,7 @@ def chain(schema: Schema, task: int) -> Chain:
 
 def chains(schema: Schema) -> dict[int, Chain]:
     """The chains of the binary tasks that are given another, by number."""
-    return {number: chain(schema, number) for number, task in enumerate(schema.tasks) if task.given is not None and task.kind is BINARY}
+    return {number: chain(schema, number) for number, task in enumerate(schema.tasks) if task.given is not None and task.kind == BINARY}
 
 
 def required_chains(schema: Schema, head: str) -> dict[int, Chain]:
