@@ -13,7 +13,7 @@ from tests.laws.test_gradient_law import check
 from tests.loops import Leaves, mix
 
 from umbel.errors import UserError
-from umbel.evaluate.judge import Predictions, evaluate, mean_auc
+from umbel.evaluate.judge import Predictions, evaluate, mean_score
 from umbel.nn import routing
 from umbel.nn.routing import PARADIGMS, own_and_shared
 from umbel.recipes import stem, stem_al
@@ -115,7 +115,7 @@ def test_it_does_not_stop_training() -> None:
     """Task a is ranked perfectly (AUC 1), task b the wrong way round (AUC 0)."""
     def score(*helps: int) -> object:
         found = judged(*helps)
-        return mean_auc(found.schema, found.events, found.observed, logits=found.logits)
+        return mean_score(found.schema, found.events, found.observed, logits=found.logits)
 
     assert (score(), score(1), score(0)) == (0.5, 1.0, 0.0)
 
