@@ -16,12 +16,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Tr
 UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParameter.__bases__ if issubclass(one, Exception))
 
 INTERRUPTED = 130
+JOIN = (
+    "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
+    "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
+)
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
 Log = Annotated[str, typer.Argument(help="a raw log: a file or a glob, Parquet or CSV")]
 TableFolder = Annotated[Path, typer.Option("--table")]
 Out = Annotated[Path, typer.Option("-o")]
+Joins = Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help=JOIN)]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
 
 
@@ -110,6 +115,7 @@ def evaluate(
     bundle: BundleFolder,
     log: Log,
     *,
+    join: Joins = None,
     slices: Annotated[list[str] | None, typer.Option("--slice", metavar="NAME", help="an id or category to judge by; repeat")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="JSON to leave, in the shape of a run's report.json")] = None,
 ) -> None:
@@ -117,15 +123,17 @@ def evaluate(
     from umbel.run.screen import headline
     from umbel.run.use import judge_log
 
-    headline(judge_log(bundle, log, slices=slices or (), out=out))
+    headline(judge_log(bundle, log, joins=join or (), slices=slices or (), out=out))
 
 
 @app.command()
-def score(bundle: BundleFolder, log: Log, out: Annotated[Path, typer.Option("-o", help="Parquet or CSV to leave")]) -> None:
-    """Score raw rows: one calibrated prediction a task."""
+def score(
+    bundle: BundleFolder, log: Log, out: Annotated[Path, typer.Option("-o", help="Parquet or CSV to leave")], *, join: Joins = None
+) -> None:
+    """Score raw rows: one calibrated prediction a task. Labels are not read."""
     from umbel.run.use import score_log
 
-    rows = score_log(bundle, log, out)
+    rows = score_log(bundle, log, out, joins=join or ())
     typer.echo(f"{out}: {rows:,} rows scored")
 
 

@@ -180,6 +180,17 @@ def test_evaluating_without_labels_is_refused(job: Job, tmp_path: Path) -> None:
     assert "no label to judge by; the log needs at least one of click, like, buy" in said.line
 
 
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_tables_are_replaced_by_name(job: Job, tmp_path: Path, verb: str) -> None:
+    said = say(verb, job.run / "bundle", job.log, "-o", tmp_path / "out", "--join", "user=users.parquet")
+    assert said.code == 2
+    assert "--join user: the bundle joins no such table; known: none" in said.line
+    said = say(verb, "--help")
+    assert "--join" in said.out
+    assert "KEY=TABLE" in said.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_column_is_named(job: Job, tmp_path: Path) -> None:
     pl.read_parquet(job.log).rename({"device": "devise"}).write_parquet(tmp_path / "new.parquet")
     said = say("score", job.run / "bundle", tmp_path / "new.parquet", "-o", tmp_path / "out.parquet")

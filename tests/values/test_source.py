@@ -203,8 +203,113 @@ def test_another_encoding_names_its_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_type_that_changes_late_is_one_line(tmp_path: Path) -> None:
     text = "a,b\n" + "1,2\n" * (files.GUESS + 10) + "x,2\n"
-    with pytest.raises(UserError, match=r"log\.csv: cannot be read \(could not parse `x`.*column 'a'.*convert the log to Parquet"):
+    says = rf"log\.csv, row {files.GUESS + 11}: 'x' in column 'a' is no whole number; correct it, or convert the log to Parquet"
+    with pytest.raises(UserError, match=says):
         whole(Log(Source(csv(tmp_path, text))), size=1000)
+
+
+# CSV, the types of columns
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_file_of_a_glob_that_is_only_a_header_changes_no_type(tmp_path: Path, place: int) -> None:
+    texts = ["a,b\n1,1.5\n", "a,b\n2,2.5\n"]
+    for number, text in enumerate([*texts[:place], "a,b\n", *texts[place:]]):
+        csv(tmp_path, text, f"p{number}.csv")
+    frame = whole(Log(Source(str(tmp_path / "p*.csv"))))
+    assert frame.rows() == [(1, 1.5), (2, 2.5)]
+    assert frame.dtypes == [pl.Int64, pl.Float64]
+
+
+def test_a_glob_of_headers_has_no_rows(tmp_path: Path) -> None:
+    for number in range(2):
+        csv(tmp_path, "a,b\n", f"p{number}.csv")
+    log = Log(Source(str(tmp_path / "p*.csv")))
+    assert log.names == ["a", "b"]
+    assert list(log.read(["a"], 4)) == []
+
+
+def test_the_files_of_a_glob_agree_on_types(tmp_path: Path) -> None:
+    """Empty here, whole there, in the next file with a fraction; and a column that is text in one file alone."""
+    for number, text in enumerate(["a,b\n,1\n", "a,b\n3,2\n", "a,b\n4.5,x\n"]):
+        csv(tmp_path, text, f"p{number}.csv")
+    frame = whole(Log(Source(str(tmp_path / "p*.csv"))))
+    assert frame.rows() == [(None, "1"), (3.0, "2"), (4.5, "x")]
+
+
+@pytest.mark.parametrize("header", ["a", "b,a", "a,b,c", "a,d"])
+def test_files_of_a_glob_with_other_columns_are_named(tmp_path: Path, header: str) -> None:
+    csv(tmp_path, "a,b\n1,2\n", "p0.csv")
+    csv(tmp_path, header + "\n" + ",".join("1" * (header.count(",") + 1)) + "\n", "p1.csv")
+    says = rf"p1\.csv: its columns are {', '.join(header.split(','))}, those of .*p0\.csv a, b; give the files of a glob the same"
+    with pytest.raises(UserError, match=says):
+        Log(Source(str(tmp_path / "p*.csv")))
+
+
+def test_an_empty_file_of_a_glob_is_named(tmp_path: Path) -> None:
+    csv(tmp_path, "a\n1\n", "p0.csv")
+    csv(tmp_path, "", "p1.csv")
+    with pytest.raises(UserError, match=r"p1\.csv: cannot be read"):
+        Log(Source(str(tmp_path / "p*.csv")))
+
+
+def test_a_csv_is_read_with_the_types_of_training(tmp_path: Path) -> None:
+    types = {"i": "Int64", "f": "Float64", "s": "String", "b": "Boolean", "d": "Date", "t": "Datetime ms UTC", "gone": "Int64"}
+    path = csv(tmp_path, "i,f,s,b,d,t,new\n,1,007,,2024-01-02,,5\n7,2,8,true,,2024-01-02T03:00:00Z,6\n")
+    frame = whole(Log(Source(path, types=types)))
+    assert frame["i"].to_list() == [None, 7]
+    assert frame["s"].to_list() == ["007", "8"]
+    assert frame["f"].dtype == pl.Float64
+    assert frame["b"].to_list() == [None, True]
+    assert frame["d"].dtype == pl.Date
+    assert frame["t"].dtype == pl.Datetime("ms", "UTC")
+    assert frame["new"].dtype == pl.Int64
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        ("Int64", "x", "whole number"), ("Int64", 'say "1"', "whole number"), ("UInt64", "-1", "whole number"),
+        ("Float64", "1,5", "number"), ("Float64", "a`b` at column 'b'", "number"), ("Boolean", "maybe", "truth value"),
+        ("Date", "2024-13-45", "date"), ("Datetime us", "noon", "moment"), ("Int64", "two\nlines", "whole number"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_named_with_its_row(tmp_path: Path, kind: str, value: str, says: str) -> None:
+    """The first file fits; a line break in quotes makes a row of the second two lines."""
+    fine = {"Boolean": "true", "Date": "2024-01-01", "Datetime us": "2024-01-01"}.get(kind, "1")
+    csv(tmp_path, f"a,b\n{fine},1\n{fine},1\n", "p0.csv")
+    quoted = value.replace('"', '""')
+    csv(tmp_path, f'a,b\n{fine},"1\n1"\n"{quoted}",1\n', "p1.csv")
+    with pytest.raises(UserError) as caught:
+        whole(Log(Source(str(tmp_path / "p*.csv"), types={"a": kind, "b": "String"})))
+    assert f"p1.csv, row 2: {value!r} in column 'a' is no {says}; correct it" in str(caught.value).replace("\n", "\\n")
+
+
+def test_integers_beyond_those_of_training_are_read(tmp_path: Path) -> None:
+    path = csv(tmp_path, f"a\n{2**63}\n-1\n{2**70}\n")
+    assert whole(Log(Source(path, types={"a": "Int64"})))["a"].to_list() == [2**63, -1, 2**70]
+
+
+def test_what_is_not_read_need_not_fit(tmp_path: Path) -> None:
+    log = Log(Source(csv(tmp_path, "a,b\n1,x\n2,y\n"), types={"a": "Int64", "b": "Int64"}))
+    assert whole(log, ["a"])["a"].to_list() == [1, 2]
+    with pytest.raises(UserError, match="row 1: 'x' in column 'b'"):
+        whole(log, ["b"])
+
+
+def test_a_source_learns_the_types_of_what_is_read(tmp_path: Path) -> None:
+    """Of the log and of each table what is read of it, keys and times too; of a table that is not needed nothing."""
+    users = logs.write(tmp_path, {"user": [1], "city": ["x"], "zip": [1]}, name="users")
+    cities = logs.write(tmp_path, {"city": ["x"], "at": [1], "size": [1.5]}, name="cities")
+    other = logs.write(tmp_path, {"item": ["a"], "never": [1]}, name="other")
+    joins = (Join(users, "user"), Join(cities, "city", time="at"), Join(other, "item"))
+    source = logs.source(tmp_path, joins=joins)
+    typed = Log(source).typed(["size", "age"])
+    assert typed == source
+    assert typed.types == {"age": "Float64", "time": "Int64", "user": "Int64"}
+    assert [join.types for join in typed.joins] == [
+        {"user": "Int64", "city": "String"}, {"city": "String", "at": "Int64", "size": "Float64"}, {},
+    ]  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

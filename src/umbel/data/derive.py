@@ -53,16 +53,23 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
     :raises UserError: naming the field or task whose column is not among `columns`.
     """
     known = list(columns)
-    wanted = [(one.where, one.reads) for one in map(field_value, schema.fields)]
-    if labels:
-        wanted += [(one.where, one.reads) for one in map(label_value, schema.tasks)]
+    wanted = reads(schema, source, labels=labels)
+    for name, where in wanted.items():
+        if name not in known:
+            raise UserError(f"{where}: no column {name!r} in {source.log} or its joins", mend=nearest(name, known))
+    return list(wanted)
+
+
+def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
+    """The raw columns that fields, labels, user, item and time read, each with the first that reads it."""
+    values = [*map(field_value, schema.fields), *(map(label_value, schema.tasks) if labels else ())]
     ends = {"data.user": source.user, "data.item": source.item, "data.time": source.time}
-    wanted += [(where, (name,)) for where, name in ends.items() if name is not None]
-    for where, names in wanted:
-        for name in names:
-            if name not in known:
-                raise UserError(f"{where}: no column {name!r} in {source.log} or its joins", mend=nearest(name, known))
-    return list(dict.fromkeys(name for _, names in wanted for name in names))
+    wanted = [(name, one.where) for one in values for name in one.reads]
+    wanted += [(name, where) for where, name in ends.items() if name is not None]
+    found: dict[str, str] = {}
+    for name, where in wanted:
+        found.setdefault(name, where)
+    return found
 
 
 def _alone(frame: pl.DataFrame, one: Derived) -> pl.Series:

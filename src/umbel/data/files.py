@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,39 +14,55 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, UInt8
 
+from umbel.data import columns
+from umbel.data.columns import NOTHING, TEXT, Types, met, wider
 from umbel.errors import UserError
 
 GUESS = 10_000  # rows of a CSV from which the types of its columns are told
 BLOCK = 1 << 24  # bytes of a CSV that are checked at a time
+_REFUSED = re.compile(r"could not parse `(.*)` as dtype `(\w+).*` at column '(.*)' \(column number \d+\)$", re.DOTALL | re.MULTILINE)
+_CALLED = {"bool": "truth value", "date": "date", "datetime": "moment", "time": "time of day", "f64": "number"}
 
 
-def open_file(path: str) -> pl.LazyFrame:
+def open_file(path: str, types: Types | None = None) -> pl.LazyFrame:
     """A lazy frame over a file or glob of Parquet or CSV, told by the suffix.
 
-    :raises UserError: where there is none; for a CSV that is not UTF-8, repeats a column, or has a line of another length.
+    The columns of a CSV are of the `types` that they had at training, where these are known, else of what the first rows of
+    all its files tell.
+
+    :raises UserError: where there is none; for a CSV that is not UTF-8, repeats a column, or has a line of another length, and
+        for one whose columns are not those of the first.
     """
-    pattern = not Path(path).is_file()  # a file whose name has brackets is itself
-    found = sorted(glob.glob(path)) if pattern else [path]  # noqa: PTH207  (Path.glob refuses absolute patterns)
-    if not found:
-        raise UserError(f"{path}: no such file", mend="check the path; it is relative to the working directory")
+    found = _found(path)
     if Path(path).suffix == ".parquet":
-        return pl.scan_parquet(path, glob=pattern)
+        return pl.scan_parquet(found, glob=False)
+    for one in found:
+        check_csv(Path(one))
+    with reading(path):
+        read = {name: met((types or {}).get(name), told) for name, told in _told(found).items()}
+        return pl.scan_csv(found, schema_overrides=columns.empty(read).schema, infer_schema_length=0, glob=False)
+
+
+def column_names(path: str) -> list[str]:
+    """The columns of a file, or of the first of a glob; no row is looked at."""
+    first = _found(path)[0]
     if Path(path).suffix == ".csv":
-        for one in found:
-            check_csv(Path(one))
-        return pl.scan_csv(path, infer_schema_length=GUESS, glob=pattern)
-    raise UserError(f"{path}: neither .parquet nor .csv", mend="convert it to Parquet")
+        with Path(first).open("rb") as file:
+            return _names(file, Path(first))
+    with reading(path):
+        return pl.scan_parquet(first, glob=False).collect_schema().names()
 
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn what Polars says about a file under the block into one line."""
+    """Turn what Polars says about a file under the block into one line, with the row of a CSV's value that does not fit."""
     try:
         yield
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
-        mend = "correct it, or convert the log to Parquet" if path.endswith(".csv") else "write the file again: it is damaged or no Parquet"
-        raise UserError(f"{path}: cannot be read ({reason})", mend=mend) from error
+        text = path.endswith(".csv")
+        mend = "correct it, or convert the log to Parquet" if text else "write the file again: it is damaged or no Parquet"
+        raise UserError((_misfit(path, str(error)) if text else None) or f"{path}: cannot be read ({reason})", mend=mend) from error
 
 
 def check_csv(path: Path) -> None:
@@ -54,8 +71,7 @@ def check_csv(path: Path) -> None:
     :raises UserError: naming the line that is not UTF-8 or has more or fewer values than the header, or the repeated column.
     """
     with path.open("rb") as file:
-        header = file.readline()
-        names = next(csv.reader([_text(header, path, line=1)]), [])
+        names = _names(file, path)
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
             raise UserError(f"{path}: column {twice[0]!r} stands twice", mend="rename one of them")
@@ -63,6 +79,11 @@ def check_csv(path: Path) -> None:
         for block in _blocks(file):
             _text(block, path, line=line)
             line += _check_block(block, len(names), path, line=line)
+
+
+def _names(file: BinaryIO, path: Path) -> list[str]:
+    """The names in the first line."""
+    return next(csv.reader([_text(file.readline(), path, line=1)]), [])
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -119,3 +140,54 @@ def _text(block: bytes, path: Path, *, line: int) -> str:
     except UnicodeDecodeError as error:
         at = line + block[: error.start].count(b"\n")
         raise UserError(f"{path}, line {at}: not UTF-8", mend="convert it, for example: iconv -f latin1 -t utf-8") from error
+
+
+def _found(path: str) -> list[str]:
+    """The files of a path or glob, in order; a file whose name has brackets is itself."""
+    found = [path] if Path(path).is_file() else sorted(glob.glob(path))  # noqa: PTH207  (Path.glob refuses absolute patterns)
+    if not found:
+        raise UserError(f"{path}: no such file", mend="check the path; it is relative to the working directory")
+    if Path(path).suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: neither .parquet nor .csv", mend="convert it to Parquet")
+    return found
+
+
+def _told(paths: Sequence[str]) -> dict[str, str]:
+    """What the first rows of CSVs tell of their columns."""
+    told: dict[str, list[str]] = {}
+    for path in paths:
+        one = _told_by(path)
+        if told and list(one) != list(told):
+            what = f"{path}: its columns are {', '.join(one)}, those of {paths[0]} {', '.join(told)}"
+            raise UserError(what, mend="give the files of a glob the same columns in the same order")
+        for name, kind in one.items():
+            told.setdefault(name, []).append(kind)
+    return {name: wider(kinds) for name, kinds in told.items()}
+
+
+def _told_by(path: str) -> dict[str, str]:
+    """The same of one CSV: Polars takes a column without values for text."""
+    with reading(path):
+        frame = pl.scan_csv(path, infer_schema_length=GUESS, glob=False)
+        told = columns.types(frame, frame.collect_schema())
+        texts = [name for name, kind in told.items() if kind == TEXT]
+        rows = pl.scan_csv(path, infer_schema=False, n_rows=GUESS, glob=False).select(texts).collect()
+    return told | {name: NOTHING for name in texts if rows[name].null_count() == rows.height}
+
+
+def _misfit(path: str, error: str) -> str | None:
+    """Where the value stands that Polars could not read, if it says which: Polars knows neither file nor row."""
+    refused = _REFUSED.match(error)
+    if refused is None:
+        return None
+    value, kind, name = refused.groups()
+    if value[:1] == value[-1:] == '"':  # Polars says it as it is written
+        value = value[1:-1].replace('""', '"')
+    for one in _found(path):
+        row = 0
+        for frame in pl.scan_csv(one, infer_schema=False, glob=False).select(name).collect_batches(maintain_order=True, lazy=True):
+            places = (frame[name] == value).arg_true()
+            if len(places):
+                return f"{one}, row {row + places[0] + 1}: {value!r} in column {name!r} is no {_CALLED.get(kind, 'whole number')}"
+            row += frame.height
+    return None

@@ -48,7 +48,7 @@ def _fill(folder: Path, rows: _Rows, *, ordered: bool) -> None:
     """Both passes, and every file of a table; the one that marks it as such comes last."""
     audit, encoder = _count(rows, ordered=ordered)
     encoder.save(folder)
-    write_json(folder / "source.json", asdict(rows.source))
+    write_json(folder / "source.json", asdict(rows.typed))
     _Encoding(rows, encoder, audit.sizes, folder=folder).run()
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
@@ -74,6 +74,7 @@ class _Rows:
         self.source, self.schema, self.each = source, schema, each
         self._log = Log(source)
         self._columns = needed(schema, source, self._log.names, labels=True)
+        self.typed = self._log.typed(self._columns)
         self._part = split.label(self._log)
         self._progress = progress
         self._halves = 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int32, Int64
 
+from umbel.data.columns import Types, types
 from umbel.data.files import open_file, reading
 from umbel.data.keys import Finder
 from umbel.errors import UserError
@@ -18,12 +19,14 @@ from umbel.errors import UserError
 class Join:
     """A table joined to the log by key `on`; with `time`, the last row of the key that is not after the log row's time.
 
-    A log row without a match has missing values in the table's columns.
+    A log row without a match has missing values in the table's columns. `types` are those of the columns that were read of it
+    at training (key and time too; none if it was not needed), None before.
     """
 
     table: str
     on: str
     time: str | None = None
+    types: Types | None = field(default=None, compare=False)
 
 
 class _ByKey:
@@ -88,8 +91,8 @@ class Joined:
     """
 
     def __init__(self, join: Join, log_time: str | None) -> None:
-        self._path, self._on, self._time, self._log_time = join.table, join.on, join.time, log_time
-        self._table = open_file(join.table)
+        self._join, self._path, self._on, self._time, self._log_time = join, join.table, join.on, join.time, log_time
+        self._table = open_file(join.table, join.types)
         with reading(join.table):
             names = self._table.collect_schema().names()
         for name in (join.on, join.time):
@@ -99,6 +102,12 @@ class Joined:
             raise UserError(f"{join.table}: joined by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
         self.adds = [name for name in names if name not in (join.on, join.time)]
         self.reads = [join.on] if join.time is None or log_time is None else [join.on, log_time]
+
+    def typed(self, columns: Sequence[str]) -> Join:
+        """The join with the types of what is read of it for those columns."""
+        own = [name for name in columns if name in self.adds]
+        ends = [name for name in (self._on, self._time) if name is not None] if own else []
+        return replace(self._join, types=types(self._table, [*ends, *own]))
 
     def held(self, columns: Sequence[str]) -> Held:
         """The wanted ones of its columns, in memory; :raises UserError: if a key stands twice and no time tells its rows apart."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from umbel.data.columns import Types, types
 from umbel.data.files import open_file, reading
 from umbel.data.join import Join, Joined
 from umbel.errors import UserError, nearest
@@ -16,13 +17,17 @@ __all__ = ["Join", "Log", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw log: a file or glob of Parquet or CSV, the columns that hold user, item and time, and the joined tables."""
+    """A raw log: a file or glob of Parquet or CSV, the columns that hold user, item and time, and the joined tables.
+
+    `types` are those of the log's columns at training, None before.
+    """
 
     log: str
     user: str | None = None
     item: str | None = None
     time: str | None = None
     joins: tuple[Join, ...] = ()
+    types: Types | None = field(default=None, compare=False)
 
 
 class Log:
@@ -35,7 +40,7 @@ class Log:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._frame = open_file(source.log)
+        self._frame = open_file(source.log, source.types)
         with reading(source.log):
             self._own = self._frame.collect_schema().names()
         self.names = list(self._own)
@@ -45,13 +50,8 @@ class Log:
 
     def read(self, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
         """Those columns of all rows, in the order of the log, exactly `size` rows at a time (the last may be fewer)."""
-        wanted = dict.fromkeys(columns)
-        used: list[Joined] = []
-        for join in reversed(self._joins):  # a later table may be joined by a column of an earlier one
-            if not wanted.keys().isdisjoint(join.adds):
-                used.insert(0, join)
-                wanted |= dict.fromkeys(join.reads)
-        held = [join.held(list(wanted)) for join in used]
+        wanted = self._wanted(columns)
+        held = [join.held(wanted) for join in self._joins if not set(wanted).isdisjoint(join.adds)]
         own = [name for name in wanted if name in self._own]
         for frame in _batches(self._frame.select(own), size, path=self.source.log):
             whole = frame
@@ -70,6 +70,20 @@ class Log:
             if len(known):
                 break
         return known
+
+    def typed(self, columns: Sequence[str]) -> Source:
+        """The source with the types of what is read of each file for those columns, for another log to be read alike."""
+        wanted = self._wanted(columns)
+        joins = tuple(join.typed(wanted) for join in self._joins)
+        return replace(self.source, joins=joins, types=types(self._frame, [name for name in wanted if name in self._own]))
+
+    def _wanted(self, columns: Sequence[str]) -> list[str]:
+        """Those columns, and what the tables that bring some of them are joined by."""
+        wanted = dict.fromkeys(columns)
+        for join in reversed(self._joins):  # a later table may be joined by a column of an earlier one
+            if not wanted.keys().isdisjoint(join.adds):
+                wanted |= dict.fromkeys(join.reads)
+        return list(wanted)
 
     def _add(self, join: Join) -> None:
         if join.on not in self.names:

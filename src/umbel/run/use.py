@@ -16,8 +16,11 @@ from jaxtyping import Float
 from umbel import durable
 from umbel.bundle import Bundle
 from umbel.data.batch import Batch
+from umbel.data.derive import reads
+from umbel.data.files import column_names
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
+from umbel.data.rejoin import rejoined
 from umbel.data.source import Source
 from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
@@ -31,16 +34,18 @@ from umbel.run.slicing import Slice, slicing
 SIZE = 16384  # raw rows at a time
 
 
-def score_log(bundle: Path, log: str, out: Path) -> int:
+def score_log(bundle: Path, log: str, out: Path, *, joins: Sequence[str] = ()) -> int:
     """Write user, item, time and one calibrated prediction a task for every raw row, in order; the number of rows.
 
-    A task that is `given` another has two columns: TASK, where its sample space holds, and TASK_marginal. The log is
-    joined to the tables that the bundle was trained with. `out` is CSV by suffix, else Parquet; it appears whole or not at all.
+    A task that is `given` another has two columns: TASK, where its sample space holds, and TASK_marginal. The log is joined
+    to the tables that the bundle was trained with, except where it has their columns itself; each of `joins`, "KEY=TABLE",
+    puts another table in the place of the one joined on that key (NAME=TABLE: of the one of that file name). `out` is CSV
+    by suffix, else Parquet; it appears whole or not at all.
 
     :raises UserError: for a bundle or log that cannot be read, a log without rows, or a full disk.
     """
     made = Bundle.load(bundle)
-    source = replace(made.source, log=log)
+    source = _source(made, log, joins=joins, labels=False)
     frames = (_scored(made, source, frame, scores=scores) for frame, scores in made.score(source, SIZE))
     with durable.file(out) as partial:
         rows = _write_csv(frames, partial) if out.suffix == ".csv" else _write_parquet(frames, partial)
@@ -49,10 +54,13 @@ def score_log(bundle: Path, log: str, out: Path) -> int:
     return rows
 
 
-def judge_log(bundle: Path, log: str, *, slices: Sequence[str] = (), out: Path | None = None) -> Report:
+def judge_log(
+    bundle: Path, log: str, *, joins: Sequence[str] = (), slices: Sequence[str] = (), out: Path | None = None
+) -> Report:
     """Judge a bundle on raw rows that carry labels, as a run judges its test rows: with the run's slices, and those named here.
 
-    The log is read in pieces; of a row only its logits, labels, user and slices are kept. `out` is the report as JSON.
+    The log is read in pieces; of a row only its logits, labels, user and slices are kept. `joins` are those
+    of `score_log`; `out` is the report as JSON.
 
     :raises UserError: for a bundle or log that cannot be read, a log without rows or labels, or a slice that cannot be had.
     """
@@ -60,7 +68,7 @@ def judge_log(bundle: Path, log: str, *, slices: Sequence[str] = (), out: Path |
     made = Bundle.load(bundle)
     trained = Report.from_json(made.report)
     asked = EvaluateSection.model_validate(trained.settings.get("evaluate", {}))
-    source = replace(made.source, log=log)
+    source = _source(made, log, joins=joins, labels=True)
     cuts = slicing(made.encoder, source, names=list(dict.fromkeys([*asked.slices, *slices])), where="--slice")
     test, labels = _happened(made, source, cuts)
     by = resample(test.groups, resamples=asked.resamples)
@@ -70,6 +78,21 @@ def judge_log(bundle: Path, log: str, *, slices: Sequence[str] = (), out: Path |
     if out is not None:
         durable.write(out, json.dumps(report.to_json(), indent=1))
     return report
+
+
+def _source(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -> Source:
+    """The bundle's source with another log, and other tables where they are asked for."""
+    tables: dict[str, str] = {}
+    for one in joins:
+        which, equals, table = one.partition("=")
+        if not (which and equals and table):
+            raise UserError(f"--join {one}: not KEY=TABLE", mend="write for example --join user_id=users.parquet")
+        if which in tables:
+            raise UserError(f"--join {which}: given twice", mend="keep one of them")
+        tables[which] = table
+    source = replace(bundle.source, log=log)
+    own = column_names(log) if source.joins else ()
+    return rejoined(source, list(reads(bundle.schema, source, labels=labels)), own=own, tables=tables)
 
 
 def _happened(bundle: Bundle, source: Source, cuts: Sequence[Slice]) -> tuple[Predictions, Mapping[str, np.ndarray]]:
