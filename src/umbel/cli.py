@@ -20,6 +20,7 @@ JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
 )
+RESUMED = ("demo", "train", "compare", "trial")  # verbs that keep checkpoints; the others leave nothing half done
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
@@ -166,7 +167,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except Exception as error:  # the last line of defence: ours to mend, so say how to report it
         return _say(f"{type(error).__name__}: {error} (a failure of umbel; run again with --debug for the traceback)", code=1, debug=debug)
     if code == INTERRUPTED:
-        return _say("interrupted; the same command goes on from the last checkpoint", code=code, debug=debug)
+        kept = "goes on from the last checkpoint" if arguments[0] in RESUMED else "starts anew: nothing was left half done"
+        return _say(f"interrupted; the same command {kept}", code=code, debug=debug)
     return code
 
 

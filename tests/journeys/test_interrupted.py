@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.journeys.conftest import say
 
@@ -71,6 +72,32 @@ def test_an_interrupt_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted; the same command goes on from the last checkpoint" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("verb", "where", "goes_on"),
+    [
+        ("ingest", "umbel.run.run.prepare", False),
+        ("train", "umbel.run.run.train", True),
+        ("compare", "umbel.study.compare.run_compare", True),
+        ("demo", "umbel.study.demo.run_demo", True),
+        ("score", "umbel.run.use.score_log", False),
+        ("evaluate", "umbel.run.use.judge_log", False),
+    ],
+)
+def test_only_what_keeps_checkpoints_goes_on(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, verb: str, where: str, goes_on: bool
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    words = {"demo": (), "score": (run_file, "log.parquet"), "evaluate": (run_file, "log.parquet")}.get(verb, (run_file,))
+    out = () if verb == "evaluate" else ("-o", tmp_path / "out")
+    said = say(verb, *words, *out)
+    assert said.code == 130
+    expected = "goes on from the last checkpoint" if goes_on else "starts anew: nothing was left half done"
+    assert said.line == f"umbel: interrupted; the same command {expected}"
 
 
 def test_help_imports_nothing_heavy() -> None:

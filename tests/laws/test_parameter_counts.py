@@ -115,7 +115,8 @@ def test_every_number_is_accounted_for(recipe: str, paradigm: str) -> None:
 def test_views_are_known_without_a_model(recipe: str, paradigm: str) -> None:
     made = partial(RECIPES[recipe], paradigm=PARADIGMS[paradigm])
     for tasks, (own, shared) in COUNTS:
-        assert views_of(made, tasks, sizes=Sizes({}, specific=own, shared=shared)) == views(recipe, paradigm, (tasks, own, shared))
+        size = Sizes(VOCABULARY, specific=own, shared=shared)
+        assert views_of(partial(made, everykind.schema(tasks), size)) == views(recipe, paradigm, (tasks, own, shared))
 
 
 @pytest.mark.parametrize("recipe", TABLES)
@@ -151,7 +152,7 @@ def test_a_shared_bottom_of_layers_is_a_longer_mlp(layers: int) -> None:
 
 def test_without_paradigm_a_recipe_has_the_views_of_its_paper() -> None:
     expected = {"alone": 3, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 4, "me_mmoe": 4, "me_ple": 4}
-    assert {name: views_of(RECIPES[name], 3, sizes=Sizes({})) for name in TABLES} == expected
+    assert {name: views_of(partial(RECIPES[name], everykind.schema(3), Sizes(VOCABULARY))) for name in TABLES} == expected
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -166,14 +166,14 @@ def test_every_parameter_learns(recipe: str, paradigm: str | None, specific: int
 def test_the_width_of_a_recipe_is_known_beforehand(recipe: str, paradigm: str | None, tasks: int) -> None:
     model = build(recipe, paradigm, tasks=tasks)
     made = RECIPES[recipe] if paradigm is None else partial(RECIPES[recipe], paradigm=PARADIGMS[paradigm])
-    views = views_of(made, tasks, sizes=sizes())
+    views = views_of(partial(made, everykind.schema(tasks), sizes()))
     assert model.table.shape == (sum(everykind.VOCABULARY.values()), 3 * views)
 
 
 def test_knowing_the_width_draws_no_numbers() -> None:
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    views_of(RECIPES["stem"], 3, sizes=sizes())
+    views_of(partial(RECIPES["stem"], everykind.schema(3), sizes()))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -21,6 +21,7 @@ from tests.logs import BAG, CATEGORY, ID, NUMBER, SCHEMA, SEQUENCE, SPLIT, VECTO
 
 from umbel.data import files, storage
 from umbel.data.ingest import ingest
+from umbel.data.labels import conditional, contradictions
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, Split
@@ -28,6 +29,9 @@ from umbel.data.storage import schema_from_json, schema_to_json
 from umbel.data.table import Table
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError
+from umbel.evaluate.intervals import Interval
+from umbel.evaluate.judge import Predictions, evaluate
+from umbel.evaluate.metrics import Undefined
 from umbel.schema import REGRESSION, Field, Schema, Task
 
 INF = float("inf")
@@ -198,6 +202,59 @@ def test_a_join_by_time_needs_a_time(tmp_path: Path) -> None:
 )
 def test_a_bad_label(tmp_path: Path, column: list[object], says: str) -> None:
     bad_rows(tmp_path, changed(click=column), one_field(Field("user", ID)), says=says)
+
+
+@pytest.mark.parametrize(
+    ("buy", "says"),
+    [
+        ([0, 1, 1, 0, 1, 0, 1, 0, 1, 0], "tasks.buy: every label in train where 'click' holds is 1; check the label columns"),
+        ([1, 0, 0, 0, 0, 0, 1, 0, 1, 0], "tasks.buy: every label in train where 'click' holds is 0"),
+        ([0, None, None, 1, None, 0, 1, 0, 1, 0], "tasks.buy: no label is seen in train where 'click' holds"),
+    ],
+)
+def test_a_task_that_its_sample_space_teaches_nothing(tmp_path: Path, buy: list[object], says: str) -> None:
+    bad_rows(tmp_path, changed(buy=buy), says=says)
+
+
+def test_what_is_learned_from_is_seen_and_all_above_it_holds() -> None:
+    tasks = (Task("keep", given="buy"), Task("click"), Task("buy", given="click"))
+    labels = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, np.nan, 1], [np.nan, 1, 1]], np.float32)
+    nan = np.nan
+    learned = [[1, 1, 1], [0, 1, 1], [nan, 0, nan], [nan, 1, 0], [nan, nan, nan], [nan, 1, 1]]
+    np.testing.assert_array_equal(conditional(labels, Schema((Field("user", ID),), tasks)), learned)
+    assert contradictions(labels, Schema((Field("user", ID),), tasks)) == [1, 0, 1]
+
+
+def test_a_number_contradicts_no_sample_space() -> None:
+    schema = Schema((Field("user", ID),), (Task("click"), Task("spent", REGRESSION, given="click")))
+    assert contradictions(np.array([[0, 1], [0, 2.5], [1, 1]], np.float32), schema) == [0, 0]
+
+
+def test_a_regression_may_be_constant_in_its_sample_space_but_is_seen_there(tmp_path: Path) -> None:
+    schema = Schema((Field("user", ID),), (Task("click"), Task("spent", REGRESSION, given="click")))
+    logs.table(tmp_path, changed(spent=[0.5, 2.0, 2.0, 1.0, 2.0, 3.0, 1.5, 0.0, None, 4.0]), schema)
+    rows = changed(spent=[0.5, None, None, 1.0, None, 3.0, 1.5, 0.0, None, 4.0])
+    bad_rows(tmp_path / "none", rows, schema, says="tasks.spent: no label is seen in train where 'click' holds")
+
+
+def test_a_chain_s_sample_space_is_where_all_of_it_holds(tmp_path: Path) -> None:
+    tasks = (Task("keep", given="buy"), Task("click"), Task("buy", given="click"))
+    schema = Schema((Field("user", ID),), tasks)
+    buy = [0, 1, 1, 0, 0, 0, 1, 0, 1, 0]
+    logs.table(tmp_path, changed(buy=buy, keep=[0, 1, 0, 0, 0, 0, 1, 0, 1, 0]), schema)
+    rows = changed(buy=buy, keep=[0, 0, 0, 0, 1, 0, 1, 0, 1, 0])
+    bad_rows(tmp_path / "bad", rows, schema, says="tasks.keep: every label in train where 'buy' holds is 0")
+
+
+def test_a_sample_space_of_one_class_later_has_its_figures_as_far_as_there_are_any(tmp_path: Path) -> None:
+    """In validation and test: the figures that need two classes say why they are missing; the log is not refused."""
+    table = logs.table(tmp_path)
+    labels, seen = table.labels("test")
+    assert labels[seen[:, 1], 1].tolist() == [1.0]
+    scored = Predictions(table.schema, np.zeros((2, 3)), *table.events("test"), table.groups("test"))
+    buy = evaluate(scored, np.full((2, 3), 0.5))[1]
+    assert buy.figures.metrics["auc"] == Undefined("no negative row")
+    assert isinstance(buy.figures.metrics["logloss"], Interval)
 
 
 def test_the_row_of_a_bad_label_is_counted_over_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,8 +488,8 @@ def test_no_table(tmp_path: Path) -> None:
 def test_a_table_of_a_later_format(tmp_path: Path) -> None:
     table = logs.table(tmp_path)
     meta = table.folder / "meta.json"
-    meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(UserError, match="format 2"):
+    meta.write_text(meta.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(UserError, match="format 3"):
         Table.open(table.folder)
 
 

@@ -134,6 +134,28 @@ def test_a_wrong_change(run_file: Path, change: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+NUMBERS = [
+    "fit.rate", "fit.l2", "fit.clip", "fit.minutes", "tasks.click.weight", "compare.margin", "compare.rates", "model.dropout",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_that_is_not_finite_is_refused(run_file: Path, key: str, number: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(run_file, [f"{key}=[1e-3, {number}]" if key == "compare.rates" else f"{key}={number}"])
+    assert f"{key}.1 = {number}" in str(caught.value) if key == "compare.rates" else f"{key} = {number}" in str(caught.value)
+    assert "input should be a finite number" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", ["inf", "nan"])
+def test_a_share_of_users_is_finite_too(run_file: Path, share: str) -> None:
+    split = 'by = "time"\nvalid = 2022-05-03\ntest = 2022-05-04'
+    with pytest.raises(UserError, match=rf"split\.valid = {share}; input should be a finite number"):
+        read(edited(run_file, split, f'by = "user"\nvalid = {share}\ntest = 0.2'))
+
+
 def test_settings_are_frozen(run_file: Path) -> None:
     settings = read(run_file)
     with pytest.raises(ValueError, match="frozen"):

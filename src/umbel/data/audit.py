@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Int8, Int64
 
-from umbel.data.labels import contradictions
+from umbel.data.labels import conditional, contradictions
 from umbel.data.split import PARTS
 from umbel.errors import UserError
 from umbel.schema import Schema, Task
@@ -22,6 +22,8 @@ class Audit:
         self.sizes = [0] * len(PARTS)
         shape = (len(PARTS), len(schema.tasks))
         self._seen, self._low, self._high = np.zeros(shape, np.int64), np.full(shape, np.inf), np.full(shape, -np.inf)
+        # The same of what is learned from: training rows where the events hold that a task is given.
+        self._least, self._most = np.full(len(schema.tasks), np.inf), np.full(len(schema.tasks), -np.inf)
         self._against = np.zeros(len(schema.tasks), np.int64)
         self._first, self._last = [np.iinfo(np.int64).max] * len(PARTS), [np.iinfo(np.int64).min] * len(PARTS)
 
@@ -29,13 +31,19 @@ class Audit:
         """Take the labels, parts (-1 = dropped) and times of a batch."""
         self.rows += len(labels)
         self._against += contradictions(labels[parts >= 0], self._schema)
+        learned = conditional(labels[parts == 0], self._schema)
+        self._least = np.fmin(self._least, np.fmin.reduce(learned, axis=0, initial=np.inf))
+        self._most = np.fmax(self._most, np.fmax.reduce(learned, axis=0, initial=-np.inf))
         for part in range(len(PARTS)):
             here = parts == part
             if here.any():
                 self._add_part(part, labels[here], times[here])
 
     def check(self, *, ordered: bool) -> None:
-        """:raises UserError: for an empty part, a bad label column, or, where `ordered`, training rows later than the first test row."""
+        """Refuse what nothing can be learned or judged from.
+
+        :raises UserError: for an empty part, a bad label column, or, where `ordered`, training rows later than the first test row.
+        """
         for part, size in zip(PARTS, self.sizes, strict=True):
             if size == 0:
                 raise UserError(f"split: no row falls into {part} (of {self.rows})", mend="move the split's borders")
@@ -70,6 +78,11 @@ class Audit:
             if task.kind.labels.whole and self._low[place, column] == self._high[place, column]:
                 what = f"tasks.{task.name}: every label in {part} is {self._low[place, column]:g}"
                 raise UserError(what, mend="check the label column, or move the split")
+        where, least, most = f"in train where {task.given!r} holds", self._least[column], self._most[column]
+        if least > most:
+            raise UserError(f"tasks.{task.name}: no label is seen {where}", mend="check the label columns, or move the split")
+        if task.kind.labels.whole and least == most:
+            raise UserError(f"tasks.{task.name}: every label {where} is {least:g}", mend="check the label columns, or move the split")
         against, rows = int(self._against[column]), sum(self.sizes)
         if against > LIMIT * rows:
             what = f"tasks.{task.name}: {against} of {rows} rows hold it although {task.given!r} does not hold"

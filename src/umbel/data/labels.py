@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from umbel.data.derive import evaluate, label_value
 from umbel.data.values import as_float
 from umbel.errors import UserError
-from umbel.schema import Schema, Task
+from umbel.schema import BINARY, Schema, Task
 
 
 def events(frame: pl.DataFrame, schema: Schema, start: int = 0, *, log: str = "these rows") -> Float32[np.ndarray, "rows tasks"]:
@@ -28,12 +28,21 @@ def events(frame: pl.DataFrame, schema: Schema, start: int = 0, *, log: str = "t
 
 
 def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) -> list[int]:
-    """For each task, the rows whose event holds although the event it is given does not."""
+    """For each task, the rows whose event holds although the event it is given does not; 0 for what is no event, but a number."""
     place = {task.name: column for column, task in enumerate(schema.tasks)}
-    return [
-        0 if task.given is None else int(((labels[:, place[task.name]] == 1) & (labels[:, place[task.given]] == 0)).sum())
-        for task in schema.tasks
-    ]
+    counts = [0] * len(schema.tasks)
+    for column, task in enumerate(schema.tasks):
+        if task.given is not None and task.kind is BINARY:
+            counts[column] = int(((labels[:, column] == 1) & (labels[:, place[task.given]] == 0)).sum())
+    return counts
+
+
+def conditional(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) -> Float32[np.ndarray, "rows tasks"]:
+    """The labels that a model learns from: NaN also where an event of the task's chain does not hold, or was not observed."""
+    place = {task.name: column for column, task in enumerate(schema.tasks)}
+    above = [[place[step] for step in schema.chain(task.name)[:-1]] for task in schema.tasks]
+    holds = np.stack([(labels[:, columns] == 1).all(axis=1) for columns in above], axis=1)
+    return np.where(holds, labels, np.float32(np.nan))
 
 
 def _event(raw: pl.Series, task: Task, *, start: int, log: str) -> Float32[np.ndarray, "rows"]:

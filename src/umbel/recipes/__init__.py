@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.recommender import Recommender
 from umbel.recipes.beside import adatt, cross_stitch
 from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al
-from umbel.schema import Field, FieldKind, Schema, Task
 
 __all__ = [
     "RECIPES", "adatt", "alone", "cross_stitch", "me_mmoe", "me_ple", "mmoe", "omoe", "ple", "routed", "shared_bottom", "stem", "stem_al",
@@ -43,14 +42,16 @@ def taken(recipe: str) -> frozenset[str]:
     return frozenset(inspect.signature(RECIPES[recipe]).parameters) - {"schema", "sizes", "parts"}
 
 
-def views_of(recipe: Callable[..., Recommender], tasks: int, *, sizes: Sizes) -> int:
-    """How many views a recipe keeps: a shared view of `dim * views_of(...)` is as wide in all.
+def views_of(make: Callable[[], Recommender]) -> int:
+    """How many views a model keeps, without making its weights: a shared view of `dim * views_of(...)` is as wide in all.
 
     Example
     -------
-    >>> views_of(stem, 3, sizes=Sizes({}))
+    >>> from umbel.nn.recommender import Sizes
+    >>> from umbel.schema import Field, FieldKind, Schema, Task
+    >>> schema = Schema((Field("any", FieldKind.NUMBER),), (Task("a"), Task("b"), Task("c")))
+    >>> views_of(lambda: stem(schema, Sizes({})))
     4
     """
-    schema = Schema((Field("any", FieldKind.NUMBER),), tuple(Task(str(task)) for task in range(tasks)))
     with torch.device("meta"):
-        return recipe(schema, sizes).views.views
+        return make().views.views

@@ -23,9 +23,9 @@ Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `u
 
 
 class Section(BaseModel):
-    """One table of the run file: frozen, and closed to unknown keys."""
+    """One table of the run file: frozen, closed to unknown keys, and every number finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class JoinSection(Section):

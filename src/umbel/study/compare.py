@@ -9,18 +9,19 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from umbel import durable
 from umbel.data.table import Table
 from umbel.errors import UserError
-from umbel.recipes import RECIPES
+from umbel.recipes import RECIPES, views_of
 from umbel.run import resolve
 from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, Entrant, entrants, seeded, taken_by
+from umbel.study.entrants import TREES, USUAL, Entrant, entrants, seeded, taken_by
 from umbel.study.trial import Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge
 
@@ -78,11 +79,11 @@ def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
 
 
 def _views(settings: Settings) -> dict[str, int]:
-    """How many views each recipe keeps for these tasks, read off a model with empty vocabularies."""
-    model, schema = settings.model.model_copy(update={"dim": 1}), resolve.schema(settings)
+    """How many views each recipe that takes part keeps for these tasks; who does not exist is refused elsewhere."""
+    schema, names = resolve.schema(settings), [name for name in settings.compare.recipes or USUAL if name in RECIPES]
+    takes = {name: settings.model_copy(update={"model": taken_by(name, settings.model)}) for name in names}
     rows = dict.fromkeys(schema.tables, 1)
-    takes = {name: settings.model_copy(update={"model": taken_by(name, model)}) for name in RECIPES}
-    return {name: resolve.built(one, rows)(schema).views.views for name, one in takes.items()}
+    return {name: views_of(partial(resolve.built(one, rows), schema)) for name, one in takes.items()}
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
