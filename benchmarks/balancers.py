@@ -137,7 +137,8 @@ def main() -> None:
                                  for recipe in plain}, "over_plain": found}
     given.o.write_text(json.dumps(report, indent=1) + "\n")
     for name, one in found.items():
-        print(f"{name:28} time {one['time']['median']:.2f} ({one['time']['low']:.2f}-{one['time']['high']:.2f})  memory {one['memory']:.2f}")
+        cost = one["time"]
+        print(f"{name:28} time {cost['median']:.2f} ({cost['low']:.2f}-{cost['high']:.2f})  memory {one['memory']:.2f}")
 
 
 main()

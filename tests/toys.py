@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.data.batch import Batch
+from umbel.nn.bank import Part
 from umbel.nn.losses import Denominator, Labelled, task_losses
 from umbel.schema import Field, FieldKind, Schema, Task
 
@@ -30,6 +31,7 @@ class Toy(nn.Module):
         super().__init__()
         self.schema = schema
         self.table = nn.Parameter(torch.randn(rows, width))
+        self.views = nn.Identity()
         self.head = nn.Linear(width, len(schema.tasks))
         self.dropout = dropout
 
@@ -39,7 +41,8 @@ class Toy(nn.Module):
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Tensor:
         place = rows["place"]
         vectors = nn.functional.embedding(place.clamp(min=0), rows["table"]) * (place >= 0).unsqueeze(2)
-        logits: Tensor = self.head(nn.functional.dropout(vectors.sum(dim=1), self.dropout, self.training))
+        seen = self.views(vectors.sum(dim=1, keepdim=True))
+        logits: Tensor = self.head(nn.functional.dropout(seen.squeeze(1), self.dropout, self.training))
         return logits
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
@@ -50,6 +53,16 @@ class Toy(nn.Module):
 
     def dense_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())
+
+    def groups(self) -> dict[str, tuple[Part, ...]]:
+        rows = {f"row {task}": (slice(task, task + 1),) for task in range(len(self.schema.tasks))}
+        own = {name: (Part("head.weight", index), Part("head.bias", index)) for name, index in rows.items()}
+        return {"view 0": (Part("table", (slice(None),)),), **own}
+
+    @property
+    def reach(self) -> dict[str, tuple[int, ...]]:
+        tasks = tuple(range(len(self.schema.tasks)))
+        return {"view 0": tasks, **{f"row {task}": (task,) for task in tasks}}
 
 
 def toy(rows: int = 12, width: int = 2, *, seed: int = 0, dropout: float = 0.0, schema: Schema = SCHEMA) -> Toy:

@@ -20,14 +20,19 @@ from torch import Tensor
 from torch.optim.lr_scheduler import MultiStepLR
 
 from umbel import durable
+from umbel.balance.named import balancer
 from umbel.errors import UserError
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
 from umbel.learn.optim import RowAdagrad
 from umbel.learn.plan import Plan, plateau
 from umbel.learn.state import State
+from umbel.learn.weigh import Balance
 
+BALANCED = ("static", "normalised", "uncertainty", "dwa", "random", "gradnorm", "metabalance", "pcgrad", "gradvac", "nash_mtl")
 PLANS = {
+    **{name: Plan(epochs=4, patience=9, pause=0.0, rate=0.05, balance=Balance(partial(balancer, name))) for name in BALANCED},
+    "dwa exact": Plan(epochs=4, patience=9, pause=0.0, rate=0.05, exact=True, balance=Balance(partial(balancer, "dwa"), scalar=True)),
     "adam": Plan(epochs=3, pause=0.0, rate=0.05),
     "adagrad": Plan(epochs=3, pause=0.0, rows=partial(RowAdagrad, rate=0.1)),
     "exact": Plan(epochs=3, pause=0.0, rate=0.05, exact=True),
@@ -83,8 +88,11 @@ def test_resuming_anywhere_gives_the_same_bytes(name: str, tmp_path: Path) -> No
     for number in range(len(whole)):
         rest = train(fresh(seed=99), plan, tmp_path / str(number))
         assert_same(checkpoint.load(tmp_path / str(number)), end)
-        told = [(one.number, one.step, one.losses, one.score, one.best, one.stop, one.rows) for one in whole[number + 1 :]]
-        assert [(one.number, one.step, one.losses, one.score, one.best, one.stop, one.rows) for one in rest] == told
+        assert list(map(told, rest)) == list(map(told, whole[number + 1 :]))
+
+
+def told(one: Epoch) -> tuple[object, ...]:
+    return one.number, one.step, one.losses, one.weights, one.score, one.best, one.stop, one.rows
 
 
 def test_a_checkpoint_reads_back_what_was_saved(tmp_path: Path) -> None:
@@ -284,6 +292,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
     (toy(rows=13), Plan(), r"weights 'table' is \(12, 2\), the model and plan ask for \(13, 2\)"),
     (toy(), Plan(rows=RowAdagrad), r"row optimiser 'first' is \(12, 2\), the model and plan ask for None"),
     (toy(), Plan(exact=True), r"row optimiser 'first'"),
+    (toy(), Plan(balance=Balance(partial(balancer, "gradnorm"))), r"balancer 'balancer.first' is None, the model and plan ask for \(2,\)"),
 ])
 def test_a_state_of_another_model_or_plan_is_refused(model: Toy, plan: Plan, told: str) -> None:
     state = next(fit(toy(), Batches(), plan=Plan(), judge=judge)).state

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from umbel.errors import UserError
 from umbel.run import resolve
+from umbel.run.balancing import BalanceSection
 from umbel.run.settings import (
     ColumnSplit,
     CompareSection,
@@ -25,7 +27,6 @@ from umbel.run.settings import (
     JoinSection,
     ModelSection,
     OptionSection,
-    Section,
     SequenceSection,
     Settings,
     TaskSection,
@@ -97,7 +98,15 @@ FIT = some(
         "decay": st.floats(0, 1e9), "fresh": st.booleans(), "precision": st.sampled_from(["float32", "bfloat16"]),
         "compiled": st.booleans(),
         "rows": st.sampled_from(["adam", "adagrad"]), "exact": st.booleans(), "denominator": st.sampled_from(["rows", "seen"]),
-        "seed": st.integers(0, 2**62), "threads": st.integers(0, 64), "device": TEXT, "minutes": POSITIVE,
+        "seed": st.integers(0, 2**62), "threads": st.integers(0, 64), "device": TEXT, "minutes": POSITIVE, "balancer": TEXT,
+    },
+)  # fmt: skip
+BALANCE = some(
+    {},
+    {
+        "at": st.sampled_from(["experts", "views"]), "scalar": st.booleans(), "weights": st.dictionaries(NAMES, POSITIVE, max_size=3),
+        "target": TEXT, "alpha": POSITIVE, "c": st.floats(0, 1e9), "decay": st.floats(0, 1, exclude_max=True), "mu": POSITIVE,
+        "rate": POSITIVE, "relax": st.floats(0, 1), "temperature": POSITIVE,
     },
 )  # fmt: skip
 EVALUATE = some({}, {"resamples": st.integers(0, 10**6), "slices": st.lists(TEXT, max_size=3)})
@@ -113,11 +122,11 @@ WHOLE = some(
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
-    {"fit": FIT, "evaluate": EVALUATE, "compare": COMPARE},
+    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE},
 )  # fmt: skip
-SECTIONS: dict[str, type[Section]] = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
-    "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
+    "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
     "model.sequence_sizes": SequenceSection, "model.options": OptionSection,
 }  # fmt: skip
 
@@ -149,9 +158,9 @@ def listed(value: object) -> object:
 
 def test_the_strategies_know_every_key() -> None:
     """Else a new key of a section would go untested."""
-    sections: list[tuple[type[Section], st.SearchStrategy[Any]]] = [
+    sections: list[tuple[type[BaseModel], st.SearchStrategy[Any]]] = [
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
-        (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
+        (BalanceSection, BALANCE), (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
         (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (Settings, WHOLE),
     ]  # fmt: skip
     for section, strategy in sections:

@@ -182,6 +182,7 @@ class _Training(Generic[Trained]):
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         _advance(self.schedule, score)
         self.tally = Tally(len(self.tasks), self.plan.device)
+        self.step.turn()
         if self.plan.fresh:
             nn.init.normal_(self.model.table, std=SPREAD)
             self.step.forget_table()

@@ -52,6 +52,7 @@ class Weigher:
     def backward(self, losses: Float[Tensor, "tasks"], leaves: Mapping[str, Tensor]) -> None:
         """Weigh the losses and add the gradients to the leaves' own."""
         weights = self._weights(losses)
+        self.taps.held = []  # what was heard may go as soon as the backward pass has passed it
         self.sums.add_(weights)
         self.steps.add_(1)
         if bool((weights == 1).all()):
@@ -60,7 +61,6 @@ class Weigher:
             torch.autograd.backward(losses @ weights.to(losses))
         else:
             self._apart(losses, weights.to(losses), leaves)
-        self.taps.held = []
 
     @property
     def means(self) -> tuple[float, ...]:

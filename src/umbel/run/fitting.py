@@ -50,7 +50,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     """
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
-    plan = resolve.plan(settings.fit)
+    plan = resolve.plan(settings.fit, resolve.balance(settings))
     built = resolve.built(settings, {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()})
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)

@@ -16,21 +16,25 @@ from umbel.run.record import task_from_json, task_to_json
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One epoch: the mean training loss of each task (schema order), the validation score, rows and seconds."""
+    """One epoch: each task's mean training loss and, with a balancer, weight (schema order), the validation score, rows and seconds."""
 
     epoch: int
     losses: tuple[float | None, ...]
     score: float | None
     rows: int
     seconds: float
+    weights: tuple[float | None, ...] = ()
 
     @staticmethod
     def of(line: Mapping[str, object]) -> Moment:
         """From a line of `log.jsonl`; a number that is not finite becomes None."""
         epoch, losses, score, rows, seconds = (line[key] for key in ("epoch", "losses", "score", "rows", "seconds"))
+        weights = line.get("weights", ())
         assert isinstance(losses, list | tuple)
+        assert isinstance(weights, list | tuple)
         assert isinstance(seconds, int | float)
-        return Moment(int(str(epoch)), tuple(_finite(loss) for loss in losses), _finite(score), int(str(rows)), float(seconds))
+        own, weighed = tuple(_finite(loss) for loss in losses), tuple(_finite(weight) for weight in weights)
+        return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Report:
             **plain,
             "tasks": {task.name: task_to_json(task) for task in self.tasks},
             "validation": {task.name: task_to_json(task) for task in self.validation},
-            "history": [asdict(moment) | {"losses": list(moment.losses)} for moment in self.history],
+            "history": [asdict(moment) | {"losses": list(moment.losses), "weights": list(moment.weights)} for moment in self.history],
         }
 
     @staticmethod

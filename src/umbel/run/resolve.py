@@ -6,19 +6,23 @@ from functools import partial
 
 import torch
 
+from umbel.balance.named import Setting, balancer
 from umbel.bundle import Built
 from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
-from umbel.errors import UserError
+from umbel.errors import UserError, nearest
 from umbel.kinds import TASK_KINDS
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
+from umbel.learn.taps import At
+from umbel.learn.weigh import Balance
 from umbel.nn.interact import InteractSizes
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
 from umbel.nn.sequence import SequenceSizes
 from umbel.objectives import OBJECTIVES
+from umbel.run.balancing import BalanceSection
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.slicing import check_slices
 from umbel.schema import Field, FieldKind, Schema, Task
@@ -34,7 +38,7 @@ def check(settings: Settings) -> None:
     """
     found = schema(settings)
     built(settings, dict.fromkeys(found.tables, 1))(found)
-    plan(settings.fit)
+    plan(settings.fit, balance(settings))
     check_slices(found, settings.evaluate.slices)
 
 
@@ -80,7 +84,22 @@ def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
     )
 
 
-def plan(fit: FitSection) -> Plan:
+def balance(settings: Settings) -> Balance | None:
+    """How the tasks are balanced; None where their losses are summed.
+
+    :raises UserError: for a balancer that does not exist, a task or setting that it does not know, or fewer tasks than it needs.
+    """
+    name, section = settings.fit.balancer, settings.balance
+    if name is None:
+        if section != BalanceSection():
+            raise UserError("balance: there is no balancer to take it", mend="name one in [fit], e.g. balancer = 'static'")
+        return None
+    given = _weighing(section, list(settings.tasks))
+    balancer(name, len(settings.tasks), given)
+    return Balance(partial(balancer, name, settings=given), at=At(section.at), scalar=section.scalar)
+
+
+def plan(fit: FitSection, balance: Balance | None = None) -> Plan:
     """How the model is trained; :raises UserError: for a device that is not there."""
     return Plan(
         epochs=fit.epochs,
@@ -98,6 +117,7 @@ def plan(fit: FitSection) -> Plan:
         compiled=fit.compiled,
         seed=fit.seed,
         pause=60 * fit.minutes,
+        balance=balance,
     )
 
 
@@ -108,3 +128,17 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         raise UserError(f"fit.device: {name!r} is not here", mend="use 'cpu', or install a torch build for that device") from None
     return device
+
+
+def _weighing(section: BalanceSection, tasks: list[str]) -> dict[str, Setting]:
+    """What the balancer is given; a task without a weight weighs 1."""
+    given: dict[str, Setting] = section.model_dump(exclude={"at", "scalar", "weights", "target"}, exclude_none=True)
+    for key, names in (("weights", section.weights or ()), ("target", [section.target] if section.target else ())):
+        for name in names:
+            if name not in tasks:
+                raise UserError(f"balance.{key}: no task {name!r}", mend=nearest(name, tasks))
+    if section.weights is not None:
+        given["weights"] = tuple(section.weights.get(task, 1.0) for task in tasks)
+    if section.target is not None:
+        given["target"] = tasks.index(section.target)
+    return given

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from umbel.errors import UserError, nearest
+from umbel.run.balancing import BalanceSection
 
 Tree = dict[str, "Tree | list[Tree] | Leaf"]
 Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
@@ -167,6 +168,7 @@ class FitSection(Section):
     threads: int = Field(0, ge=0)
     device: str = "cpu"
     minutes: float = Field(5.0, gt=0)
+    balancer: str | None = None
 
 
 class EvaluateSection(Section):
@@ -197,6 +199,7 @@ class Settings(Section):
     split: Annotated[TimeSplit | UserSplit | ColumnSplit, Field(discriminator="by")]
     model: ModelSection
     fit: FitSection = FitSection()
+    balance: BalanceSection = BalanceSection()
     evaluate: EvaluateSection = EvaluateSection()
     compare: CompareSection = CompareSection()
 
@@ -264,9 +267,9 @@ def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
 
 
 def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
-    sections: dict[str, type[Section]] = {
+    sections: dict[str, type[BaseModel]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
-        "evaluate": EvaluateSection, "compare": CompareSection,
+        "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
