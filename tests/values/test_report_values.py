@@ -173,6 +173,13 @@ def test_a_line_of_the_log_becomes_a_moment_and_what_is_not_finite_none() -> Non
     assert Moment.of(line) == Moment(4, (0.5, None), None, 10, 1.0)
 
 
+def test_a_balancers_weights_are_told_and_read_back() -> None:
+    moment = Moment.of({"epoch": 4, "losses": [0.5, 0.1], "score": 0.6, "rows": 10, "seconds": 1, "weights": [0.5, 1.5]})
+    assert moment.weights == (0.5, 1.5)
+    assert moment.to_json()["weights"] == [0.5, 1.5]
+    assert Moment.of(moment.to_json()) == moment
+
+
 def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report().to_json()))

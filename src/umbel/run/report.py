@@ -36,6 +36,11 @@ class Moment:
         own, weighed = tuple(_finite(loss) for loss in losses), tuple(_finite(weight) for weight in weights)
         return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed)
 
+    def to_json(self) -> dict[str, object]:
+        """The line again; no weights where there was no balancer."""
+        told = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return told if self.weights else {key: value for key, value in told.items() if key != "weights"}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -67,7 +72,7 @@ class Report:
             **plain,
             "tasks": {task.name: task_to_json(task) for task in self.tasks},
             "validation": {task.name: task_to_json(task) for task in self.validation},
-            "history": [asdict(moment) | {"losses": list(moment.losses), "weights": list(moment.weights)} for moment in self.history],
+            "history": [moment.to_json() for moment in self.history],
         }
 
     @staticmethod
