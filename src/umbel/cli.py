@@ -92,6 +92,28 @@ def compare(
     typer.echo(str(out / "compare.html"))
 
 
+@app.command()
+def transfer(
+    run: RunFile,
+    out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted study is resumed")],
+    *,
+    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each recipe")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
+    change: Change = None,
+) -> None:
+    """Does sharing help? Which task, for whom, why, and what to do about it."""
+    from umbel.run.screen import Screen
+    from umbel.run.settings import read
+    from umbel.study.transfer.transfer import run_transfer
+
+    asked = [*(change or ()), *([f"compare.seeds={seeds}"] if seeds else ())]
+    with Screen() as screen:
+        study = run_transfer(read(run, asked), out, jobs=jobs, watch=screen)
+    for sentence in study.advice.says:
+        typer.echo(sentence)
+    typer.echo(str(out / "transfer.html"))
+
+
 @app.command(hidden=True)
 def trial(run: RunFile, table: TableFolder, out: Out, *, test: bool = False) -> None:
     """Train one model of a comparison from a table; with --test leave its predictions of the test rows."""

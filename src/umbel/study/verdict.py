@@ -58,11 +58,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All entrants on the same rows, and the differences that were asked: to the separate models, to the width controls, to trees."""
+    """All entrants on the same rows, and the differences that were asked: to the separate models, to the width controls, to trees.
+
+    `lines` say where each entrant's runs lie.
+    """
 
     rows: Mapping[str, int]
     recipes: tuple[Standing, ...]
     paired: tuple[Difference, ...]
+    lines: tuple[Line, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """`compare.json`."""
@@ -79,7 +83,7 @@ def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: floa
     by = resample(table.groups("test"), resamples=resamples)
     standings = tuple(_standing(table, line, by) for line in lines)
     found = tuple(one for against in _references(standings) for one in _against(standings, against, margin))
-    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found)
+    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines)
 
 
 def _standing(table: Table, line: Line, by: Resamples) -> Standing:

@@ -1,0 +1,125 @@
+"""Whom the tasks listen to: the shares their gates give, experts that say nothing, and tables that have collapsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from umbel.data.batch import Batch
+from umbel.nn.mixture import Mixture
+from umbel.nn.recommender import Recommender
+
+DEAD = 0.9  # of an expert's numbers are 0: HoME (https://arxiv.org/abs/2408.05430) calls such an expert collapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How much of what a task hears, at the last layer, comes from its own experts, from shared ones and from the other tasks'.
+
+    Means over rows of a gate's shares, 1 in sum; `entropy` is that of the shares over `log experts`: 1 where all are
+    heard alike, 0 where one is. None where one expert is heard, and there is no gate.
+    """
+
+    task: str
+    own: float
+    shared: float
+    others: float
+    entropy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """The share of an expert's outputs that are 0 over all rows; `dead` above nine tenths."""
+
+    layer: int
+    expert: int
+    zeros: float
+
+    @property
+    def dead(self) -> bool:
+        """Whether it says next to nothing."""
+        return self.zeros > DEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Abundance:
+    """How many directions an embedding table uses: `sum sigma / max sigma` of its rows in one view, between 1 and its width.
+
+    The information abundance of https://arxiv.org/abs/2310.04400; near 1 the table has collapsed to a line.
+    """
+
+    table: str
+    view: int
+    value: float
+    width: int
+
+
+@dataclass
+class Heard:
+    """What is gathered at one mixture while batches pass."""
+
+    shares: list[Tensor] = field(default_factory=list)
+    zeros: list[Tensor] = field(default_factory=list)
+
+
+@torch.no_grad()
+def listen(model: Recommender, batches: Sequence[Batch]) -> tuple[tuple[Listening, ...], tuple[Expert, ...]]:
+    """Gates of the last layer and experts of all, where layers are mixtures; empty for other architectures."""
+    mixtures = {number: layer for number, layer in enumerate(model.layers) if isinstance(layer, Mixture)}
+    heard = {number: Heard() for number in mixtures}
+    with ExitStack() as hooks:
+        for number, mixture in mixtures.items():
+            hooks.callback(mixture.register_forward_pre_hook(_gatherer(heard[number])).remove)
+        for batch in batches:
+            model(batch.fields)
+    experts = [
+        Expert(number, expert, float(share))
+        for number, one in heard.items() for expert, share in enumerate(torch.stack(one.zeros).mean(0))
+    ]  # fmt: skip
+    last = len(model.layers) - 1
+    return _listening(model, last, heard[last]) if last in heard else (), tuple(experts)
+
+
+def abundances(model: Recommender, sizes: Mapping[str, int]) -> tuple[Abundance, ...]:
+    """Of every table in every view; `sizes` are the vocabularies' rows. Tables with fewer rows than the view is wide are left out."""
+    found, start, dim = [], 0, model.views.dim
+    for table in model.schema.tables:
+        rows = model.table.detach()[start : start + sizes[table]].double()
+        start += sizes[table]
+        for view in range(model.views.views if len(rows) >= dim else 0):
+            own = rows[:, view * dim : (view + 1) * dim]
+            # The singular values by the small product: a table may have millions of rows.
+            sigma = torch.linalg.eigvalsh(own.T @ own).clamp(min=0).sqrt().numpy()
+            found.append(Abundance(table, view, float(sigma.sum() / sigma.max()) if sigma.max() > 0 else 0.0, dim))
+    return tuple(found)
+
+
+def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], None]:
+    def gather(mixture: nn.Module, given: tuple[Sequence[Tensor]]) -> None:
+        assert isinstance(mixture, Mixture)
+        (inputs,) = given
+        heard.shares.append(mixture.shares(inputs).mean(0))
+        back = [mixture.bank.order.index(expert) for expert in range(len(mixture.bank.order))]
+        heard.zeros.append((mixture.said(inputs)[:, back] == 0).double().mean((0, 2)))
+
+    return gather
+
+
+def _listening(model: Recommender, layer: int, heard: Heard) -> tuple[Listening, ...]:
+    shares: Float[np.ndarray, "readers experts"] = torch.stack(heard.shares).mean(0).numpy()
+    taught = [model.reach[f"layer {layer} expert {expert}"] for expert in range(shares.shape[1])]
+    return tuple(_of_task(task.name, number, shares[number], taught) for number, task in enumerate(model.schema.tasks))
+
+
+def _of_task(name: str, task: int, shares: Float[np.ndarray, "experts"], taught: Sequence[tuple[int, ...]]) -> Listening:
+    own = sum(share for share, tasks in zip(shares, taught, strict=True) if tasks == (task,))
+    shared = sum(share for share, tasks in zip(shares, taught, strict=True) if task in tasks and len(tasks) > 1)
+    heard = shares[shares > 0]
+    entropy = float(-(heard * np.log(heard)).sum() / np.log(len(heard))) if len(heard) > 1 else None
+    return Listening(name, float(own), float(shared), max(0.0, float(1 - own - shared)), entropy)

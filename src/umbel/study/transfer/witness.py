@@ -1,0 +1,98 @@
+"""One training with somebody looking: after every epoch, what the tasks want of each other and whom they listen to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import final
+
+from umbel import durable
+from umbel.data.batch import Batch
+from umbel.data.loader import Loader
+from umbel.data.table import Table
+from umbel.learn.fit import Epoch
+from umbel.run import resolve
+from umbel.run.fitting import fit_model
+from umbel.run.settings import Settings
+from umbel.run.watch import Watch
+from umbel.study.transfer.gradients import affinities, conflicts
+from umbel.study.transfer.listening import abundances, listen
+
+BATCHES = 8  # that the probes look at, the same ones after every epoch
+SEED = 1_000_003
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was seen after one epoch, as plain values (see `Conflict`, `Affinity`, `Listening`, `Expert`)."""
+
+    epoch: int
+    conflicts: list[dict[str, object]]
+    affinities: list[dict[str, object]]
+    gates: list[dict[str, object]]
+    experts: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """All epochs of the training, and the tables of its best one (see `Abundance`)."""
+
+    epochs: tuple[Probe, ...]
+    tables: list[dict[str, object]]
+
+
+def witness(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Witnessed:
+    """Train as `umbel train` would and look at the model after each epoch: the training is the same to the byte.
+
+    What was seen is kept in `probes.json`, epoch by epoch, so that a training that goes on keeps what it saw.
+    """
+    looking = _Looking(settings, table, folder, watch)
+    fitted = fit_model(settings, table, folder, watch=looking)
+    seen = sorted(looking.seen.values(), key=lambda probe: probe.epoch)
+    return Witnessed(tuple(seen), [asdict(one) for one in abundances(fitted.model, looking.sizes)])
+
+
+@final
+class _Looking:
+    """A watch that probes a copy of the model when an epoch is over, and passes everything on."""
+
+    def __init__(self, settings: Settings, table: Table, folder: Path, watch: Watch) -> None:
+        self._watch, self._file = watch, folder / "probes.json"
+        self._batches = _batches(table, settings.fit.batch)
+        self.sizes = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
+        self._model = resolve.built(settings, self.sizes)(table.schema)
+        lines = json.loads(self._file.read_text()) if self._file.exists() else []
+        self.seen = {line["epoch"]: Probe(**line) for line in lines}
+
+    def ingested(self, rows: int) -> None:
+        self._watch.ingested(rows)
+
+    def stepped(self, epoch: int, *, done: int, rows: int) -> None:
+        self._watch.stepped(epoch, done=done, rows=rows)
+
+    def stage(self, name: str) -> None:
+        self._watch.stage(name)
+
+    def finished(self, epoch: Epoch) -> None:
+        self._model.load_state_dict({name: tensor.cpu() for name, tensor in epoch.state.weights.items()})
+        self.seen[epoch.number] = self._probe(epoch.number)
+        durable.write(self._file, json.dumps([asdict(one) for one in self.seen.values()]))
+        self._watch.finished(epoch)
+
+    def _probe(self, epoch: int) -> Probe:
+        model, batches = self._model.eval(), self._batches
+        gates, experts = listen(model, batches)
+        return Probe(
+            epoch,
+            conflicts=[{**asdict(one), "tasks": list(one.tasks)} for one in conflicts(model, batches, self.sizes)],
+            affinities=[asdict(one) for one in affinities(model, batches)],
+            gates=[asdict(one) for one in gates],
+            experts=[{**asdict(one), "dead": one.dead} for one in experts],
+        )
+
+
+def _batches(table: Table, size: int) -> tuple[Batch, ...]:
+    """The first batches of a shuffle of the training rows that no training uses."""
+    loader = Loader(table, "train", size, seed=SEED)
+    return tuple(batch for batch, _ in zip(loader(0), range(BATCHES), strict=False))

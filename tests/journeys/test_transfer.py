@@ -1,0 +1,137 @@
+"""`umbel transfer` from the run file to its page: the answer, the groups, the reasons, and that it goes on and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.journeys.conftest import RUN, Said, say
+from umbel.data.table import Table
+from umbel.learn import checkpoint
+from umbel.run.settings import read
+from umbel.run.watch import Silence
+from umbel.study.transfer.witness import witness
+
+
+@pytest.fixture(scope="module")
+def study(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Said]:
+    folder = tmp_path_factory.mktemp("transfer")
+    file = folder / "run.toml"
+    file.write_text(RUN.format(log=log) + "[compare]\ntrees = false\n")
+    return file, folder / "out", say("transfer", file, "-o", folder / "out", "--seeds", "2", "--jobs", "2")
+
+
+def content(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "transfer.json").read_text())
+    return found
+
+
+def test_it_answers_in_words(study: tuple[Path, Path, Said]) -> None:
+    _, out, said = study
+    assert said.code == 0, said.err
+    advice = content(out)["advice"]
+    assert advice["recipe"] in ("alone", "mmoe", "stem")
+    assert said.out.splitlines()[: len(advice["says"])] == advice["says"]
+    assert {"click", "like", "buy"} <= {one.split(":")[0] for one in advice["says"]}
+
+
+def test_the_recommended_recipe_stood_best_on_validation(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    found = content(out)
+    scores = {name: found["compare"]["recipes"][name]["cost"]["score"] for name in ("alone", "mmoe", "stem")}
+    assert found["advice"]["recipe"] == max(scores, key=lambda name: scores[name])
+
+
+def test_every_recipe_meets_separate_models_and_stem_its_width(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    pairs = {(one["recipe"], one["against"]) for one in content(out)["compare"]["paired"]}
+    assert {("mmoe", "alone"), ("stem", "alone"), ("stem", "ple x4")} <= pairs
+    assert set(content(out)["delta_m"]) == {"alone", "mmoe", "stem", "ple x4", "shared_bottom x3"}
+
+
+def test_groups_are_of_users_and_slices(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    groups = content(out)["groups"]
+    assert {one["split"] for one in groups} == {
+        "click against like", "click against buy", "like against buy", "user seen in training", "item seen in training", "device",
+    }  # fmt: skip
+    test = content(out)["compare"]["rows"]["test"]
+    for split in ("click against like", "device"):
+        own = {one["group"]: one["rows"] for one in groups if (one["split"], one["task"], one["recipe"]) == (split, "click", "stem")}
+        assert 0 < sum(own.values()) <= test
+
+
+def test_reasons_are_there_for_every_epoch_and_pair(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    why = content(out)["why"]
+    assert set(why) == {"mmoe", "stem"}
+    for one in why.values():
+        assert [epoch["epoch"] for epoch in one["epochs"]] == [1, 2, 3]
+        last = one["epochs"][-1]
+        assert {tuple(each["tasks"]) for each in last["conflicts"]} == {("click", "like"), ("click", "buy"), ("like", "buy")}
+        assert all(-1 <= each["cosine"] <= 1 and 0 <= each["conflicts"] <= 1 for each in last["conflicts"])
+        assert len(last["affinities"]) == 6
+        assert [gate["task"] for gate in last["gates"]] == ["click", "like", "buy"]
+        assert {each["table"] for each in one["tables"]} == {"user", "item", "device", "region"}
+    assert {gate["others"] > 0 for gate in why["stem"]["epochs"][-1]["gates"]} == {True}
+    assert {gate["others"] for gate in why["mmoe"]["epochs"][-1]["gates"]} == {0.0}
+
+
+def test_labels_are_looked_at(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    labels = content(out)["labels"]
+    assert [one["task"] for one in labels["supply"]] == ["click", "like", "buy"]
+    assert {(one["first"], one["second"]) for one in labels["overlap"] if one["chained"]} == {("click", "buy")}
+
+
+def test_the_page_loads_nothing_and_shows_the_answer(study: tuple[Path, Path, Said]) -> None:
+    _, out, _ = study
+    page = (out / "transfer.html").read_text()
+    assert "src=" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for part in ("Does sharing help?", "By task", "For whom", "Why", "Labels", "compare/compare.html"):
+        assert part in page
+    assert content(out)["advice"]["confidence"] in page
+
+
+def test_a_second_run_reads_what_is_there(study: tuple[Path, Path, Said]) -> None:
+    file, out, said = study
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("predictions.npz")}
+    again = say("transfer", file, "-o", out, "--seeds", "2")
+    assert again.code == 0, again.err
+    assert again.out == said.out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("predictions.npz")} == before
+
+
+def test_another_study_is_not_written_over(study: tuple[Path, Path, Said]) -> None:
+    file, out, _ = study
+    refused = say("transfer", file, "-o", out, "--seeds", "3")
+    assert refused.code == 2
+    assert "holds a run of other settings" in refused.line
+
+
+def test_looking_changes_nothing(study: tuple[Path, Path, Said], tmp_path: Path) -> None:
+    """The observed training ends on the bytes of the compared one, though it was looked at after every epoch."""
+    file, out, _ = study
+    table = Table.open(out / "compare" / "table")
+    witness(read(file), table, tmp_path / "observed", watch=Silence())
+    mine = checkpoint.load(tmp_path / "observed" / "checkpoint")
+    theirs = checkpoint.load(out / "compare" / "runs" / "stem" / "rate=0.01 dim=4 seed=1" / "checkpoint")
+    assert mine.progress.scores == theirs.progress.scores
+    assert all(torch.equal(tensor, theirs.best[name]) for name, tensor in mine.best.items())
+
+
+def test_an_observed_training_that_goes_on_keeps_what_it_saw(study: tuple[Path, Path, Said], tmp_path: Path) -> None:
+    file, out, _ = study
+    table, settings = Table.open(out / "compare" / "table"), read(file)
+    short = settings.model_copy(update={"fit": settings.fit.model_copy(update={"epochs": 1})})
+    first = witness(short, table, tmp_path, watch=Silence())
+    whole = witness(settings, table, tmp_path, watch=Silence())
+    assert [one.epoch for one in whole.epochs] == [1, 2, 3]
+    assert whole.epochs[0] == first.epochs[0]
+    assert not np.isnan([one["value"] for one in whole.tables]).any()

@@ -1,0 +1,133 @@
+"""The answer in words follows from validation scores and verdicts, and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from umbel.evaluate.intervals import Interval, Sampled
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.paired import Paired, Verdict
+from umbel.study.transfer.advice import Action, Advice, Confidence, advise
+from umbel.study.transfer.groups import Cell
+from umbel.study.transfer.labels import Overlap, Supply
+from umbel.study.transfer.transfer import delta_m
+from umbel.study.trial import Trial
+from umbel.study.verdict import Comparison, Difference, Standing
+
+ACTIONS = {"alone": Action.SEPARATE, "mmoe": Action.SHARE, "stem": Action.OWN_VIEWS}
+H, L, E, O = Verdict.HIGHER, Verdict.LOWER, Verdict.EQUAL, Verdict.OPEN  # noqa: E741
+
+
+def standing(name: str, score: float, **auc: float) -> Standing:
+    tasks: dict[str, Mapping[str, Interval | Undefined]] = {task: {"auc": Interval(value, None, None)} for task, value in auc.items()}
+    draws = {task: (Sampled(value, np.zeros(2), 9),) for task, value in auc.items()}
+    return Standing(name, {}, tasks, {}, Trial(score, 1, 1.0, 1.0, 1), draws)
+
+
+def difference(recipe: str, task: str, verdict: Verdict, value: float = 0.01, metric: str = "auc") -> Difference:
+    return Difference(task, recipe, "alone", metric, Paired(Interval(value, None, None), (value,), Undefined("one seed"), 0.5), verdict)
+
+
+def comparison(scores: Mapping[str, float], verdicts: Mapping[str, Sequence[Verdict]]) -> Comparison:
+    found = tuple(
+        difference(recipe, task, verdict, 0.01 if verdict is not L else -0.01)
+        for recipe, each in verdicts.items() for task, verdict in zip(("click", "like"), each, strict=True)
+    )  # fmt: skip
+    return Comparison({}, tuple(standing(name, score, click=0.7, like=0.8) for name, score in scores.items()), found)
+
+
+def said(scores: Mapping[str, float], verdicts: Mapping[str, Sequence[Verdict]], cells: Sequence[Cell] = ()) -> Advice:
+    return advise(comparison(scores, verdicts), ACTIONS, cells=cells, supplies=(), overlaps=())
+
+
+@pytest.mark.parametrize(("verdicts", "confidence"), [
+    ({"mmoe": (O, O), "stem": (H, O)}, Confidence.CONFIRMED),
+    ({"mmoe": (O, O), "stem": (H, L)}, Confidence.CONTRADICTED),
+    ({"mmoe": (H, H), "stem": (O, O)}, Confidence.OPEN),
+    ({"mmoe": (O, O), "stem": (E, E)}, Confidence.EQUAL),
+    ({"mmoe": (O, O), "stem": (E, O)}, Confidence.OPEN),
+])
+def test_how_sure_a_shared_model_is(verdicts: Mapping[str, Sequence[Verdict]], confidence: Confidence) -> None:
+    found = said({"alone": 0.70, "mmoe": 0.71, "stem": 0.72}, verdicts)
+    assert (found.recipe, found.action, found.confidence) == ("stem", Action.OWN_VIEWS, confidence)
+    assert found.says[0].startswith("Share, and give every task embeddings of its own beside the shared ones (stem")
+
+
+@pytest.mark.parametrize(("verdicts", "confidence"), [
+    ({"mmoe": (L, O), "stem": (O, O)}, Confidence.EQUAL),
+    ({"mmoe": (L, O), "stem": (H, O)}, Confidence.CONTRADICTED),
+    ({"mmoe": (L, H), "stem": (H, L)}, Confidence.EQUAL),
+])
+def test_how_sure_separate_models_are(verdicts: Mapping[str, Sequence[Verdict]], confidence: Confidence) -> None:
+    found = said({"alone": 0.73, "mmoe": 0.71, "stem": 0.72}, verdicts)
+    assert (found.recipe, found.action, found.confidence) == ("alone", Action.SEPARATE, confidence)
+
+
+def test_the_choice_is_made_on_validation_whatever_test_says() -> None:
+    found = said({"alone": 0.70, "mmoe": 0.74, "stem": 0.72}, {"mmoe": (L, L), "stem": (H, H)})
+    assert (found.recipe, found.action, found.confidence) == ("mmoe", Action.SHARE, Confidence.CONTRADICTED)
+
+
+def test_only_what_may_be_recommended_is() -> None:
+    found = comparison({"alone": 0.70, "mmoe": 0.71, "stem": 0.72, "trees": 0.9, "ple x3": 0.95}, {})
+    assert advise(found, ACTIONS, cells=(), supplies=(), overlaps=()).recipe == "stem"
+
+
+def test_every_task_has_its_sentence() -> None:
+    found = said({"alone": 0.7, "mmoe": 0.71, "stem": 0.72}, {"mmoe": (L, O), "stem": (H, O)})
+    assert "click: learning together helps with stem +0.0100 and hurts with mmoe -0.0100." in found.says
+    assert "like: learning together makes no difference that is more than noise." in found.says
+
+
+def test_a_lower_error_is_better() -> None:
+    pairs = (difference("stem", "seconds", L, -2.0, "rmse"), difference("mmoe", "seconds", H, 2.0, "rmse"))
+    found = Comparison({}, tuple(standing(name, score, seconds=1.0) for name, score in (("alone", 0.1), ("mmoe", 0.2), ("stem", 0.3))), pairs)
+    advice = advise(found, ACTIONS, cells=(), supplies=(), overlaps=())
+    assert advice.confidence is Confidence.CONFIRMED
+    assert "seconds: learning together helps with stem -2.0000 and hurts with mmoe +2.0000." in advice.says
+
+
+def cell(recipe: str, value: float, *, high: float, seeds: tuple[float, ...]) -> Cell:
+    gain = Paired(Interval(value, value - 0.01, high), seeds, Undefined("few"), 0.5)
+    return Cell("click against like", "comparable", "like", recipe, 500, 50, Interval(0.7, None, None), Interval(0.7, None, None), gain)
+
+
+def test_negative_transfer_is_named_where_it_is_more_than_noise() -> None:
+    lost = cell("mmoe", -0.02, high=-0.01, seeds=(-0.03, -0.01))
+    noise = [cell("mmoe", -0.02, high=0.01, seeds=(-0.03, -0.01)), cell("mmoe", -0.02, high=-0.01, seeds=(-0.05, 0.01))]
+    trees = cell("trees", -0.2, high=-0.1, seeds=(-0.2,))
+    found = said({"alone": 0.7, "mmoe": 0.71, "stem": 0.72}, {}, cells=[*noise, trees, lost])
+    told = [one for one in found.says if "comparable" in one]
+    assert told == ["mmoe loses 0.0200 on like for users in click against like: comparable."]
+
+
+def test_what_labels_say_is_told() -> None:
+    supplies = [Supply("like", 100, 1.0, 9, 0.09, 4.0), Supply("click", 10_000, 1.0, 5_000, 0.5, 900.0)]
+    overlaps = [
+        Overlap("click", "tap", 1.0, 0.99, 1.0, 1.0), Overlap("click", "buy", 0.2, 0.1, 1.0, 0.1),
+        Overlap("click", "order", 0.2, 0.1, 1.0, 0.1, chained=True),
+    ]  # fmt: skip
+    found = advise(comparison({"alone": 0.7}, {}), ACTIONS, cells=(), supplies=supplies, overlaps=overlaps)
+    assert found.confidence is Confidence.OPEN
+    assert [one for one in found.says if "click" in one or "like" in one][-3:] == [
+        "like rests on 4 users' worth of positives: its figures are noise.",
+        "click and tap are one label twice: drop one.",
+        "buy happens only where click does: consider given = 'click'.",
+    ]
+
+
+def test_mean_gain_by_hand() -> None:
+    recipes = (standing("alone", 0.7, click=0.5, like=0.8), standing("stem", 0.7, click=0.6, like=0.76))
+    assert delta_m(Comparison({}, recipes, ())) == {"alone": 0.0, "stem": pytest.approx(100 * (0.2 - 0.05) / 2)}
+
+
+def test_mean_gain_of_an_error_turns_its_sign_and_an_undefined_task_is_left_out() -> None:
+    def one(name: str, rmse: float) -> Standing:
+        plain = standing(name, 0.7)
+        tasks: dict[str, Mapping[str, Interval | Undefined]] = {"watch": {"rmse": Interval(rmse, None, None)}, "like": {"auc": Undefined("none")}}
+        return Standing(name, {}, tasks, {}, plain.cost, {})
+
+    assert delta_m(Comparison({}, (one("alone", 2.0), one("stem", 1.5)), ()))["stem"] == pytest.approx(25.0)
