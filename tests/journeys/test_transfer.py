@@ -85,8 +85,8 @@ def test_reasons_are_there_for_every_epoch_and_pair(study: tuple[Path, Path, Sai
 def test_labels_are_looked_at(study: tuple[Path, Path, Said]) -> None:
     _, out, _ = study
     labels = content(out)["labels"]
-    assert [one["task"] for one in labels["supply"]] == ["click", "like", "buy"]
-    assert {(one["first"], one["second"]) for one in labels["overlap"] if one["chained"]} == {("click", "buy")}
+    assert [one["task"] for one in labels["supplies"]] == ["click", "like", "buy"]
+    assert {(one["first"], one["second"]) for one in labels["overlaps"] if one["chained"]} == {("click", "buy")}
 
 
 def test_the_page_loads_nothing_and_shows_the_answer(study: tuple[Path, Path, Said]) -> None:
@@ -122,6 +122,8 @@ def test_looking_changes_nothing(study: tuple[Path, Path, Said], tmp_path: Path)
     witness(read(file), table, tmp_path / "observed", watch=Silence())
     mine = checkpoint.load(tmp_path / "observed" / "checkpoint")
     theirs = checkpoint.load(out / "compare" / "runs" / "stem" / "rate=0.01 dim=4 seed=1" / "checkpoint")
+    assert mine is not None
+    assert theirs is not None
     assert mine.progress.scores == theirs.progress.scores
     assert all(torch.equal(tensor, theirs.best[name]) for name, tensor in mine.best.items())
 
@@ -134,4 +136,4 @@ def test_an_observed_training_that_goes_on_keeps_what_it_saw(study: tuple[Path, 
     whole = witness(settings, table, tmp_path, watch=Silence())
     assert [one.epoch for one in whole.epochs] == [1, 2, 3]
     assert whole.epochs[0] == first.epochs[0]
-    assert not np.isnan([one["value"] for one in whole.tables]).any()
+    assert not np.isnan([one.value for one in whole.tables]).any()

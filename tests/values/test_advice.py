@@ -12,8 +12,8 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict
 from umbel.study.transfer.advice import Action, Advice, Confidence, advise
 from umbel.study.transfer.groups import Cell
-from umbel.study.transfer.labels import Overlap, Supply
-from umbel.study.transfer.transfer import delta_m
+from umbel.study.transfer.labels import Labels, Overlap, Supply
+from umbel.study.transfer.result import delta_m
 from umbel.study.trial import Trial
 from umbel.study.verdict import Comparison, Difference, Standing
 
@@ -40,7 +40,7 @@ def comparison(scores: Mapping[str, float], verdicts: Mapping[str, Sequence[Verd
 
 
 def said(scores: Mapping[str, float], verdicts: Mapping[str, Sequence[Verdict]], cells: Sequence[Cell] = ()) -> Advice:
-    return advise(comparison(scores, verdicts), ACTIONS, cells=cells, supplies=(), overlaps=())
+    return advise(comparison(scores, verdicts), ACTIONS, cells=cells)
 
 
 @pytest.mark.parametrize(("verdicts", "confidence"), [
@@ -73,7 +73,7 @@ def test_the_choice_is_made_on_validation_whatever_test_says() -> None:
 
 def test_only_what_may_be_recommended_is() -> None:
     found = comparison({"alone": 0.70, "mmoe": 0.71, "stem": 0.72, "trees": 0.9, "ple x3": 0.95}, {})
-    assert advise(found, ACTIONS, cells=(), supplies=(), overlaps=()).recipe == "stem"
+    assert advise(found, ACTIONS).recipe == "stem"
 
 
 def test_every_task_has_its_sentence() -> None:
@@ -84,8 +84,9 @@ def test_every_task_has_its_sentence() -> None:
 
 def test_a_lower_error_is_better() -> None:
     pairs = (difference("stem", "seconds", L, -2.0, "rmse"), difference("mmoe", "seconds", H, 2.0, "rmse"))
-    found = Comparison({}, tuple(standing(name, score, seconds=1.0) for name, score in (("alone", 0.1), ("mmoe", 0.2), ("stem", 0.3))), pairs)
-    advice = advise(found, ACTIONS, cells=(), supplies=(), overlaps=())
+    scores = {"alone": 0.1, "mmoe": 0.2, "stem": 0.3}
+    found = Comparison({}, tuple(standing(name, score, seconds=1.0) for name, score in scores.items()), pairs)
+    advice = advise(found, ACTIONS)
     assert advice.confidence is Confidence.CONFIRMED
     assert "seconds: learning together helps with stem -2.0000 and hurts with mmoe +2.0000." in advice.says
 
@@ -105,12 +106,13 @@ def test_negative_transfer_is_named_where_it_is_more_than_noise() -> None:
 
 
 def test_what_labels_say_is_told() -> None:
-    supplies = [Supply("like", 100, 1.0, 9, 0.09, 4.0), Supply("click", 10_000, 1.0, 5_000, 0.5, 900.0)]
-    overlaps = [
+    supplies = (Supply("like", 100, 1.0, 9, 0.09, 4.0), Supply("click", 10_000, 1.0, 5_000, 0.5, 900.0))
+    overlaps = (
         Overlap("click", "tap", 1.0, 0.99, 1.0, 1.0), Overlap("click", "buy", 0.2, 0.1, 1.0, 0.1),
         Overlap("click", "order", 0.2, 0.1, 1.0, 0.1, chained=True),
-    ]  # fmt: skip
-    found = advise(comparison({"alone": 0.7}, {}), ACTIONS, cells=(), supplies=supplies, overlaps=overlaps)
+    )  # fmt: skip
+    labels = Labels(supplies, overlaps)
+    found = advise(comparison({"alone": 0.7}, {}), ACTIONS, labels=labels.sentences())
     assert found.confidence is Confidence.OPEN
     assert [one for one in found.says if "click" in one or "like" in one][-3:] == [
         "like rests on 4 users' worth of positives: its figures are noise.",
@@ -127,7 +129,7 @@ def test_mean_gain_by_hand() -> None:
 def test_mean_gain_of_an_error_turns_its_sign_and_an_undefined_task_is_left_out() -> None:
     def one(name: str, rmse: float) -> Standing:
         plain = standing(name, 0.7)
-        tasks: dict[str, Mapping[str, Interval | Undefined]] = {"watch": {"rmse": Interval(rmse, None, None)}, "like": {"auc": Undefined("none")}}
-        return Standing(name, {}, tasks, {}, plain.cost, {})
+        watch, like = {"rmse": Interval(rmse, None, None)}, {"auc": Undefined("none")}
+        return Standing(name, {}, {"watch": watch, "like": like}, {}, plain.cost, {})
 
     assert delta_m(Comparison({}, (one("alone", 2.0), one("stem", 1.5)), ()))["stem"] == pytest.approx(25.0)

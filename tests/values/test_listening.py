@@ -73,7 +73,8 @@ def test_even_gates_and_a_gate_that_hears_one() -> None:
             if "bias" in name:
                 parameter.copy_(torch.tensor([60.0, 0.0, 0.0, 0.0]).repeat(parameter.numel() // 4).view_as(parameter))
     first, second, third = listen(model, batches())[0]
-    assert (first.own, first.entropy) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-6))
+    assert first.own == pytest.approx(1.0)
+    assert first.entropy == pytest.approx(0.0, abs=1e-6)
     assert second.others == third.others == pytest.approx(1.0)
 
 
@@ -85,10 +86,10 @@ def test_a_task_with_one_expert_has_no_gate() -> None:
 def test_an_expert_silenced_is_dead_and_the_right_one() -> None:
     model = built("stem")
     parts = mixture(model).expert_parts(2)
-    named = dict(mixture(model).named_parameters())
+    named: dict[str, torch.Tensor] = dict(mixture(model).named_parameters())
     with torch.no_grad():
         for part in parts:
-            part.of(named).fill_(-1.0 if "biases" in part.name else 0.0)  # type: ignore[arg-type]
+            part.of(named).fill_(-1.0 if "biases" in part.name else 0.0)
     _, experts = listen(model, batches())
     assert [one.expert for one in experts if one.dead] == [2]
     assert experts[2].zeros == 1.0

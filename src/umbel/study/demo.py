@@ -24,8 +24,9 @@ from umbel.study.trial import Trial
 
 _MODEL = ModelSection(recipe="stem", dim=6, expert=(64, 32), tower=(16,), shared=1)
 _FIT = FitSection(epochs=20, patience=3, batch=1024, rate=0.01, threads=1)
-# One taste may serve both tasks: rows of the tables that nothing pulls at are drawn to 0.
-_DRAWN = _FIT.model_copy(update={"patience": 4, "epochs": 14, "l2": 1e-4})
+# One taste may serve both tasks: rows of the tables that nothing pulls at are drawn to 0. Of 1e-4, 3e-4 and 1e-3 this l2 had
+# the highest mean validation AUC over the three recipes (.8869, .8878 and .8860).
+_DRAWN = _FIT.model_copy(update={"patience": 4, "epochs": 14, "l2": 3e-4})
 SCENES = (
     Scene("conflicting", CONFLICTING, ("click", "like"), (SEPARATE, NARROW, *WIDE, STEM), _MODEL, _FIT),
     Scene("agreeing", AGREEING, ("click", "like"), (SEPARATE, SHARED, STEM), _MODEL, _DRAWN),

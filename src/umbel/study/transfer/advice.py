@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from umbel.evaluate.paired import Verdict
 from umbel.study.transfer.groups import AGAINST, Cell
-from umbel.study.transfer.labels import Overlap, Supply
 from umbel.study.verdict import Comparison, Difference
 
 
@@ -40,21 +39,18 @@ class Advice:
     says: tuple[str, ...]
 
 
-def advise(found: Comparison, actions: Mapping[str, Action], *, cells: Sequence[Cell], supplies: Sequence[Supply],
-           overlaps: Sequence[Overlap]) -> Advice:  # fmt: skip
+def advise(found: Comparison, actions: Mapping[str, Action], *, cells: Sequence[Cell] = (), labels: Sequence[str] = ()) -> Advice:
     """The recipe that stood best on validation among `actions` (recipes that may be recommended, and what each means).
 
-    Nothing is chosen on test: there it is only asked whether the choice holds against separate models.
+    Nothing is chosen on test: there it is only asked whether the choice holds against separate models. `labels` are
+    sentences of their own, told last.
     """
     scores = {one.name: one.cost.score for one in found.recipes if one.name in actions}
     best = max(scores, key=lambda name: scores[name])
     verdicts = [one for one in found.paired if one.against == AGAINST]
     confidence = _confidence(best, verdicts)
-    says = [
-        _answer(best, actions[best], confidence), *_by_task(found, verdicts, actions), *_by_group(cells, actions),
-        *_of_labels(supplies, overlaps),
-    ]  # fmt: skip
-    return Advice(best, actions[best], confidence, tuple(says))
+    answer = _answer(best, actions[best], confidence)
+    return Advice(best, actions[best], confidence, (answer, *_by_task(found, verdicts, actions), *_by_group(cells, actions), *labels))
 
 
 def _confidence(best: str, verdicts: Sequence[Difference]) -> Confidence:
@@ -127,10 +123,3 @@ def _by_group(cells: Sequence[Cell], actions: Mapping[str, Action]) -> list[str]
         f"{one.recipe} loses {-one.gain.mean.value:.4f} on {one.task} for users in {one.split}: {one.group}."
         for one in worst if one.gain is not None
     ]  # fmt: skip
-
-
-def _of_labels(supplies: Sequence[Supply], overlaps: Sequence[Overlap]) -> list[str]:
-    sparse = [f"{one.task} rests on {one.users:,.0f} users' worth of positives: its figures are noise." for one in supplies if one.sparse]
-    twice = [f"{one.first} and {one.second} are one label twice: drop one." for one in overlaps if one.duplicate]
-    steps = [f"{step[0]} happens only where {step[1]} does: consider given = {step[1]!r}." for one in overlaps if (step := one.new_step)]
-    return [*sparse, *twice, *steps]

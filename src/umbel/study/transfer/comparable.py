@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from umbel.data.table import Table
+from umbel.schema import BINARY
 
 TOLERANCE = float(np.log(2.0))  # a task leads where its relative activity is more than twice the other's
 SMOOTHING = 0.5                 # of a mean user's positives, so that one event more or less does not decide
@@ -64,13 +65,6 @@ def leans(table: Table) -> dict[str, Lean]:
     """One for every pair of binary tasks, named `A against B`."""
     events, observed = table.events("train")
     groups = table.groups("train")
-    binary = [(task.name, _positives(events[:, at], observed[:, at])) for at, task in enumerate(table.schema.tasks) if _counts(task.kind.name)]
+    tasks = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
+    binary = [(name, np.where(observed[:, at], events[:, at], 0.0)) for at, name in tasks]
     return {f"{first[0]} against {second[0]}": lean(first, second, groups) for first, second in combinations(binary, 2)}
-
-
-def _positives(events: Float[np.ndarray, "rows"], observed: Bool[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-    return np.where(observed, events, 0.0)
-
-
-def _counts(kind: str) -> bool:
-    return kind == "binary"

@@ -58,7 +58,7 @@ def conflicts(model: Recommender, batches: Sequence[Batch], sizes: Mapping[str, 
         gradients = _gradients(model, batch)
         for layer, parts in {**shared, **_tables(model, batch, sizes)}.items():
             for pair in combinations(range(len(gradients)), 2):
-                cosine = _cosine(*(gradients[task] for task in pair), parts)
+                cosine = _cosine(gradients[pair[0]], gradients[pair[1]], parts)
                 if cosine is not None:
                     found.setdefault((layer, pair), []).append(cosine)
     names = [task.name for task in model.schema.tasks]

@@ -15,6 +15,7 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, average, paired
 from umbel.evaluate.slices import cut, too_small
 from umbel.run.run import happened
+from umbel.schema import BINARY
 from umbel.study.verdict import Line
 
 AGAINST = "alone"
@@ -46,8 +47,13 @@ class Cell:
         """Negative transfer: the interval of the gain over users, and every seed's gain, below 0."""
         return self.gain is not None and self.gain.mean.high is not None and self.gain.mean.high < 0 and max(self.gain.seeds) < 0
 
+    @property
+    def wins(self) -> bool:
+        """The same on the other side."""
+        return self.gain is not None and self.gain.mean.low is not None and self.gain.mean.low > 0 and min(self.gain.seeds) > 0
 
-def cells(table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndarray], *, resamples: int) -> tuple[Cell, ...]:
+
+def by_group(table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndarray], *, resamples: int) -> tuple[Cell, ...]:
     """Every recipe, binary task, split and group of the test rows; `splits` maps a name to a label per test row.
 
     Users are resampled once for all of them.
@@ -69,7 +75,7 @@ Judged = tuple[Rows, Bool[np.ndarray, "rows"]]  # a task's rows, and where it is
 def _rows(table: Table, path: object, by: Resamples) -> dict[str, Judged]:
     with np.load(str(path)) as saved:
         predictions, calibrated = happened(table, "test", saved["logits"]), saved["calibrated"]
-    binary = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind.name == "binary"]
+    binary = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
     return {
         name: (Rows(predictions.event(name), predictions.output(name), calibrated[:, at], predictions.groups, by), predictions.seen(name))
         for at, name in binary

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from umbel.data.table import Table
-from umbel.schema import Schema
+from umbel.schema import BINARY, Schema
 
 DUPLICATE = 0.95  # normalised mutual information from which two labels are one
 SUBSET = 0.999    # share of B's positives that are A's from which B looks like a step after A
@@ -69,11 +69,34 @@ class Overlap:
         return (self.first, self.second) if self.first_in_second >= SUBSET else None
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Every binary task's supply, and the overlap of every pair of them."""
+
+    supplies: tuple[Supply, ...]
+    overlaps: tuple[Overlap, ...]
+
+    def sentences(self) -> tuple[str, ...]:
+        """What somebody should do about them."""
+        sparse = [f"{one.task} rests on {one.users:,.0f} users' worth of positives: its figures are noise."
+                  for one in self.supplies if one.sparse]  # fmt: skip
+        twice = [f"{one.first} and {one.second} are one label twice: drop one." for one in self.overlaps if one.duplicate]
+        steps = [f"{later} happens only where {first} does: consider given = {first!r}."
+                 for later, first in filter(None, (one.new_step for one in self.overlaps))]  # fmt: skip
+        return (*sparse, *twice, *steps)
+
+
+def look(table: Table) -> Labels:
+    """At the training rows of a table."""
+    return Labels(supplies(table), overlaps(table))
+
+
 def supplies(table: Table) -> tuple[Supply, ...]:
     """Every binary task's, in order."""
     events, observed = table.events("train")
     groups = table.groups("train")
-    return tuple(_supply(table.schema.tasks[at].name, events[:, at] * observed[:, at], observed[:, at], groups) for at in _binary(table))
+    binary = [(table.schema.tasks[at].name, events[:, at], observed[:, at]) for at in _binary(table)]
+    return tuple(_supply(name, positives * seen, seen, groups=groups) for name, positives, seen in binary)
 
 
 def overlaps(table: Table) -> tuple[Overlap, ...]:
@@ -115,11 +138,11 @@ def _chained(schema: Schema, names: tuple[str, str]) -> bool:
 
 
 def _binary(table: Table) -> list[int]:
-    return [at for at, task in enumerate(table.schema.tasks) if task.kind.name == "binary"]
+    return [at for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
 
 
 def _supply(
-    name: str, positives: Float[np.ndarray, "rows"], seen: Bool[np.ndarray, "rows"], groups: Int[np.ndarray, "rows"]
+    name: str, positives: Float[np.ndarray, "rows"], seen: Bool[np.ndarray, "rows"], *, groups: Int[np.ndarray, "rows"]
 ) -> Supply:  # fmt: skip
     _, code = np.unique(groups, return_inverse=True)
     each = np.bincount(code, weights=positives)

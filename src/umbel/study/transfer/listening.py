@@ -114,10 +114,11 @@ def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], No
 def _listening(model: Recommender, layer: int, heard: Heard) -> tuple[Listening, ...]:
     shares: Float[np.ndarray, "readers experts"] = torch.stack(heard.shares).mean(0).numpy()
     taught = [model.reach[f"layer {layer} expert {expert}"] for expert in range(shares.shape[1])]
-    return tuple(_of_task(task.name, number, shares[number], taught) for number, task in enumerate(model.schema.tasks))
+    return tuple(_of_task((task.name, number), shares[number], taught) for number, task in enumerate(model.schema.tasks))
 
 
-def _of_task(name: str, task: int, shares: Float[np.ndarray, "experts"], taught: Sequence[tuple[int, ...]]) -> Listening:
+def _of_task(named: tuple[str, int], shares: Float[np.ndarray, "experts"], taught: Sequence[tuple[int, ...]]) -> Listening:
+    name, task = named
     own = sum(share for share, tasks in zip(shares, taught, strict=True) if tasks == (task,))
     shared = sum(share for share, tasks in zip(shares, taught, strict=True) if task in tasks and len(tasks) > 1)
     heard = shares[shares > 0]

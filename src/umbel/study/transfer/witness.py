@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
+from pydantic import TypeAdapter
+
 from umbel import durable
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
@@ -16,8 +18,8 @@ from umbel.run import resolve
 from umbel.run.fitting import fit_model
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
-from umbel.study.transfer.gradients import affinities, conflicts
-from umbel.study.transfer.listening import abundances, listen
+from umbel.study.transfer.gradients import Affinity, Conflict, affinities, conflicts
+from umbel.study.transfer.listening import Abundance, Expert, Listening, abundances, listen
 
 BATCHES = 8  # that the probes look at, the same ones after every epoch
 SEED = 1_000_003
@@ -25,21 +27,21 @@ SEED = 1_000_003
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was seen after one epoch, as plain values (see `Conflict`, `Affinity`, `Listening`, `Expert`)."""
+    """What was seen after one epoch."""
 
     epoch: int
-    conflicts: list[dict[str, object]]
-    affinities: list[dict[str, object]]
-    gates: list[dict[str, object]]
-    experts: list[dict[str, object]]
+    conflicts: tuple[Conflict, ...]
+    affinities: tuple[Affinity, ...]
+    gates: tuple[Listening, ...]
+    experts: tuple[Expert, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """All epochs of the training, and the tables of its best one (see `Abundance`)."""
+    """All epochs of the training, and the tables of its best one."""
 
     epochs: tuple[Probe, ...]
-    tables: list[dict[str, object]]
+    tables: tuple[Abundance, ...]
 
 
 def witness(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Witnessed:
@@ -47,23 +49,22 @@ def witness(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> 
 
     What was seen is kept in `probes.json`, epoch by epoch, so that a training that goes on keeps what it saw.
     """
-    looking = _Looking(settings, table, folder, watch)
+    looking = _Looking(settings, table, folder / "probes.json", watch=watch)
     fitted = fit_model(settings, table, folder, watch=looking)
-    seen = sorted(looking.seen.values(), key=lambda probe: probe.epoch)
-    return Witnessed(tuple(seen), [asdict(one) for one in abundances(fitted.model, looking.sizes)])
+    return Witnessed(tuple(sorted(looking.seen.values(), key=lambda probe: probe.epoch)), abundances(fitted.model, looking.sizes))
 
 
 @final
 class _Looking:
     """A watch that probes a copy of the model when an epoch is over, and passes everything on."""
 
-    def __init__(self, settings: Settings, table: Table, folder: Path, watch: Watch) -> None:
-        self._watch, self._file = watch, folder / "probes.json"
+    def __init__(self, settings: Settings, table: Table, file: Path, *, watch: Watch) -> None:
+        self._watch, self._file = watch, file
         self._batches = _batches(table, settings.fit.batch)
         self.sizes = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
         self._model = resolve.built(settings, self.sizes)(table.schema)
-        lines = json.loads(self._file.read_text()) if self._file.exists() else []
-        self.seen = {line["epoch"]: Probe(**line) for line in lines}
+        probes = TypeAdapter(list[Probe]).validate_json(file.read_bytes()) if file.exists() else []
+        self.seen = {probe.epoch: probe for probe in probes}
 
     def ingested(self, rows: int) -> None:
         self._watch.ingested(rows)
@@ -83,13 +84,7 @@ class _Looking:
     def _probe(self, epoch: int) -> Probe:
         model, batches = self._model.eval(), self._batches
         gates, experts = listen(model, batches)
-        return Probe(
-            epoch,
-            conflicts=[{**asdict(one), "tasks": list(one.tasks)} for one in conflicts(model, batches, self.sizes)],
-            affinities=[asdict(one) for one in affinities(model, batches)],
-            gates=[asdict(one) for one in gates],
-            experts=[{**asdict(one), "dead": one.dead} for one in experts],
-        )
+        return Probe(epoch, conflicts(model, batches, self.sizes), affinities(model, batches), gates, experts)
 
 
 def _batches(table: Table, size: int) -> tuple[Batch, ...]:
