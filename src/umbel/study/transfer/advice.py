@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from umbel.evaluate.paired import Verdict
+from umbel.run.names import FALLS
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.verdict import Comparison, Difference
 
@@ -82,7 +83,7 @@ def _sides(verdicts: Sequence[Difference]) -> tuple[list[str], list[str]]:
 def _better(one: Difference) -> bool | None:
     if one.verdict not in (Verdict.HIGHER, Verdict.LOWER):
         return None
-    return (one.verdict is Verdict.HIGHER) == (one.metric == "auc")
+    return (one.verdict is Verdict.HIGHER) == (one.metric not in FALLS)
 
 
 MEANING = {

@@ -65,6 +65,6 @@ def leans(table: Table) -> dict[str, Lean]:
     """One for every pair of binary tasks, named `A against B`."""
     events, observed = table.events("train")
     groups = table.groups("train")
-    tasks = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
+    tasks = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind == BINARY]
     binary = [(name, np.where(observed[:, at], events[:, at], 0.0)) for at, name in tasks]
     return {f"{first[0]} against {second[0]}": lean(first, second, groups) for first, second in combinations(binary, 2)}

@@ -75,7 +75,7 @@ Judged = tuple[Rows, Bool[np.ndarray, "rows"]]  # a task's rows, and where it is
 def _rows(table: Table, path: object, by: Resamples) -> dict[str, Judged]:
     with np.load(str(path)) as saved:
         predictions, calibrated = happened(table, "test", saved["logits"]), saved["calibrated"]
-    binary = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
+    binary = [(at, task.name) for at, task in enumerate(table.schema.tasks) if task.kind == BINARY]
     return {
         name: (Rows(predictions.event(name), predictions.output(name), calibrated[:, at], predictions.groups, by), predictions.seen(name))
         for at, name in binary

@@ -138,7 +138,7 @@ def _chained(schema: Schema, names: tuple[str, str]) -> bool:
 
 
 def _binary(table: Table) -> list[int]:
-    return [at for at, task in enumerate(table.schema.tasks) if task.kind is BINARY]
+    return [at for at, task in enumerate(table.schema.tasks) if task.kind == BINARY]
 
 
 def _supply(

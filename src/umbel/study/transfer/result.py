@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from umbel.evaluate.intervals import Interval
+from umbel.run.names import FALLS
 from umbel.study.transfer.advice import Advice
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.labels import Labels
@@ -50,6 +51,6 @@ def delta_m(found: Comparison) -> dict[str, float]:
             name, value = next(iter(metrics.items()))
             against = base.tasks[task][name]
             if isinstance(value, Interval) and isinstance(against, Interval) and against.value:
-                each.append((1 if name == "auc" else -1) * (value.value - against.value) / against.value)
+                each.append((-1 if name in FALLS else 1) * (value.value - against.value) / against.value)
         gains[one.name] = 100 * float(np.mean(each)) if each else float("nan")
     return gains
