@@ -110,6 +110,8 @@ def _why(seen: Mapping[str, Witnessed]) -> str:
 
 
 def _recipe(name: str, seen: Witnessed) -> str:
+    if not seen.epochs:
+        return html.folded(name, "<p>What was seen of this training is lost; remove its folder to look again.</p>")
     last = seen.epochs[-1]
     wishes = _cosines(seen.epochs), _conflicts(last.conflicts), _help(last.affinities)
     return html.folded(name, *wishes, _gates(last.gates, last.experts), _tables(seen.tables))

@@ -1,0 +1,166 @@
+"""What the study of transfer keeps for every architecture: shares add up, only what is shared disagrees, looking changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests import everykind
+from torch import Tensor
+
+from umbel.data.batch import Batch
+from umbel.nn.recommender import Recommender
+from umbel.recipes import RECIPES
+from umbel.study.transfer.gradients import LOWERED, affinities, conflicts
+from umbel.study.transfer.labels import overlap
+from umbel.study.transfer.listening import abundances, listen
+
+TASKS = 3
+NAMES = everykind.NAMES[:TASKS]
+PAIRS = list(itertools.combinations(NAMES, 2))
+# A recipe with every depth costs more than it tells: each is met at one depth, both depths by several recipes.
+EVERY = [(name, 1 + place % 2) for place, name in enumerate(RECIPES)]
+
+
+def built(recipe: str, layers: int) -> Recommender:
+    torch.manual_seed(0)
+    return everykind.awake(RECIPES[recipe](everykind.schema(TASKS), everykind.sizes(layers=layers))).eval()
+
+
+def batch(rows: int = 40, *, seed: int = 0, seen: float = 1.0) -> Batch:
+    own = everykind.labels(rows, TASKS, seed=seed, seen=seen)
+    return Batch(everykind.fields(rows, seed=seed), own.labels, own.seen, torch.arange(rows))
+
+
+def shared(model: Recommender) -> set[str]:
+    """Layers that two tasks or more teach, by the reach a recipe declares."""
+    return {name.rstrip("0123456789").rstrip() for name, tasks in model.reach.items() if len(tasks) > 1}
+
+
+@pytest.mark.parametrize(("recipe", "layers"), EVERY)
+def test_tasks_meet_where_the_reach_says_and_nowhere_else(recipe: str, layers: int) -> None:
+    model = built(recipe, layers)
+    found = conflicts(model, [batch()], everykind.VOCABULARY)
+    places = {one.layer for one in found if not one.layer.startswith("table ")}
+    assert places <= shared(model)
+    for name in shared(model):
+        teachers = [set(tasks) for group, tasks in model.reach.items() if group.startswith(name)]
+        met = {(NAMES.index(one.tasks[0]), NAMES.index(one.tasks[1])) for one in found if one.layer == name}
+        assert all(any({left, right} <= tasks for tasks in teachers) for left, right in met)
+
+
+@pytest.mark.parametrize(("recipe", "layers"), EVERY)
+def test_cosines_are_cosines(recipe: str, layers: int) -> None:
+    found = conflicts(built(recipe, layers), [batch(seed=seed) for seed in (0, 1)], everykind.VOCABULARY)
+    for one in found:
+        assert -1 - 1e-9 <= one.cosine <= 1 + 1e-9
+        assert one.conflicts in (0.0, 0.5, 1.0)
+        assert one.tasks in PAIRS
+
+
+@pytest.mark.parametrize(("recipe", "layers"), EVERY)
+def test_looking_changes_nothing(recipe: str, layers: int) -> None:
+    model, rows = built(recipe, layers), batch()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    conflicts(model, [rows], everykind.VOCABULARY)
+    affinities(model, [rows])
+    listen(model, [rows])
+    abundances(model, everykind.VOCABULARY)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def moved(model: Recommender, helper: int, rows: Batch) -> list[float]:
+    """The tasks' losses after the helper's step, on a copy of the model and without any of the study's code."""
+    other = copy.deepcopy(model)
+    named: dict[str, Tensor] = dict(other.named_parameters())
+    loss = other.losses(other(rows.fields), rows)[helper]
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    each = zip(named.items(), gradients, strict=True)
+    by_name = {name: torch.zeros_like(one) if gradient is None else gradient for (name, one), gradient in each}
+    parts = [part for group, tasks in other.reach.items() if len(tasks) > 1 for part in other.groups()[group]]
+    square = sum(part.of(by_name).square().sum().item() for part in parts)
+    with torch.no_grad():
+        for part in parts:
+            part.of(named).sub_(LOWERED * loss.item() / square * part.of(by_name))
+        after = other.losses(other(rows.fields), rows)
+    return [float(one) for one in after]
+
+
+@pytest.mark.parametrize(("recipe", "layers"), [("shared_bottom", 2), ("mmoe", 1), ("ple", 2), ("stem", 1), ("me_mmoe", 1), ("cross_stitch", 2)])
+def test_look_ahead_gains_are_those_of_a_step_really_taken(recipe: str, layers: int) -> None:
+    model, rows = built(recipe, layers), batch(60)
+    with torch.no_grad():
+        before = [float(one) for one in model.losses(model(rows.fields), rows)]
+    found = {(one.helper, one.helped): one.percent for one in affinities(model, [rows])}
+    for helper, helped in itertools.permutations(range(TASKS), 2):
+        expected = 100 * (1 - moved(model, helper, rows)[helped] / before[helped])
+        assert found[NAMES[helper], NAMES[helped]] == pytest.approx(expected, abs=5e-3)
+
+
+@pytest.mark.parametrize(("recipe", "layers"), EVERY)
+def test_shares_add_up_to_one(recipe: str, layers: int) -> None:
+    gates, experts = listen(built(recipe, layers), [batch(seed=1)])
+    for one in gates:
+        assert one.own + one.shared + one.others == pytest.approx(1.0, abs=1e-6)
+        assert min(one.own, one.shared, one.others) >= 0
+        assert one.entropy is None or -1e-9 <= one.entropy <= 1 + 1e-9
+    assert all(0 <= one.zeros <= 1 for one in experts)
+
+
+@pytest.mark.parametrize(("recipe", "layers"), EVERY)
+def test_directions_lie_between_one_and_the_width(recipe: str, layers: int) -> None:
+    model = built(recipe, layers)
+    found = abundances(model, everykind.VOCABULARY)
+    assert {one.view for one in found} == set(range(model.views.views))
+    assert all(1 - 1e-9 <= one.value <= one.width + 1e-9 for one in found)
+
+
+def test_batches_are_looked_at_alike_in_any_order() -> None:
+    model, several = built("stem", 1), [batch(seed=seed) for seed in range(3)]
+    one, other = ({(each.helper, each.helped): each.percent for each in affinities(model, rows)} for rows in (several, several[::-1]))
+    assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_a_task_nobody_saw_is_nobody_s_rival() -> None:
+    rows = batch()
+    seen = torch.tensor([True, False, True]).expand_as(rows.seen)
+    found = conflicts(built("mmoe", 1), [Batch(rows.fields, rows.labels, seen, rows.index)], everykind.VOCABULARY)
+    assert {one.tasks for one in found} == {(NAMES[0], NAMES[2])}
+    helps = affinities(built("mmoe", 1), [Batch(rows.fields, rows.labels, seen, rows.index)])
+    assert NAMES[1] not in {one.helper for one in helps}
+    assert not any(math.isnan(one.percent) for one in helps)
+
+
+LABELS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+@given(rows=LABELS)
+@settings(max_examples=150, deadline=None)
+def test_overlap_stays_in_its_range_and_is_symmetric(rows: list[tuple[bool, bool]]) -> None:
+    first, second = (np.array(column) for column in zip(*rows, strict=True))
+    one, other = overlap(("a", "b"), first, second), overlap(("b", "a"), second, first)
+    assert -1 - 1e-9 <= one.correlation <= 1 + 1e-9
+    assert -1e-9 <= one.information <= 1 + 1e-9
+    assert one.correlation == pytest.approx(other.correlation)
+    assert one.information == pytest.approx(other.information)
+    assert (one.second_in_first, one.first_in_second) == (other.first_in_second, other.second_in_first)
+
+
+@given(rows=LABELS)
+@settings(max_examples=80, deadline=None)
+def test_one_label_with_itself_is_one_label_twice(rows: list[tuple[bool, bool]]) -> None:
+    label = np.array([one for one, _ in rows])
+    found = overlap(("a", "b"), label, label)
+    varied = bool(label.any()) and not bool(label.all())
+    assert found.duplicate is varied
+    assert found.correlation == pytest.approx(1.0 if varied else 0.0)
