@@ -96,7 +96,10 @@ def moved(model: Recommender, helper: int, rows: Batch) -> list[float]:
     return [float(one) for one in after]
 
 
-@pytest.mark.parametrize(("recipe", "layers"), [("shared_bottom", 2), ("mmoe", 1), ("ple", 2), ("stem", 1), ("me_mmoe", 1), ("cross_stitch", 2)])
+STEPPED = [("shared_bottom", 2), ("mmoe", 1), ("ple", 2), ("stem", 1), ("me_mmoe", 1), ("cross_stitch", 2)]
+
+
+@pytest.mark.parametrize(("recipe", "layers"), STEPPED)
 def test_look_ahead_gains_are_those_of_a_step_really_taken(recipe: str, layers: int) -> None:
     model, rows = built(recipe, layers), batch(60)
     with torch.no_grad():

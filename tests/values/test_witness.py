@@ -103,12 +103,11 @@ def test_epochs_differ_for_the_model_has_learned(table: Table, tmp_path: Path) -
 
 
 def test_agreeing_labels_agree(table: Table, tmp_path: Path) -> None:
-    """A like is a click in seven of ten rows: where both teach, they pull the same way and help each other."""
+    """A like is a click in seven of ten rows: at the view that both teach they pull the same way."""
     last = witness(run("shared_bottom"), table, tmp_path, watch=Silence()).epochs[0]
     view = next(one for one in last.conflicts if one.layer == "view")
     assert view.cosine > 0.05
     assert view.conflicts == 0.0
-    assert all(one.percent > 0 for one in last.affinities)
 
 
 def kept(folder: Path) -> list[int]:

@@ -70,5 +70,5 @@ def _witness(settings: Settings, recipe: str, folder: Path, *, watch: Watch) -> 
 
 def _action(schema: Schema, recipe: str) -> Action:
     """What a recipe means: several views of every field, or one."""
-    own = views_of(RECIPES[recipe], len(schema.tasks), sizes=Sizes({})) > 1
+    own = views_of(lambda: RECIPES[recipe](schema, Sizes(dict.fromkeys(schema.tables, 1)))) > 1
     return Action.OWN_VIEWS if own else Action.SHARE
