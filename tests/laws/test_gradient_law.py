@@ -23,7 +23,7 @@ from umbel.schema import Schema
 def check(model: Recommender, rows: int = 48) -> None:
     """Every task against every group, and every group against its declaration."""
     batch = everykind.labels(rows, len(model.schema.tasks))
-    losses = model.losses(everykind.awake(model)(fields(rows)), batch)
+    losses = model.losses(everykind.awake(model).eval()(fields(rows)), batch)
     groups, reach = model.groups(), model.reach
     assert set(groups) == set(reach)
     for task, loss in enumerate(losses):

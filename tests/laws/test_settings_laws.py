@@ -81,7 +81,14 @@ SPLIT = st.one_of(
 )
 INTERACT = some({}, {"layers": COUNT, "rank": COUNT, "hidden": COUNT, "heads": COUNT})
 SEQUENCE = some({}, {"hidden": COUNT, "layers": COUNT, "heads": COUNT})
-OPTIONS = some({}, {"legacy": st.booleans(), "taught": st.booleans()})
+OPTIONS = some(
+    {},
+    {
+        "legacy": st.booleans(), "taught": st.booleans(), "sparsity": st.floats(0, 1e3), "rank": COUNT, "tables": WIDTHS,
+        "groups": st.lists(st.lists(TEXT, max_size=2), max_size=2), "domain": st.lists(TEXT, max_size=2),
+        "prior": st.lists(TEXT, max_size=2), "routes": st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2),
+    },
+)  # fmt: skip
 MODEL = some(
     {"recipe": TEXT},
     {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -106,7 +108,34 @@ class Linears(nn.Module):
         return tuple(Part(kind, (slice(member, member + 1),)) for kind in ("weights", "biases"))
 
 
-class Bank(nn.Module):
+class Experts(nn.Module, ABC):
+    """Maps of one shape that each read one of several inputs; outputs come in blocks, whose members `members` names.
+
+    `order` lists the members as they come, block after block.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> list[Tensor]:
+        """Per block `members rows out`."""
+
+    @abstractmethod
+    def parts(self, member: int) -> tuple[Part, ...]:
+        """What one member owns of the parameters."""
+
+
+@runtime_checkable
+class MakeExperts(Protocol):
+    """`reads[member]` is the input of a member; `widths` are the inputs', the hidden layers' and the outputs'."""
+
+    def __call__(self, reads: tuple[int, ...], widths: tuple[int, ...], *, dropout: float) -> Experts:
+        """The experts of a layer."""
+        ...
+
+
+class Bank(Experts):
     """MLPs of one shape, `reads[member]` naming the input each one reads; members of one input make a `Block`.
 
     Outputs come block by block, since gluing them together would copy; `order` lists the members in that order.

@@ -40,4 +40,12 @@ class Layer(nn.Module, ABC):
         """Who teaches what here, given the tasks that teach each reader: a level's part of the boolean product over the stack."""
 
 
+class Penalised(ABC):
+    """A layer that is to be kept small: what it costs beside the tasks' losses."""
+
+    @abstractmethod
+    def penalties(self) -> Float[Tensor, "readers"]:
+        """What each reader's part of the layer costs: paid by the tasks that teach the reader."""
+
+
 MakeLayer = Callable[[int], Layer]  # from the width of its inputs

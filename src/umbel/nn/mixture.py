@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from umbel.nn.bank import Bank, Fan, Part
+from umbel.nn.bank import Bank, Fan, MakeExperts, Part
 from umbel.nn.layer import Layer, Lessons
 from umbel.nn.reach import Tasks, reach
 from umbel.nn.routing import Route, Routing
@@ -30,10 +30,12 @@ class Mixture(Layer):
     stopped: Tensor
     slots: Tensor
 
-    def __init__(self, routing: Routing, widths: tuple[int, ...], *, gate: tuple[int, ...] = (), dropout: float = 0.0) -> None:
+    def __init__(
+        self, routing: Routing, widths: tuple[int, ...], *, gate: tuple[int, ...] = (), dropout: float = 0.0, experts: MakeExperts = Bank,
+    ) -> None:
         super().__init__()
         self.routing, self.width = routing, widths[-1]
-        self.bank = Bank(routing.views, widths, dropout=dropout)
+        self.bank = experts(routing.views, widths, dropout=dropout)
         kinds = [(_gate(routing, reader), row) for reader, row in enumerate(routing.table)]
         voices = tuple(dict.fromkeys(kinds))
         self.voice = tuple(voices.index(kind) for kind in kinds)
@@ -57,11 +59,15 @@ class Mixture(Layer):
         blocks: list[Tensor] = self.bank(inputs)
         return (torch.cat(blocks) if len(blocks) > 1 else blocks[0]).transpose(0, 1)
 
+    def summed(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> list[Tensor]:
+        """What the gates read: each of `sums`, `rows width`."""
+        return [_sum([inputs[one] for one in total]) for total in self.sums]
+
     def weigh(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "rows voices experts"]:
         """How much each voice listens to each expert, in the bank's order."""
         if self.gates is None:
             return self.opened.expand(inputs[0].shape[0], -1, -1)
-        logits = self.gates([_sum([inputs[one] for one in total]) for total in self.sums])
+        logits = self.gates(self.summed(inputs))
         one = inputs[0].new_ones(inputs[0].shape[0], 1)
         voices = [one if own is None else logits[self.gated.index(own)].softmax(1) for own in self.gate_of]
         if self.whole:

@@ -13,8 +13,9 @@ from umbel.nn.bank import Part
 from umbel.nn.encode import SPREAD
 from umbel.nn.heads import Independent, MakeHead, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
-from umbel.nn.layer import Layer, MakeLayer
+from umbel.nn.layer import Layer, Lessons, MakeLayer, Penalised
 from umbel.nn.losses import Denominator, Labelled
+from umbel.nn.reach import Tasks
 from umbel.nn.sequence import MakeSequence, Mean
 from umbel.nn.views import Places, Views
 from umbel.schema import Schema
@@ -117,8 +118,18 @@ class Recommender(nn.Module):
     def losses(
         self, logits: Float[Tensor, "rows outputs"], batch: Labelled, *, denominator: Denominator = Denominator.SEEN,
     ) -> Float[Tensor, "tasks"]:
-        """What training descends: a loss a task, as the head has it, task and row weights in it."""
-        return self.head.losses(logits, batch, self.schema, denominator=denominator)
+        """What training descends: a loss a task, as the head has it, task and row weights in it.
+
+        What a layer costs beside the losses (`Penalised`) is paid in equal shares by the tasks that it is for.
+        """
+        losses = self.head.losses(logits, batch, self.schema, denominator=denominator)
+        if any(isinstance(layer, Penalised) for layer in self._levels):
+            for layer, (readers, _) in zip(self._levels, self._taught(), strict=True):
+                if isinstance(layer, Penalised):
+                    payers = [[(task in tasks) / max(1, len(tasks)) for tasks in readers] for task in range(len(losses))]
+                    prices = layer.penalties()
+                    losses = losses + (prices.new_tensor(payers) @ prices).to(losses)
+        return losses
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the table."""
@@ -138,16 +149,25 @@ class Recommender(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
     def _declared(self) -> dict[str, Taught]:
-        found = {name: (_under("head", parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
+        found: dict[str, Taught] = {}
+        taught = self._taught()
+        for number, (_, lessons) in enumerate(taught):
+            found |= {f"layer {number} {name}": (_under(f"layers.{number}", parts), tasks)
+                      for name, (parts, tasks) in lessons.groups.items()}
+        found |= {name: (_under("head", parts), tasks) for name, (parts, tasks) in self.head.groups().items()}
+        views = taught[0][1].inputs
+        return {f"view {view}": (self._view_parts(view), tasks) for view, tasks in enumerate(views)} | found
+
+    def _taught(self) -> list[tuple[tuple[Tasks, ...], Lessons]]:
+        """Per level, from the bottom, the tasks that teach each reader, and the lessons that follow."""
         count = len(self._levels[-1].voice)
         readers = tuple(tuple(task for task, own in enumerate(self.head.hears) if reader in own) for reader in range(count))
-        for number, layer in reversed(list(enumerate(self._levels))):
+        found: list[tuple[tuple[Tasks, ...], Lessons]] = []
+        for layer in reversed(self._levels):
             lessons = layer.lessons(readers)
-            named = {f"layer {number} {name}": (_under(f"layers.{number}", parts), tasks)
-                     for name, (parts, tasks) in lessons.groups.items()}
-            found = named | found
+            found.insert(0, (readers, lessons))
             readers = lessons.inputs
-        return {f"view {view}": (self._view_parts(view), tasks) for view, tasks in enumerate(readers)} | found
+        return found
 
     def _view_parts(self, view: int) -> tuple[Part, ...]:
         columns = slice(view * self.views.dim, (view + 1) * self.views.dim)

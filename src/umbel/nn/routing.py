@@ -188,6 +188,29 @@ def adatt(tasks: int, experts: tuple[int, int], paradigm: Paradigm) -> Routing:
     return _routing(owners, ((Route.OPEN,) * len(owners),) * (tasks + 1), paradigm(owners, tasks))
 
 
+def home(groups: tuple[int, ...], experts: tuple[int, int]) -> Routing:
+    """HoME's upper level: a task hears its own experts, its group's and the shared ones.
+
+    `groups[task]` is its group. Inputs are the groups' readers, then the commons'; experts are the tasks', the groups' (both as
+    many as `experts` has own ones, and reading the group's), then the shared. A gate sums its group's input and the commons'.
+    """
+    (own, shared), number = experts, max(groups) + 1
+    owners = [*((task, groups[task]) for task in range(len(groups)) for _ in range(own)),
+              *((len(groups) + group, group) for group in range(number) for _ in range(own)), *((-1, number),) * shared]
+    heard = [{task, len(groups) + group, -1} for task, group in enumerate(groups)]
+    table = tuple(tuple(Route.OPEN if owner in own_ones else Route.HIDDEN for owner, _ in owners) for own_ones in heard)
+    gates = tuple((group, number) if shared else (group,) for group in groups)
+    return Routing(tuple(view for _, view in owners), table, gates)
+
+
+def narrowed(routing: Routing) -> Routing:
+    """The routing whose readers hear only the experts of what their gates read."""
+    read = [routing.gates[gate] for gate in routing.gate]
+    table = [tuple(route if view in own else Route.HIDDEN for view, route in zip(routing.views, row, strict=True))
+             for own, row in zip(read, routing.table, strict=True)]
+    return replace(routing, table=tuple(table))
+
+
 def stack(build: Build, paradigm: Paradigm, *, layers: int, tasks: int, commons: bool = False) -> tuple[Routing, ...]:
     """`layers` routings, the first over views in `paradigm`, later ones over the readers below; nothing unread is kept.
 

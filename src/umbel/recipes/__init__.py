@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 import torch
 
 from umbel.nn.recommender import Recommender
-from umbel.recipes.beside import adatt, cross_stitch
+from umbel.recipes.beside import adatt, ame, cross_stitch, snr_aver, snr_trans
+from umbel.recipes.gated import home, pepnet
 from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al
 
 __all__ = [
-    "RECIPES", "adatt", "alone", "cross_stitch", "me_mmoe", "me_ple", "mmoe", "omoe", "ple", "routed", "shared_bottom", "stem", "stem_al",
-    "taken", "views_of",
+    "RECIPES", "adatt", "alone", "ame", "cross_stitch", "home", "me_mmoe", "me_ple", "mmoe", "omoe", "pepnet", "ple", "routed",
+    "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "taken", "views_of",
 ]  # fmt: skip
 
 RECIPES: Mapping[str, Callable[..., Recommender]] = {
@@ -27,7 +28,12 @@ RECIPES: Mapping[str, Callable[..., Recommender]] = {
     "me_mmoe": me_mmoe,
     "me_ple": me_ple,
     "cross_stitch": cross_stitch,
+    "snr_trans": snr_trans,
+    "snr_aver": snr_aver,
     "adatt": adatt,
+    "home": home,
+    "pepnet": pepnet,
+    "ame": ame,
 }
 
 

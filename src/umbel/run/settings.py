@@ -124,6 +124,13 @@ class OptionSection(Section):
 
     legacy: bool | None = None
     taught: bool | None = None
+    sparsity: float | None = Field(None, ge=0)
+    groups: tuple[tuple[str, ...], ...] | None = None
+    rank: int | None = Field(None, ge=1)
+    domain: tuple[str, ...] | None = None
+    prior: tuple[str, ...] | None = None
+    tables: tuple[Width, ...] | None = None
+    routes: tuple[tuple[int, ...], ...] | None = None
 
 
 class ModelSection(Section):
