@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
+from umbel.run.section import OptionSection as OptionSection
+from umbel.run.section import Section as Section
+from umbel.run.section import Width
 
 Tree = dict[str, "Tree | list[Tree] | Leaf"]
 Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
 Moment = int | datetime | date | str
-Width = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `umbel.chosen`
-
-
-class Section(BaseModel):
-    """One table of the run file: frozen, closed to unknown keys, and every number finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class JoinSection(Section):
@@ -117,20 +113,6 @@ class SequenceSection(Section):
     hidden: int = Field(16, ge=1)
     layers: int = Field(1, ge=1)
     heads: int = Field(1, ge=1)
-
-
-class OptionSection(Section):
-    """`[model.options]`: what some recipes take beside their sizes (see `umbel.recipes`); a recipe that does not take it refuses it."""
-
-    legacy: bool | None = None
-    taught: bool | None = None
-    sparsity: float | None = Field(None, ge=0)
-    groups: tuple[tuple[str, ...], ...] | None = None
-    rank: int | None = Field(None, ge=1)
-    domain: tuple[str, ...] | None = None
-    prior: tuple[str, ...] | None = None
-    tables: tuple[Width, ...] | None = None
-    routes: tuple[tuple[int, ...], ...] | None = None
 
 
 class ModelSection(Section):
