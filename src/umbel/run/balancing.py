@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from umbel.run.section import Section
 
 Above = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class BalanceSection(BaseModel):
+class BalanceSection(Section):
     """`[balance]`: where the Gramian is taken, whether weights act on everything, and what the balancer named in `[fit]` is given.
 
     `weights` and `target` name tasks; the numbers are those of `umbel.balance`, each balancer refusing what it does not take.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: Literal["experts", "views"] = "experts"
     scalar: bool = False

@@ -256,7 +256,7 @@ def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
 
 
 def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
-    sections: dict[str, type[BaseModel]] = {
+    sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
