@@ -65,7 +65,8 @@ FIELD = some(
     {"kind": KINDS},
     {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT},
 )
-PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, st.floats(allow_nan=False), st.integers(-9, 9), st.lists(st.floats(0, 1), max_size=3)))
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, FINITE, st.integers(-9, 9), st.lists(st.floats(0, 1), max_size=3)))
 CHOSEN = st.one_of(TEXT, PARAMETERS)
 TASK = some(
     {},
