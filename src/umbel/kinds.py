@@ -47,6 +47,8 @@ class Labels:
 
     def __str__(self) -> str:
         whole = "whole and " if self.whole else ""
+        if not np.isfinite([self.low, self.high]).any():
+            return f"{whole}finite, at most {np.finfo(np.float32).max:.2g} in size"
         if np.isfinite(self.low) and not np.isfinite(self.high):
             return f"{whole}{'above' if self.above else 'at least'} {self.low:g}"
         return f"{whole}in [{self.low:g}, {self.high:g}]"

@@ -123,8 +123,13 @@ def test_cagrad_between_the_mean_and_the_worst_task() -> None:
     assert (1.5 * one - 0.5, 1.5 * other - 0.5) == pytest.approx((0.5 * 2.0 / 1.0, 0.0), abs=1e-4)
 
 
-def test_krum_takes_the_one_in_the_middle() -> None:
-    assert first("krum", torch.tensor([[0.0, 1.0], [0.1, 1.0], [9.0, 1.0]]).double()) in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+def test_krum_takes_the_nearest_pair_of_three() -> None:
+    assert first("krum", torch.tensor([[0.0, 1.0], [0.1, 1.0], [9.0, 1.0]]).double()) == [0.5, 0.5, 0.0]
+
+
+def test_krum_takes_the_one_in_the_middle_of_four() -> None:
+    """Distances to the two nearest: .1 + .3, .1 + .2, .2 + .3, and far."""
+    assert first("krum", torch.tensor([[0.0, 1.0], [0.1, 1.0], [0.3, 1.0], [9.0, 1.0]]).double()) == [0.0, 1.0, 0.0, 0.0]
 
 
 def test_gradvac_remembers_how_close_pairs_are() -> None:

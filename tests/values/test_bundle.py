@@ -121,8 +121,9 @@ def test_each_task_has_its_calibrator_and_the_marginal_is_the_product(table: Tab
 
 
 def test_a_chain_of_three_multiplies_through(tmp_path: Path) -> None:
-    tasks = (Task("keep", given="buy", label="buy"), Task("click"), Task("buy", given="click"))
-    rows = source(tmp_path)
+    tasks = (Task("keep", given="buy"), Task("click"), Task("buy", given="click"))
+    buy, keep = [1, 1, 0, 0, 0, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 1, 0, 1, 1, 0]
+    rows = source(tmp_path, changed(click=[1, 1, 1, 0, 1, 1, 0, 1, 1, 0], buy=buy, keep=keep))
     own = ingest(rows, Schema(SCHEMA.fields, tasks), SPLIT, folder=tmp_path / "table")
     bundle = made(own, calibrators={task.name: Platt() for task in tasks})
     assert bundle.columns == ("keep", "click", "buy", "keep_marginal", "buy_marginal")

@@ -104,7 +104,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "mine"
 
 
-@pytest.mark.parametrize("half", [".run.toml.x7f3", ".made.json.abc"])
+@pytest.mark.parametrize("half", [".run.toml.abcd1234.umbel-part", ".made.json.0f_9zzzz.umbel-part"])
 def test_a_claim_killed_in_the_middle_may_be_made_again(tmp_path: Path, half: str) -> None:
     (tmp_path / half).write_text("[da")
     claim(settings(), tmp_path)

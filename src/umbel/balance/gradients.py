@@ -89,11 +89,17 @@ def dualproj(gramian: Float[Tensor, "tasks tasks"]) -> Float[Tensor, "tasks"]:
     return unopposed(torch.full_like(gramian[0], 1 / len(gramian)), gramian)
 
 
-def krum() -> Rule:
-    """The gradient nearest to its neighbours, alone: https://arxiv.org/abs/1703.02757."""
-    from torchjd.aggregation import KrumWeighting
+def krum(gramian: Float[Tensor, "tasks tasks"]) -> Float[Tensor, "tasks"]:
+    """The gradient nearest to its neighbours, alone: https://arxiv.org/abs/1703.02757, none of them taken for hostile.
 
-    return KrumWeighting(n_byzantine=0)
+    Neighbours are all but oneself and the farthest. Those that are equally near share, where the paper takes any one of them:
+    of three tasks the nearest pair always is, and rounding would decide.
+    """
+    squares = gramian.diagonal()
+    apart = (squares[:, None] + squares - gramian - gramian.T).clamp(min=0).sqrt()
+    far = apart.sort(dim=1).values[:, :-1].sum(1)
+    nearest = (far <= far.min() + 1e-6).to(gramian)
+    return nearest / nearest.sum()
 
 
 def fair(*, alpha: float) -> Rule:

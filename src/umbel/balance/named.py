@@ -25,7 +25,7 @@ def _fairgrad(tasks: int, *, alpha: float = 2.0) -> Balancer:
 def _krum(tasks: int) -> Balancer:
     if tasks < 3:
         raise UserError(f"fit.balancer: 'krum' needs 3 tasks, there are {tasks}", mend="add tasks, or choose another balancer")
-    return OfGradients(krum(), least=3)
+    return OfGradients(krum, least=3)
 
 
 BALANCERS: Mapping[str, Callable[..., Balancer]] = {

@@ -32,7 +32,7 @@ def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) ->
     place = {task.name: column for column, task in enumerate(schema.tasks)}
     counts = [0] * len(schema.tasks)
     for column, task in enumerate(schema.tasks):
-        if task.given is not None and task.kind is BINARY:
+        if task.given is not None and task.kind == BINARY:
             counts[column] = int(((labels[:, column] == 1) & (labels[:, place[task.given]] == 0)).sum())
     return counts
 

@@ -20,8 +20,8 @@ def gini(
 
     Example
     -------
-    >>> gini(np.array([0.0, 1.0, 9.0]), np.array([0.1, 0.3, 0.2])), gini(np.ones(2), np.ones(2))
-    (0.5555555555555556, Undefined(reason='the label is constant'))
+    >>> round(gini(np.array([0.0, 1.0, 9.0]), np.array([0.1, 0.3, 0.2])), 4), gini(np.ones(2), np.ones(2))
+    (0.1111, Undefined(reason='the label is constant'))
     """
     lost = broken(labels, predictions)
     if lost is not None:
