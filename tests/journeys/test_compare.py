@@ -104,6 +104,29 @@ def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> N
     assert "holds a run of other settings (compare.recipes" in said.line
 
 
+def test_variants_of_the_run_file_take_part(log: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    asked = '[compare]\ntrees = false\nrecipes = ["alone"]\n[compare.variants.surgery.fit]\nbalancer = "pcgrad"\n'
+    crossed = '[compare.variants."mmoe, cross layers".model]\nrecipe = "mmoe"\ninteract = "dcn"\n'
+    file.write_text(RUN.format(log=log) + asked + crossed)
+    said = say("compare", file, "-o", tmp_path / "out", "--seeds", "1")
+    assert said.code == 0, said.err
+    found = content(tmp_path / "out")
+    assert [name for name in found["recipes"] if " x" not in name] == ["alone", "surgery", "mmoe, cross layers"]
+    assert found["recipes"]["mmoe, cross layers"]["chosen"]["recipe"] == "mmoe"
+    assert ("like", "surgery", "alone") in {(pair["task"], pair["recipe"], pair["against"]) for pair in found["paired"]}
+    (ran,) = (tmp_path / "out" / "runs" / "surgery").glob("*.toml")
+    assert 'balancer = "pcgrad"' in ran.read_text()
+
+
+def test_a_variant_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(RUN.format(log=tmp_path / "absent.parquet") + '[compare.variants.odd.model]\nrecipe = "mmeo"\n')
+    said = say("compare", file, "-o", tmp_path / "out")
+    assert said.code == 2
+    assert "'mmeo'; did you mean 'mmoe'?" in said.line
+
+
 def test_a_failing_run_is_named(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(log=log))

@@ -118,10 +118,13 @@ BALANCE = some(
     },
 )  # fmt: skip
 EVALUATE = some({}, {"resamples": st.integers(0, 10**6), "slices": st.lists(TEXT, max_size=3)})
+CHANGED = st.dictionaries(NAMES, TEXT | COUNT | st.lists(TEXT, max_size=2), max_size=2)
+VARIANTS = st.dictionaries(NAMES, st.dictionaries(NAMES, CHANGED, max_size=2), max_size=2)
 COMPARE = some(
     {},
     {
-        "recipes": st.lists(TEXT, max_size=3), "seeds": COUNT, "rates": st.lists(POSITIVE, max_size=3), "dims": WIDTHS,
+        "recipes": st.lists(TEXT, max_size=3), "variants": VARIANTS, "seeds": COUNT, "rates": st.lists(POSITIVE, max_size=3),
+        "dims": WIDTHS,
         "controls": st.booleans(), "trees": st.booleans(), "margin": POSITIVE,
     },
 )  # fmt: skip

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
+from umbel.run.comparing import CompareSection as CompareSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
@@ -21,7 +22,6 @@ from umbel.run.section import Width
 Tree = dict[str, "Tree | list[Tree] | Leaf"]
 Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
 Moment = int | datetime | date | str
-Rate = Annotated[float, Field(gt=0)]
 Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `umbel.chosen`
 
 
@@ -165,18 +165,6 @@ class EvaluateSection(Section):
 
     resamples: int = Field(200, ge=0)
     slices: tuple[str, ...] = ()
-
-
-class CompareSection(Section):
-    """`[compare]`: who takes part, what each may choose from on validation (one budget for all), and what stands beside it."""
-
-    recipes: tuple[str, ...] = ()
-    seeds: int = Field(3, ge=1)
-    rates: tuple[Rate, ...] = ()
-    dims: tuple[Width, ...] = ()
-    controls: bool = True
-    trees: bool = True
-    margin: float = Field(0.002, gt=0)
 
 
 class Settings(Section):

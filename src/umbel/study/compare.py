@@ -21,7 +21,7 @@ from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, USUAL, Entrant, entrants, seeded, taken_by
+from umbel.study.entrants import TREES, Entrant, entrants, named, seeded, taken_by
 from umbel.study.trial import Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge
 
@@ -55,6 +55,8 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Co
     claim(settings, folder)
     resolve.check(settings)
     names = entrants(settings, _views(settings))
+    for variant in (entrant for entrant in names if entrant.variant):
+        resolve.check(variant.grid(settings)[0])
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, seeds=_seeds(settings))]
@@ -80,7 +82,7 @@ def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
 
 def _views(settings: Settings) -> dict[str, int]:
     """How many views each recipe that takes part keeps for these tasks; who does not exist is refused elsewhere."""
-    schema, names = resolve.schema(settings), [name for name in settings.compare.recipes or USUAL if name in RECIPES]
+    schema, names = resolve.schema(settings), [name for name in named(settings) if name in RECIPES]
     takes = {name: settings.model_copy(update={"model": taken_by(name, settings.model)}) for name in names}
     rows = dict.fromkeys(schema.tables, 1)
     return {name: views_of(partial(resolve.built(one, rows), schema)) for name, one in takes.items()}

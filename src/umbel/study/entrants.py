@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: recipes, width controls, boosted trees; and what each may choose from."""
+"""Who takes part in a comparison: recipes, variants of the run file, width controls, boosted trees; and what each may choose from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from umbel.errors import UserError, nearest
 from umbel.recipes import RECIPES, taken
 from umbel.run.settings import ModelSection, OptionSection, Settings
+from umbel.study.variants import changed, check_names
 
 # The shared-view recipe that stands for a recipe with several views when width alone is asked about.
 CONTROLS = {"alone": "shared_bottom", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple"}
@@ -18,14 +19,20 @@ TREES = ("trees", "trees + target means")
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control)."""
+    """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control).
+
+    A `variant` is the run file changed as its name there says, recipe and all.
+    """
 
     name: str
     recipe: str
     wider: int = 1
+    variant: bool = False
 
     def grid(self, settings: Settings) -> tuple[Settings, ...]:
         """The settings it may choose among on validation: the same number for every entrant."""
+        if self.variant:
+            settings = changed(settings, self.name)
         compare, model, fit = settings.compare, settings.model, settings.fit
         pairs = itertools.product(dict.fromkeys(compare.rates or (fit.rate,)), dict.fromkeys(compare.dims or (model.dim,)))
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
@@ -45,20 +52,27 @@ def taken_by(recipe: str, model: ModelSection) -> ModelSection:
     return model.model_copy(update={"recipe": recipe, "options": options, "views": model.views if "paradigm" in known else None})
 
 
+def named(settings: Settings) -> tuple[str, ...]:
+    """The recipes that take part as they are."""
+    return tuple(dict.fromkeys(settings.compare.recipes)) or (() if settings.compare.variants else USUAL)
+
+
 def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
-    """The recipes asked for (`USUAL` where none is), then the control of each that keeps several views.
+    """The recipes asked for (`USUAL` where nothing is), then the variants, then the control of each recipe that keeps several views.
 
     `views` says how many a recipe keeps: its control is a shared view of the same total width.
 
-    :raises UserError: for a recipe that does not exist.
+    :raises UserError: for a recipe that does not exist, or a variant that cannot be.
     """
-    names = tuple(dict.fromkeys(settings.compare.recipes)) or USUAL
+    names = named(settings)
     for name in names:
         if name not in RECIPES:
             raise UserError(f"recipe: no {name!r}", mend=nearest(name, RECIPES))
+    check_names(settings.compare, {**dict.fromkeys(RECIPES, "a recipe"), **dict.fromkeys(TREES, "boosted trees")})
     plain = [Entrant(name, name) for name in names]
+    variants = [Entrant(name, changed(settings, name).model.recipe, variant=True) for name in settings.compare.variants]
     wide = {(CONTROLS[name], views[name]) for name in names if views[name] > 1 and name in CONTROLS} if settings.compare.controls else set()
-    return (*plain, *(Entrant(f"{recipe} x{wider}", recipe, wider) for recipe, wider in sorted(wide)))
+    return (*plain, *variants, *(Entrant(f"{recipe} x{wider}", recipe, wider) for recipe, wider in sorted(wide)))
 
 
 def seeded(settings: Settings, seed: int) -> Settings:

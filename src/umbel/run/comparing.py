@@ -1,0 +1,28 @@
+"""The section of a run file that says what `umbel compare` compares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from umbel.run.section import Section, Width
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class CompareSection(Section):
+    """`[compare]`: who takes part, what each may choose from on validation (one budget for all), and what stands beside it.
+
+    Beside recipes by name, `[compare.variants.NAME]` holds sections of a run file, in which NAME differs from this one:
+    `[compare.variants."stem, cross layers".model]`, `interact = "dcn"`.
+    """
+
+    recipes: tuple[str, ...] = ()
+    variants: dict[str, dict[str, dict[str, JsonValue]]] = Field(default_factory=dict)
+    seeds: int = Field(3, ge=1)
+    rates: tuple[Rate, ...] = ()
+    dims: tuple[Width, ...] = ()
+    controls: bool = True
+    trees: bool = True
+    margin: float = Field(0.002, gt=0)

@@ -1,0 +1,126 @@
+"""Entrants that are the run file with a few settings changed: what they become, and which are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.run.settings import Settings, parse
+from umbel.study.entrants import USUAL, Entrant, entrants
+from umbel.study.variants import changed, controlled
+
+VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
+
+
+def settings(variants: dict[str, Any], **compare: object) -> Settings:
+    return parse(
+        {
+            "data": {"log": "log.parquet"},
+            "fields": {"user": {"kind": "id"}},
+            "tasks": {"click": {}, "like": {}},
+            "split": {"by": "user", "valid": 0.1, "test": 0.1},
+            "model": {"recipe": "stem", "dim": 8, "options": {"taught": True}, "interact_sizes": {"layers": 3}},
+            "compare": {"variants": variants, **compare},
+        },
+        where="here",
+    )
+
+
+def one(**sections: object) -> Settings:
+    return changed(settings({"mine": sections}), "mine")
+
+
+def test_a_variant_differs_in_what_it_names_and_nothing_else() -> None:
+    plain = settings({"mine": {"model": {"interact": "dcn"}, "fit": {"balancer": "pcgrad"}}})
+    made = changed(plain, "mine")
+    assert (made.model.interact, made.fit.balancer) == ("dcn", "pcgrad")
+    back = made.model_copy(update={"model": made.model.model_copy(update={"interact": plain.model.interact}),
+                                   "fit": made.fit.model_copy(update={"balancer": None})})
+    assert back == plain
+
+
+def test_a_table_of_sizes_is_changed_key_by_key() -> None:
+    made = one(model={"interact_sizes": {"rank": 2}})
+    assert (made.model.interact_sizes.layers, made.model.interact_sizes.rank) == (3, 2)
+
+
+def test_options_stay_with_the_recipe_they_were_meant_for() -> None:
+    assert one(model={"recipe": "stem", "dropout": 0.1}).model.options.taught is True
+    assert one(model={"recipe": "mmoe"}).model.options.taught is None
+    assert one(model={"recipe": "ple", "options": {"legacy": True}}).model.options.legacy is True
+
+
+def test_a_balancer_gets_its_settings() -> None:
+    made = one(fit={"balancer": "static"}, balance={"weights": {"like": 3.0}})
+    assert made.balance.weights == {"like": 3.0}
+
+
+def test_variants_alone_bring_no_recipe_along_but_those_named() -> None:
+    assert [entrant.name for entrant in entrants(settings({"a": {}, "b": {}}), VIEWS)] == ["a", "b"]
+    asked = settings({"a": {}}, recipes=["alone"], controls=False)
+    assert [entrant.name for entrant in entrants(asked, VIEWS)] == ["alone", "a"]
+    assert [entrant.name for entrant in entrants(settings({}, controls=False), VIEWS)] == list(USUAL)
+
+
+def test_an_entrant_knows_the_recipe_of_its_variant() -> None:
+    (found,) = entrants(settings({"narrow": {"model": {"recipe": "mmoe"}}}), VIEWS)
+    assert found == Entrant("narrow", "mmoe", variant=True)
+
+
+def test_variants_choose_from_the_common_budget() -> None:
+    asked = settings({"narrow": {"model": {"recipe": "mmoe", "interact": "fm"}}}, rates=[0.001, 0.003], dims=[4, 8])
+    (found,) = entrants(asked, VIEWS)
+    grid = found.grid(asked)
+    assert {(one.fit.rate, one.model.dim) for one in grid} == {(r, d) for r in (0.001, 0.003) for d in (4, 8)}
+    assert {(one.model.recipe, one.model.interact) for one in grid} == {("mmoe", "fm")}
+
+
+def test_without_a_budget_a_variant_brings_its_own_rate_and_width() -> None:
+    asked = settings({"wide": {"model": {"dim": 32}, "fit": {"rate": 0.01}}})
+    (grid,) = (entrant.grid(asked) for entrant in entrants(asked, VIEWS))
+    assert [(one.fit.rate, one.model.dim) for one in grid] == [(0.01, 32)]
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"modle": {"recipe": "ple"}}, r"compare\.variants\.mine: 'modle' is the same for all entrants; did you mean 'model'\?"),
+        ({"data": {"log": "other"}}, r"compare\.variants\.mine: 'data' is the same for all entrants; known: balance, fit, model"),
+        ({"fit": {"seed": 3}}, r"compare\.variants\.mine: fit\.seed counts the seeds of all entrants; leave it out"),
+        ({"fit": {"rat": 3}}, r"compare\.variants\.mine: unknown key 'fit\.rat'; did you mean 'rate'\?"),
+        ({"fit": {"rate": -3}}, r"compare\.variants\.mine: fit\.rate = -3"),
+        ({"model": {"recipe": "mmeo"}}, r"compare\.variants\.mine: no recipe 'mmeo'; did you mean 'mmoe'\?"),
+        ({"model": {"dim": "wide"}}, r"compare\.variants\.mine: model\.dim = 'wide'"),
+    ],
+)
+def test_what_may_not_differ_is_named(sections: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        one(**sections)
+
+
+@pytest.mark.parametrize(("section", "key", "budget"), [("fit", "rate", "rates"), ("model", "dim", "dims")])
+def test_what_is_chosen_on_validation_is_not_set_beside(section: str, key: str, budget: str) -> None:
+    asked = settings({"mine": {section: {key: 1}}}, **{budget: [1]})
+    with pytest.raises(UserError, match=rf"mine: {section}\.{key} is chosen from compare\.{budget}; leave one of them out"):
+        changed(asked, "mine")
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "..", "a\nb", "x" * 81, "a:b"])
+def test_a_name_must_do_for_a_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"is no name for a folder; use letters"):
+        entrants(settings({name: {}}), VIEWS)
+
+
+@pytest.mark.parametrize(("name", "whose"), [("stem", "a recipe"), ("trees", "boosted trees"), ("trees + target means", "boosted trees"),
+                                             ("ple x3", "a width control")])
+def test_a_name_that_is_taken_is_refused(name: str, whose: str) -> None:
+    with pytest.raises(UserError, match=f"is the name of {whose}; name it otherwise"):
+        entrants(settings({name: {}}), VIEWS)
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("ple x3", "ple"), ("me_mmoe x12", "me_mmoe"), ("ple", None), ("my x3", None),
+                                              ("ple x", None), ("ple x3 b", None)])
+def test_a_width_control_is_told_by_its_name(name: str, recipe: str | None) -> None:
+    assert controlled(name) == recipe
