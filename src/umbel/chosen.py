@@ -52,6 +52,8 @@ def _value(where: str, given: Mapping[str, object], parameter: Field[object], *,
     from pydantic import TypeAdapter, ValidationError
 
     if parameter.name not in given:
+        if parameter.default_factory is not MISSING:
+            return parameter.default_factory()
         if parameter.default is MISSING:
             raise UserError(f"{where} is missing", mend=f"write {{ name = ..., {parameter.name} = ... }}")
         return parameter.default

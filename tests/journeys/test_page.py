@@ -17,7 +17,9 @@ from umbel.evaluate.figures import Figures
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
+from umbel.learn.keep import Primary
 from umbel.run.comparison import comparison_page
+from umbel.run.kept import Kept
 from umbel.run.page import page
 from umbel.run.report import Moment, Report
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
@@ -112,7 +114,10 @@ def tasks(suffix: str = "") -> tuple[TaskReport, ...]:
 
 def report(suffix: str = "") -> Report:
     scores = (0.60, 0.66, 0.65)
-    history = tuple(Moment(at + 1, (0.7 - at / 10, 0.3, 80.0, None), score, 90_000, 4.5) for at, score in enumerate(scores))
+    each = [{"click" + suffix: score, "buy": score - 0.1 * at, "seconds": 0.1, "never": None} for at, score in enumerate(scores)]
+    history = tuple(
+        Moment(at + 1, (0.7 - at / 10, 0.3, 80.0, None), score, 90_000, 4.5, scores=each[at]) for at, score in enumerate(scores)
+    )
     return Report(
         recipe="stem" + suffix,
         seed=3,
@@ -127,6 +132,7 @@ def report(suffix: str = "") -> Report:
         settings={"fit": {"epochs": 2}, "data": {"log" + suffix: "a" + suffix}},
         versions={"umbel": "0.1.0", "torch" + suffix: "2" + suffix},
         commit="abc" + suffix,
+        kept=Kept.of(Primary("click" + suffix, {"buy": 0.1}), each, train={"click" + suffix: 0.75, "buy": 0.6, "seconds": 0.3}),
     )
 
 
@@ -281,7 +287,8 @@ def test_slices_show_whiskers_on_one_scale_a_task() -> None:
 
 def test_training_shows_a_curve_a_task_and_rings_the_kept_epoch() -> None:
     training = section(tree(PAGES["report"]), "Training")
-    assert "The weights of epoch 2 of 3 were kept" in training.text()
+    why = "the highest validation score of click with buy within 0.1 of its best"
+    assert f"The weights of epoch 2 of 3 were kept: {why}." in training.text()
     titles = [card.text() for card in training.all("h3")]
     assert titles == ["validation score", "click: training loss", "buy: training loss", "seconds: training loss", "never: training loss"]
     score, click = training.all("svg")[:2]
@@ -289,6 +296,27 @@ def test_training_shows_a_curve_a_task_and_rings_the_kept_epoch() -> None:
     assert dots == ["epoch 1: 0.60000", "epoch 2: 0.66000 (kept)", "epoch 3: 0.65000"]
     assert len(click.all("polyline")[0].attributes["points"].split()) == 3  # type: ignore[union-attr]
     assert "no epoch" in training.text()
+
+
+def test_training_shows_each_tasks_own_best_epoch_its_gap_and_every_score() -> None:
+    own, every = section(tree(PAGES["report"]), "Training").all("table")
+    cells = {line.all("th")[0].text(): [cell.text() for cell in line.all("td")] for line in own.all("tbody")[0].all("tr")}
+    assert cells == {
+        "click": ["2", "0.6600", "0.6600", "0.7500", "0.0900"],
+        "buy": ["1", "0.6000", "0.5600", "0.6000", "0.0400"],
+        "seconds": ["1", "0.1000", "0.1000", "0.3000", "0.2000"],
+        "never": ["–", "–", "–", "–", "–"],
+    }
+    lines = every.all("tbody")[0].all("tr")
+    assert [line.all("th")[0].text() for line in lines] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert [line.attributes.get("class") for line in lines] == [None, "worst", None]
+    assert [cell.text() for cell in lines[2].all("td")] == ["0.6500", "0.4500", "0.1000", "–"]
+
+
+def test_a_report_that_kept_nothing_says_nothing_of_it() -> None:
+    training = section(tree(page(replace(report(), kept=None))), "Training")
+    assert "were kept" not in training.text()
+    assert training.all("table") == []
 
 
 def test_calibration_shows_a_dot_a_bin_and_the_counts() -> None:

@@ -99,10 +99,11 @@ MODEL = some(
         "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True), "id_dropout": st.floats(0, 1, exclude_max=True),
     },
 )  # fmt: skip
+RULE = st.one_of(TEXT, st.dictionaries(TEXT, st.one_of(TEXT, st.dictionaries(NAMES, POSITIVE, max_size=3)), max_size=3))
 FIT = some(
     {},
     {
-        "epochs": COUNT, "patience": COUNT, "batch": COUNT, "rate": POSITIVE, "l2": st.floats(0, 1e9), "clip": POSITIVE,
+        "epochs": COUNT, "patience": COUNT, "keep": RULE, "batch": COUNT, "rate": POSITIVE, "l2": st.floats(0, 1e9), "clip": POSITIVE,
         "decay": st.floats(0, 1e9), "fresh": st.booleans(), "precision": st.sampled_from(["float32", "bfloat16"]),
         "compiled": st.booleans(),
         "rows": st.sampled_from(["adam", "adagrad"]), "exact": st.booleans(), "denominator": st.sampled_from(["rows", "seen"]),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.logs import ROWS, SCHEMA, table
 
+from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.table import Table
+from umbel.evaluate.judge import scores
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch
+from umbel.learn.predict import predict
+from umbel.learn.seam import Model
 from umbel.learn.state import State
 from umbel.run import fitting
 from umbel.run.fitting import Fitted, fit_model, logits
@@ -151,6 +156,80 @@ def test_the_best_epoch_is_kept_and_patience_counts(small: Table, tmp_path: Path
     assert fitted.score == 0.9
     scores = iter([0.9, 0.1])
     assert len(fit_model(settings(patience=1), small, tmp_path / "b", watch=Listener()).history) == 2
+
+
+def spoken(*epochs: dict[str, float | None]) -> Callable[..., dict[str, float | None]]:
+    """A judge that says these scores, one epoch after the other."""
+    left = iter(epochs)
+    return lambda *_: next(left)
+
+
+def keeping(keep: object, *, patience: int = 9) -> Settings:
+    """A run of all tasks that keeps an epoch by this rule."""
+    tree = settings(patience=patience).model_dump()
+    tasks = {"click": {}, "buy": {"given": "click"}, "spent": {"kind": "regression"}}
+    return parse({**tree, "tasks": tasks, "fit": {**tree["fit"], "keep": keep}}, where="here")
+
+
+WAVES: tuple[dict[str, float | None], ...] = (
+    {"click": 0.6, "buy": None, "spent": 0.3}, {"click": 0.8, "buy": None, "spent": -0.2}, {"click": 0.7, "buy": None, "spent": 0.25},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("keep", "kept", "score"), [
+    ("mean", 2, 0.475),                                                       # .45 .30 .475
+    ({"name": "mean", "weights": {"click": 9.0}}, 1, 0.7),                    # .57 .70 .655
+    ({"name": "primary", "task": "click"}, 1, 0.8),
+    ({"name": "primary", "task": "click", "guards": {"spent": 0.1}}, 2, 0.7),
+    ({"name": "primary", "task": "spent"}, 0, 0.3),
+    ("pareto", 2, 0.475),                                                     # regrets .2 .5 .1
+])  # fmt: skip
+def test_the_rule_of_the_run_file_decides(
+    small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keep: object, kept: int, score: float
+) -> None:
+    monkeypatch.setattr(fitting._Judge, "__call__", spoken(*WAVES))
+    after: list[list[bytes]] = []
+
+    class Looking(Listener):
+        def finished(self, epoch: Epoch) -> None:
+            after.append([tensor.numpy().tobytes() for tensor in epoch.state.weights.values()])
+
+    fitted = fit_model(keeping(keep), small, tmp_path, watch=Looking())
+    assert weights(fitted) == after[kept]
+    assert fitted.score == pytest.approx(score)
+    assert fitted.scores == WAVES
+    assert [line["scores"] for line in fitted.history] == list(WAVES)
+
+
+def test_training_waits_for_every_task_that_the_rule_watches(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean falls from the first epoch on; buy rises until the third."""
+    falling: list[dict[str, float | None]] = [
+        {"click": 0.9 - 0.2 * at, "buy": 0.5 + 0.01 * min(at, 2), "spent": None} for at in range(EPOCHS)
+    ]
+    for keep, epochs in (("mean", 2), ("pareto", 3), ({"name": "primary", "task": "buy"}, 3), ({"name": "primary", "task": "click"}, 2)):
+        monkeypatch.setattr(fitting._Judge, "__call__", spoken(*falling))
+        assert len(fit_model(keeping(keep, patience=1), small, tmp_path / str(keep), watch=Listener()).history) == epochs, keep
+
+
+def test_scores_of_training_rows_are_those_of_a_fixed_sample(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fit_model(settings(), small, tmp_path, watch=Listener()).model
+    labels, seen = small.labels("train")
+    whole = scores(SCHEMA, labels, seen, logits=logits(model, small, "train"))
+    found = fitting.trained_scores(model, small)  # one batch holds all six rows, in another order
+    assert list(found) == [task.name for task in SCHEMA.tasks]
+    for task, value in whole.items():
+        assert found[task] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else None)
+    monkeypatch.setattr(fitting, "SCORED", 2)
+    assert len(small.parts["valid"]) == 2
+    counted: list[int] = []
+
+    def counting(model: Model, batches: list[Batch]) -> np.ndarray:
+        counted.append(len(batches))
+        return predict(model, batches)
+
+    monkeypatch.setattr(fitting, "predict", counting)
+    assert fitting.trained_scores(model, small) == fitting.trained_scores(model, small)
+    assert counted == [1, 1]  # as many rows as validation has, no more
 
 
 def test_logits_are_in_the_table_s_order(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

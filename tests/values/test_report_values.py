@@ -17,6 +17,8 @@ from umbel.evaluate.intervals import Interval
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
+from umbel.learn.keep import Pareto
+from umbel.run.kept import Kept
 from umbel.run.record import (
     figures_from_json,
     figures_to_json,
@@ -178,6 +180,26 @@ def test_a_balancers_weights_are_told_and_read_back() -> None:
     assert moment.weights == (0.5, 1.5)
     assert moment.to_json()["weights"] == [0.5, 1.5]
     assert Moment.of(moment.to_json()) == moment
+
+
+def test_what_was_kept_survives_saving_and_older_reports_have_none() -> None:
+    kept = Kept.of(Pareto(), [{"click": 0.61, "buy": None}, {"click": 0.6, "buy": 0.7}], train={"click": 0.9, "buy": 0.8})
+    before = replace(report(), kept=kept)
+    saved = json.loads(json.dumps(before.to_json(), allow_nan=False))
+    assert saved["kept"]["tasks"] == {
+        "click": {"best": 1, "valid": 0.6, "train": 0.9},
+        "buy": {"best": 2, "valid": 0.7, "train": 0.8},
+    }
+    assert saved["kept"]["rule"] == "pareto"
+    assert Report.from_json(saved) == before
+    assert Report.from_json({key: one for key, one in saved.items() if key != "kept"}).kept is None
+
+
+def test_every_tasks_score_is_told_and_read_back() -> None:
+    line = {"epoch": 4, "losses": [0.5], "score": 0.6, "scores": {"click": 0.6, "buy": None}, "rows": 10, "seconds": 1}
+    moment = Moment.of(line)
+    assert moment.scores == {"click": 0.6, "buy": None}
+    assert moment.to_json()["scores"] == line["scores"]
 
 
 def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:

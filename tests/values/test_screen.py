@@ -24,8 +24,8 @@ EMPTY = State(Progress(), {}, {}, {}, {}, {}, {"cpu": torch.zeros(1)})
 
 
 def epoch(number: int, score: float | None, best: float | None) -> Epoch:
-    losses, state = (0.51234, 0.1), EMPTY
-    return Epoch(number, 3, finished=True, losses=losses, score=score, best=best, stop=False, rows=30_000, seconds=2.0, state=state)
+    told = {"losses": (0.51234, 0.1), "rows": 30_000, "seconds": 2.0, "state": EMPTY, "stop": False}
+    return Epoch(number, 3, finished=True, score=score, best=best, kept=1, **told)  # type: ignore[arg-type]
 
 
 def told(*epochs: Epoch) -> str:

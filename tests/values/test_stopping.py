@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR,
 
 from umbel.errors import UserError
 from umbel.learn.fit import Epoch, fit
+from umbel.learn.history import peak
+from umbel.learn.keep import Mean
 from umbel.learn.optim import RowOptimizer
 from umbel.learn.plan import Plan, plateau
 from umbel.learn.predict import predict
@@ -27,6 +29,11 @@ from umbel.nn.losses import Denominator
 CPU = torch.device("cpu")
 SCORES = st.lists(st.one_of(st.integers(0, 4).map(lambda step: 0.5 + step * 4e-7), st.floats(-1, 1)), max_size=12)
 Schedule = Callable[[Optimizer], LRScheduler]
+
+
+def judged(scores: list[float]) -> tuple[dict[str, float], ...]:
+    """Epochs of one number each."""
+    return tuple({"score": score} for score in scores)
 
 
 def walked(scores: list[float], patience: int) -> tuple[int | None, int]:
@@ -47,9 +54,9 @@ def walked(scores: list[float], patience: int) -> tuple[int | None, int]:
 def test_the_end_is_where_a_loop_says(scores: list[float], patience: int) -> None:
     plan = Plan(epochs=99, patience=patience)
     best, end = walked(scores, patience)
-    overs = [Progress(epoch=count, scores=tuple(scores[:count])).over(plan) for count in range(len(scores) + 1)]
+    overs = [Progress(epoch=count, scores=judged(scores[:count])).over(plan) for count in range(len(scores) + 1)]
     assert not any(overs[:end])
-    assert Progress(scores=tuple(scores[:end])).best == best
+    assert best == (Mean().best(judged(scores[:end])) if end else None)
     if end < len(scores):
         assert overs[end]
 
@@ -58,8 +65,7 @@ def test_the_end_is_where_a_loop_says(scores: list[float], patience: int) -> Non
 @given(SCORES.filter(bool))
 def test_small_steps_do_not_add_up_unseen(scores: list[float]) -> None:
     """The best is a score that lies no more than the threshold under the highest, and is the first such of a climb."""
-    best = Progress(scores=tuple(scores)).best
-    assert best is not None
+    best = peak(scores)
     assert max(scores) - scores[best] <= 1e-6 + 1e-12
     assert all(score < scores[best] - 0.0 for score in scores[:best])
 
@@ -135,7 +141,7 @@ def test_plateau_follows_the_same_best_as_patience(scores: list[float]) -> None:
     rows, dense = rates(plateau, tuple(scores), steps=1)
     rate, expected = 0.1, []
     for number in range(len(scores)):
-        improved = Progress(scores=tuple(scores[: number + 1])).best == number
+        improved = peak(scores[: number + 1]) == number
         rate = rate if improved else max(rate * 0.1, 0.0) if rate * 0.9 > 1e-8 else rate
         expected.append(rate)
     assert dense == pytest.approx(expected)

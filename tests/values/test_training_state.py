@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.fit import LOOK, fit
+from umbel.learn.history import peak
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan, plateau
 from umbel.learn.predict import predict
@@ -37,7 +38,6 @@ def constant(model: Toy) -> float:
 
 
 @pytest.mark.parametrize(("scores", "best"), [
-    ((), None),
     ((0.5,), 0),
     ((-3.0, -2.0), 1),
     ((0.5, 0.5), 0),
@@ -45,8 +45,8 @@ def constant(model: Toy) -> float:
     ((0.5, 0.7, 0.6, 0.7 + 5e-7), 1),
     ((0.9, 0.1, 0.95), 2),
 ])
-def test_the_best_epoch(scores: tuple[float, ...], best: int | None) -> None:
-    assert Progress(scores=scores).best == best
+def test_the_best_epoch(scores: tuple[float, ...], best: int) -> None:
+    assert peak(scores) == best
 
 
 @pytest.mark.parametrize(("epochs", "patience", "scores", "over"), [
@@ -59,7 +59,7 @@ def test_the_best_epoch(scores: tuple[float, ...], best: int | None) -> None:
     (9, 2, (0.1, 0.0, 0.2, 0.1), False),
 ])
 def test_when_training_is_over(epochs: int, patience: int, scores: tuple[float, ...], over: bool) -> None:
-    progress = Progress(epoch=len(scores), scores=scores)
+    progress = Progress(epoch=len(scores), scores=tuple({"click": score} for score in scores))
     assert progress.over(Plan(epochs=epochs, patience=patience)) is over
 
 

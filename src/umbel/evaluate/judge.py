@@ -144,6 +144,29 @@ def marginals(schema: Schema, calibrated: Float[np.ndarray, "rows answers"], nam
     return chance
 
 
+def scores(
+    schema: Schema,
+    labels: Float[np.ndarray, "rows tasks"],
+    seen: Bool[np.ndarray, "rows tasks"],
+    *,
+    logits: Float[np.ndarray, "rows outputs"],
+) -> dict[str, float | Undefined]:
+    """Each judged task's figure that training goes by: AUC of an event, else a figure without a unit, 1 at best, 0 for a constant.
+
+    Those are R2 of a regression, the normalised Gini of durations and lifetime values, explained deviance of counts, explained
+    pinball loss of quantiles, explained log-loss of classes. A value v under 0 counts as `v / (1 - v)`, above -1: one task's
+    bad beginning must not drown the others. An auxiliary task is not judged.
+    """
+    found: dict[str, float | Undefined] = {}
+    for at, (task, part) in enumerate(zip(schema.tasks, schema.outputs, strict=True)):
+        if task.auxiliary:
+            continue
+        rows = seen[:, at]
+        value = measures(task.kind).primary(labels[rows, at], answers(task.kind, logits[rows, part]))
+        found[task.name] = value / (1 - value) if isinstance(value, float) and value < 0 else value
+    return found
+
+
 def mean_score(
     schema: Schema,
     labels: Float[np.ndarray, "rows tasks"],
@@ -151,20 +174,9 @@ def mean_score(
     *,
     logits: Float[np.ndarray, "rows outputs"],
 ) -> float | Undefined:
-    """The mean over tasks of the figure that stops each kind: AUC of an event, else a figure without a unit, 1 at best, 0 for a constant.
-
-    Those are R2 of a regression, the normalised Gini of durations and lifetime values, explained deviance of counts, explained
-    pinball loss of quantiles, explained log-loss of classes. A value v under 0 counts as `v / (1 - v)`, above -1: one task's
-    bad beginning must not drown the others. A task whose figure is undefined is left out, and an
-    auxiliary one is; if all are, the reason of each is given.
-    """
-    values: dict[str, float | Undefined] = {}
-    for at, (task, part) in enumerate(zip(schema.tasks, schema.outputs, strict=True)):
-        if task.auxiliary:
-            continue
-        rows = seen[:, at]
-        values[task.name] = measures(task.kind).primary(labels[rows, at], answers(task.kind, logits[rows, part]))
-    known = [value if value >= 0 else value / (1 - value) for value in values.values() if isinstance(value, float)]
+    """The mean of `scores` over the tasks that have one; if none has, the reason of each is given."""
+    values = scores(schema, labels, seen, logits=logits)
+    known = [value for value in values.values() if isinstance(value, float)]
     if known:
         return float(np.mean(known))
     return Undefined("; ".join(f"{name}: {value.reason}" for name, value in values.items() if isinstance(value, Undefined)))

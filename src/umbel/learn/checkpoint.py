@@ -65,7 +65,7 @@ def _read(place: Path) -> State | None:
             return None
         tensors = load_file(place / TENSORS)
         numbers = about["progress"]
-        progress = Progress(**{**numbers, "scores": tuple(numbers["scores"])})
+        progress = Progress(**{**numbers, "scores": tuple(dict(scores) for scores in numbers["scores"])})
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}

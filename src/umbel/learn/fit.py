@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar, final
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.data.batch import Batch
 from umbel.errors import UserError
+from umbel.learn.history import Scores
 from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
@@ -28,6 +29,7 @@ from umbel.nn.losses import Denominator
 
 LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
 Trained = TypeVar("Trained", bound=Model)
+Judge = Callable[[Trained], float | Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,9 @@ class Epoch:
     """What one epoch, or the part of it until a pause, came to.
 
     `number` counts epochs, and `step` batches of this one, from 1. `losses` are means per task over the labels so far,
-    task weights included; `weights` are the balancer's, on average (none without one). `score` is the judge's (None until
-    `finished`), `best` the best so far, `stop` whether training ends here.
+    task weights included; `weights` are the balancer's, on average (none without one). `scores` are the judge's (none until
+    `finished`), `score` the one number that the plan's rule makes of them, `kept` the epoch that the rule keeps so far, counted
+    from 1, and `best` its score; `stop` says whether training ends here.
     `rows` were trained on in `seconds`, judging and pauses not counted.
     """
 
@@ -51,6 +54,8 @@ class Epoch:
     seconds: float
     state: State
     weights: tuple[float, ...] = ()
+    scores: Scores = field(default_factory=dict)
+    kept: int | None = None
 
 
 def fit(
@@ -58,13 +63,14 @@ def fit(
     batches: Callable[[int, int], Iterable[Batch]],
     *,
     plan: Plan,
-    judge: Callable[[Trained], float],
+    judge: Judge[Trained],
     start: State | None = None,
 ) -> Generator[Epoch, None, None]:
-    """Train the model in place and yield each epoch; after the last, `state.best` holds the best weights.
+    """Train the model in place and yield each epoch; after the last, `state.best` holds the weights that `plan.keep` chose.
 
     `batches(epoch, step)` gives the batches of an epoch, counted from 0, from that step on; `judge` scores the model after every
-    epoch, the higher the better. `start` continues a training from where it stood: on a CPU, to the same bytes as if it had never stopped.
+    epoch, the higher the better: a score a task (None where it cannot be had), or one number. `start` continues a training from
+    where it stood: on a CPU, to the same bytes as if it had never stopped.
     The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
     (`umbel.learn.memory`).
 
@@ -87,7 +93,7 @@ def fit(
 class _Training(Generic[Trained]):
     """The moving parts of one `fit`."""
 
-    def __init__(self, model: Trained, plan: Plan, judge: Callable[[Trained], float]) -> None:
+    def __init__(self, model: Trained, plan: Plan, judge: Judge[Trained]) -> None:
         keep_freed()
         model.to(plan.device)
         self.model = model
@@ -97,7 +103,7 @@ class _Training(Generic[Trained]):
         self.step: Step = Exact(model, plan) if plan.exact else Fast(model, plan)
         self.schedule = plan.schedule(self.step.optimizer) if plan.schedule is not None else None
         self.progress = Progress()
-        self.best: Mapping[str, Tensor] = {}
+        self.kept: Mapping[str, Tensor] = {}
         self.tally = Tally(len(self.tasks), plan.device)
 
     def begin(self, start: State | None) -> None:
@@ -112,11 +118,17 @@ class _Training(Generic[Trained]):
         self.step.load_table(start.table)
         self.step.load_balance(start.balance)
         self.tally.load(start.tally)
-        self.progress, self.best = start.progress, start.best
+        self.progress, self.kept = start.progress, start.kept
+        self._check_kept()
         # A schedule is replayed from the scores, so that no object of it is ever written down.
-        for score in start.progress.scores:
-            _advance(self.schedule, score)
+        for scores in start.progress.scores:
+            _advance(self.schedule, self.plan.keep.score(scores))
         set_random_state(start.random, self.plan.device)
+
+    def _check_kept(self) -> None:
+        """Refuse a state whose rule let go of the epoch that this plan's rule keeps."""
+        if self.progress.scores and self.plan.keep.best(self.progress.scores) != self.progress.best:
+            raise UserError("checkpoint: another rule than this plan's chose its best epoch", mend="go on with the rule it began with")
 
     def apart(self) -> AbstractContextManager[None]:
         """While this lasts, others may draw random numbers."""
@@ -164,23 +176,27 @@ class _Training(Generic[Trained]):
     def _look(self) -> None:
         self.tally.check(self.tasks, epoch=self.progress.epoch + 1)
 
-    def _judged(self) -> float:
+    def _judged(self) -> Scores:
         with self.apart():
-            score = float(self.judge(self.model))
+            judged = self.judge(self.model)
+        scores = judged if isinstance(judged, Mapping) else {"score": float(judged)}
+        score = self.plan.keep.score(scores)
         if not math.isfinite(score):
             raise UserError(
                 f"training: the validation score after epoch {self.progress.epoch + 1} is {score}",
-                mend="the validation part needs rows with both labels for at least one task; widen it in [split]",
+                mend="the validation part needs rows with both labels for at least one task that [fit] keep goes by; widen it in [split]",
             )
-        return score
+        return scores
 
-    def _close(self, score: float) -> None:
-        """End an epoch: the score, the best weights, the schedule, empty sums."""
-        done = self.progress
-        self.progress = Progress(epoch=done.epoch + 1, scores=(*done.scores, score))
-        if self.progress.best == done.epoch:
-            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        _advance(self.schedule, score)
+    def _close(self, scores: Scores) -> None:
+        """End an epoch: the scores, the weights to hold, the schedule, empty sums."""
+        history, done = (*self.progress.scores, scores), self.progress.epoch
+        self.progress = Progress(epoch=done + 1, scores=history, best=self.plan.keep.best(history))
+        held = [f"{epoch}/" for epoch in self.plan.keep.contenders(history)]
+        before = {name: tensor for name, tensor in self.kept.items() if name.startswith(tuple(held))}
+        now = self.model.state_dict().items() if f"{done}/" in held else ()
+        self.kept = {**before, **{f"{done}/{name}": tensor.detach().clone() for name, tensor in now}}
+        _advance(self.schedule, self.plan.keep.score(scores))
         self.tally = Tally(len(self.tasks), self.plan.device)
         self.step.turn()
         if self.plan.fresh:
@@ -188,26 +204,28 @@ class _Training(Generic[Trained]):
             self.step.forget_table()
 
     def _report(self, trained: Progress, *, finished: bool) -> Epoch:
-        best = self.progress.best
+        best, history = self.progress.best, self.progress.scores
         return Epoch(
             number=trained.epoch + 1,
             step=trained.step,
             finished=finished,
             losses=self.tally.means(),
             weights=self.step.weights(),
-            score=self.progress.scores[-1] if finished else None,
-            best=None if best is None else self.progress.scores[best],
+            score=self.plan.keep.score(history[-1]) if finished else None,
+            best=None if best is None else self.plan.keep.score(history[best]),
             stop=finished and self.progress.over(self.plan),
             rows=trained.rows,
             seconds=trained.seconds,
             state=self._state(),
+            scores=history[-1] if finished else {},
+            kept=None if best is None else best + 1,
         )
 
     def _state(self) -> State:
         return State(
             progress=self.progress,
             weights={name: tensor.detach() for name, tensor in self.model.state_dict().items()},
-            best=self.best,
+            kept=self.kept,
             dense=self.step.state(),
             table=self.step.table_state(),
             tally=self.tally.state(),

@@ -11,12 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.errors import UserError
+from umbel.learn.history import IMPROVEMENT
+from umbel.learn.keep import Keep, Mean
 from umbel.learn.optim import RowAdam, RowOptimizer
 from umbel.learn.weigh import Balance
 from umbel.nn.losses import Denominator
 
 CPU = torch.device("cpu")
-IMPROVEMENT = 1e-6  # a score must exceed the best by more than this to count
+MEAN = Mean()
 
 
 def plateau(optimizer: Optimizer) -> ReduceLROnPlateau:
@@ -42,7 +44,8 @@ class Plan:
     `fresh` draws the table anew after every epoch and keeps the dense part: ids are seen once, and cannot be learned by heart
     (https://arxiv.org/abs/2305.19531); the row optimiser begins anew with it.
     `clip` bounds the joint norm of the dense gradients and of the table's, its L2 part included.
-    Training stops after `patience` epochs in a row without an improvement of more than 1e-6.
+    `keep` is the rule that picks the epoch whose weights are kept. Training stops after `patience` epochs in a row in which nothing
+    that the rule watches (the mean; the task and those guarded; every task) exceeded its best by more than 1e-6.
     `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
     `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
     `balance` has a balancer weigh the tasks in every step; without one their losses are summed.
@@ -52,6 +55,7 @@ class Plan:
 
     epochs: int = 15
     patience: int = 2
+    keep: Keep = MEAN
     rate: float = 1e-3
     clip: float = 10.0
     l2: float = 1e-6

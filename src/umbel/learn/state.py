@@ -8,59 +8,53 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from umbel.learn.plan import IMPROVEMENT, Plan
+from umbel.learn.history import Scores
+from umbel.learn.keep import stale
+from umbel.learn.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counters of a training; what else it decides by (the best epoch, patience, the schedule) follows from `scores`.
+    """Counters of a training; what else it decides by (patience, the schedule) follows from `scores`.
 
     `epoch` epochs are finished and judged; of the running one, `step` batches and `rows` rows are done, in `seconds` of training.
+    `best` is the epoch that the plan's rule keeps so far, counted from 0; None before the first judgement.
     """
 
     epoch: int = 0
     step: int = 0
     rows: int = 0
     seconds: float = 0.0
-    scores: tuple[float, ...] = ()
-
-    @property
-    def best(self) -> int | None:
-        """The first epoch that exceeded every best before it by more than 1e-6, counted from 0; None before the first judgement.
-
-        Example
-        -------
-        >>> Progress(scores=(0.7, 0.8, 0.8000005)).best
-        1
-        """
-        best = None
-        for number, score in enumerate(self.scores):
-            if best is None or score > self.scores[best] + IMPROVEMENT:
-                best = number
-        return best
+    scores: tuple[Scores, ...] = ()
+    best: int | None = None
 
     def over(self, plan: Plan) -> bool:
         """Whether the epochs, or the patience, are used up."""
-        stale = 0 if self.best is None else len(self.scores) - 1 - self.best
-        return self.epoch >= plan.epochs or stale >= plan.patience
+        return self.epoch >= plan.epochs or (bool(self.scores) and stale(plan.keep, self.scores) >= plan.patience)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """A training at one moment; `umbel.learn.checkpoint` writes and reads it.
 
-    `best` holds the weights of the best epoch so far (empty before the first judgement), for `model.load_state_dict`.
+    `kept` holds the weights of the epochs that may yet be chosen, as `EPOCH/NAME`; `best` are those of the one chosen so far.
     The other tensors are the live ones: save a state before the next epoch is asked for.
     """
 
     progress: Progress
     weights: Mapping[str, Tensor]  # of the model
-    best: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]     # of the model, after the epochs that may yet be chosen
     dense: Mapping[str, Tensor]    # of the dense optimiser
     table: Mapping[str, Tensor]    # of the row optimiser
     tally: Mapping[str, Tensor]    # of the running epoch
     random: Mapping[str, Tensor]   # torch's generators
     balance: Mapping[str, Tensor] = field(default_factory=dict)  # of the balancer, where there is one
+
+    @property
+    def best(self) -> dict[str, Tensor]:
+        """The weights of the epoch kept so far (empty before the first judgement), for `model.load_state_dict`."""
+        prefix = f"{self.progress.best}/"
+        return {name.removeprefix(prefix): tensor for name, tensor in self.kept.items() if name.startswith(prefix)}
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ from umbel.bundle import Built
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.table import Table
-from umbel.evaluate.judge import mean_score
+from umbel.evaluate.judge import scores
 from umbel.evaluate.metrics import Undefined
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
+from umbel.learn.history import Scores
+from umbel.learn.keep import Keep
 from umbel.learn.predict import predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
@@ -27,30 +31,37 @@ from umbel.run.settings import Settings
 from umbel.run.watch import Watch
 
 SCORED = 16384  # rows scored at a time
+SEED = 1_000_003  # of the training rows looked at beside validation
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A model with its best weights, how it was made, and what each epoch came to."""
+    """A model with the weights that its rule kept, how it was made, and what each epoch came to."""
 
     model: Recommender
     built: Built
     history: tuple[dict[str, object], ...]
+    rule: Keep
+
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """Every task's validation score, epoch by epoch."""
+        return tuple(cast(Scores, line["scores"]) for line in self.history)
 
     @property
     def score(self) -> float:
-        """The best validation score."""
-        return max(float(str(line["score"])) for line in self.history)
+        """The validation score of the kept epoch: the one number that the rule makes of the tasks'."""
+        return self.rule.score(self.scores[self.rule.best(self.scores)])
 
 
 def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Fitted:
-    """Train with early stopping on the mean validation score of the tasks (`mean_score`); leaves `checkpoint/` and `log.jsonl` in `folder`.
+    """Train with early stopping by the run file's rule on every task's validation score; leaves `checkpoint/` and `log.jsonl` in `folder`.
 
     A folder that holds a checkpoint is gone on with, to the same bytes as if it had never stopped.
     """
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
-    plan = resolve.plan(settings.fit, resolve.balance(settings))
+    plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
     built = resolve.built(settings, {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()})
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)
@@ -66,7 +77,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
         checkpoint.save(epoch.state, folder / "checkpoint")
         best = epoch.state.best
     model.load_state_dict(best)
-    return Fitted(model.cpu().eval(), built, tuple(history))  # what follows, and whoever loads the bundle, may have no GPU
+    return Fitted(model.cpu().eval(), built, tuple(history), plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 
 
 def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "rows outputs"]:
@@ -74,16 +85,23 @@ def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "ro
     return predict(model, Loader(table, part, SCORED, shuffle=False)(0))
 
 
+def trained_scores(model: Recommender, table: Table) -> Scores:
+    """The tasks' scores on about as many training rows as validation has: the first of a shuffle that no training uses."""
+    loader = Loader(table, "train", SCORED, seed=SEED)
+    batches = list(islice(loader(0), -(-len(table.parts["valid"]) // SCORED)))
+    labels, seen = (np.concatenate([getattr(batch, name).numpy() for batch in batches]) for name in ("labels", "seen"))
+    return _plain(scores(table.schema, labels, seen, logits=predict(model, batches)))
+
+
 class _Judge:
-    """The mean score of the tasks on validation (AUC of events), given the sample spaces."""
+    """Each task's score on validation (AUC of events), given the sample spaces."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.labels, self.seen = table.labels("valid")
 
-    def __call__(self, model: Recommender) -> float:
-        score = mean_score(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid"))
-        return float("nan") if isinstance(score, Undefined) else score
+    def __call__(self, model: Recommender) -> Scores:
+        return _plain(scores(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid")))
 
 
 class _Watched:
@@ -99,9 +117,14 @@ class _Watched:
             yield batch
 
 
+def _plain(found: Mapping[str, float | Undefined]) -> Scores:
+    return {task: None if isinstance(value, Undefined) else value for task, value in found.items()}
+
+
 def _line(epoch: Epoch) -> dict[str, object]:
     seconds = round(epoch.seconds, 3)
-    line = {"epoch": epoch.number, "losses": list(epoch.losses), "score": epoch.score, "rows": epoch.rows, "seconds": seconds}
+    judged = {"score": epoch.score, "scores": dict(epoch.scores)}
+    line: dict[str, object] = {"epoch": epoch.number, "losses": list(epoch.losses), **judged, "rows": epoch.rows, "seconds": seconds}
     return line | ({"weights": list(epoch.weights)} if epoch.weights else {})
 
 

@@ -13,8 +13,9 @@ from umbel.evaluate.slices import Worst
 from umbel.run import markup as html
 from umbel.run.comparison import comparison_page as comparison_page
 from umbel.run.names import MEANINGS, TITLES
-from umbel.run.plots import curves, reliability, whisker
+from umbel.run.plots import reliability, whisker
 from umbel.run.report import Report
+from umbel.run.training import training
 
 _COLOURS = 6
 
@@ -22,7 +23,7 @@ _COLOURS = 6
 def page(report: Report) -> str:
     """The whole page of a run."""
     names = ", ".join(task.name for task in report.tasks)
-    parts = [_head(report, names), _results("Results on test", report.tasks), _training(report), _calibration(report.tasks)]
+    parts = [_head(report, names), _results("Results on test", report.tasks), training(report), _calibration(report.tasks)]
     parts += [_slices(report.tasks), _validation(report.validation), _run(report)]
     return html.document(f"{report.recipe}: {names}", [part for part in parts if part])
 
@@ -98,22 +99,6 @@ def _worst(task: TaskReport) -> str:
     value = f"{TITLES[task.worst.metric]} {html.number(task.worst.value.value)} ({html.span(task.worst.value)})"
     where = f"<b>{escape(task.worst.slice)}: {escape(task.worst.label)}</b>"
     return f"{escape(task.name)} is worst on {where}, {escape(value)}"
-
-
-def _training(report: Report) -> str:
-    if not report.history:
-        return ""
-    scores = [moment.score for moment in report.history]
-    known = [score for score in scores if score is not None]
-    best = scores.index(max(known)) + 1 if known else None
-    title = "<h3>{}</h3>".format
-    cards = [html.card(title("validation score"), curves(scores, name="score", colour=5, best=best, reading="higher is better"))]
-    for at, task in enumerate(report.tasks):
-        losses = [moment.losses[at] if at < len(moment.losses) else None for moment in report.history]
-        picture = curves(losses, name="loss", colour=at % _COLOURS, best=best)
-        cards.append(html.card(title(f"{escape(task.name)}: training loss"), picture))
-    kept = "" if best is None else f"The weights of epoch {best} of {len(scores)} were kept: the highest validation score."
-    return html.section("Training", f"<p>{kept}</p>", html.grid(cards))
 
 
 def _calibration(tasks: Sequence[TaskReport]) -> str:

@@ -11,12 +11,16 @@ from typing import Any
 
 from umbel.errors import UserError
 from umbel.evaluate.judge import TaskReport
+from umbel.run.kept import Kept
 from umbel.run.record import task_from_json, task_to_json
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One epoch: each task's mean training loss and, with a balancer, weight (schema order), the validation score, rows and seconds."""
+    """One epoch: each task's mean training loss and, with a balancer, weight (schema order), rows and seconds.
+
+    `scores` are each task's on validation, `score` the number that the rule which keeps an epoch makes of them.
+    """
 
     epoch: int
     losses: tuple[float | None, ...]
@@ -24,22 +28,24 @@ class Moment:
     rows: int
     seconds: float
     weights: tuple[float | None, ...] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
 
     @staticmethod
     def of(line: Mapping[str, object]) -> Moment:
         """From a line of `log.jsonl`; a number that is not finite becomes None."""
         epoch, losses, score, rows, seconds = (line[key] for key in ("epoch", "losses", "score", "rows", "seconds"))
-        weights = line.get("weights", ())
+        weights, scores = line.get("weights", ()), line.get("scores", {})
+        assert isinstance(scores, Mapping)
         assert isinstance(losses, list | tuple)
         assert isinstance(weights, list | tuple)
         assert isinstance(seconds, int | float)
         own, weighed = tuple(_finite(loss) for loss in losses), tuple(_finite(weight) for weight in weights)
-        return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed)
+        return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed, dict(scores))
 
     def to_json(self) -> dict[str, object]:
-        """The line again; no weights where there was no balancer."""
+        """The line again; no weights where there was no balancer, no scores where none were told."""
         told = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return told if self.weights else {key: value for key, value in told.items() if key != "weights"}
+        return {key: value for key, value in told.items() if value or key not in ("weights", "scores")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Report:
 
     `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
     `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
-    file, `versions` those of the libraries.
+    file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
     """
 
     recipe: str
@@ -64,6 +70,7 @@ class Report:
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
+    kept: Kept | None = None
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON; a metric that cannot be had is null beside its reason."""
@@ -73,6 +80,7 @@ class Report:
             "tasks": {task.name: task_to_json(task) for task in self.tasks},
             "validation": {task.name: task_to_json(task) for task in self.validation},
             "history": [moment.to_json() for moment in self.history],
+            "kept": None if self.kept is None else self.kept.to_json(),
         }
 
     @staticmethod
@@ -89,6 +97,7 @@ class Report:
                 tasks=tuple(task_from_json(name, task) for name, task in tasks.items()),
                 validation=tuple(task_from_json(name, task) for name, task in validation.items()),
                 history=tuple(Moment.of(line) for line in history),
+                kept=Kept.from_json(kept) if isinstance(kept := saved.get("kept"), Mapping) else None,
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"{where}: not one of ours ({error!r})", mend="make it again with umbel train") from error

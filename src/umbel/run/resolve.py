@@ -13,8 +13,9 @@ from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError, nearest
 from umbel.kinds import TASK_KINDS
+from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
-from umbel.learn.plan import Plan
+from umbel.learn.plan import MEAN, Plan
 from umbel.learn.taps import At
 from umbel.learn.weigh import Balance
 from umbel.nn.interact import InteractSizes
@@ -38,7 +39,7 @@ def check(settings: Settings) -> None:
     """
     found = schema(settings)
     built(settings, dict.fromkeys(found.tables, 1))(found)
-    plan(settings.fit, balance(settings))
+    plan(settings.fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
 
 
@@ -99,11 +100,22 @@ def balance(settings: Settings) -> Balance | None:
     return Balance(partial(balancer, name, settings=given), at=At(section.at), scalar=section.scalar)
 
 
-def plan(fit: FitSection, balance: Balance | None = None) -> Plan:
+def keep(settings: Settings) -> Keep:
+    """The rule that picks the epoch to keep; :raises UserError: for one that does not exist, or a task that is not judged."""
+    rule = choose("fit.keep", settings.fit.keep, KEEPS)
+    judged = [name for name, task in settings.tasks.items() if not task.auxiliary]
+    for name in rule.tasks:
+        if name not in judged:
+            raise UserError(f"fit.keep: no judged task {name!r}", mend=nearest(name, judged))
+    return rule
+
+
+def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN) -> Plan:
     """How the model is trained; :raises UserError: for a device that is not there."""
     return Plan(
         epochs=fit.epochs,
         patience=fit.patience,
+        keep=keep,
         rate=fit.rate,
         clip=fit.clip,
         l2=fit.l2,

@@ -25,7 +25,8 @@ from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
 from umbel.run import resolve
-from umbel.run.fitting import Fitted, fit_model, logits
+from umbel.run.fitting import Fitted, fit_model, logits, trained_scores
+from umbel.run.kept import Kept
 from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
@@ -125,6 +126,7 @@ def _report(
         peak_memory_bytes=peak_memory(),
         validation=validation,
         history=history,
+        kept=Kept.of(fitted.rule, fitted.scores, train=trained_scores(fitted.model, table)),
         settings=settings.model_dump(mode="json", exclude_none=True),
         versions=made.versions,
         commit=made.commit,

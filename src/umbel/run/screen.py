@@ -67,7 +67,7 @@ class Screen:
     def finished(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
         self.losses = "loss " + " ".join(f"{loss:.4f}" for loss in epoch.losses)
-        score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.score == epoch.best else ''}"
+        score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.kept == epoch.number else ''}"
         speed = f"{_short(epoch.rows / max(epoch.seconds, 1e-9))} rows/s"
         self.console.print(f"epoch {epoch.number:>3}  {self.losses}  {score}  {speed}", highlight=False)
 

@@ -23,6 +23,7 @@ Tree = dict[str, "Tree | list[Tree] | Leaf"]
 Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
 Moment = int | datetime | date | str
 Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `umbel.chosen`
+Rule = str | dict[str, str | dict[str, float]]
 
 
 class JoinSection(Section):
@@ -142,6 +143,7 @@ class FitSection(Section):
 
     epochs: int = Field(15, ge=1)
     patience: int = Field(2, ge=1)
+    keep: Rule = "mean"
     batch: int = Field(4096, ge=1)
     rate: float = Field(1e-3, gt=0)
     l2: float = Field(1e-6, ge=0)
@@ -224,9 +226,9 @@ def _apply(tree: Tree, change: str) -> None:
     tree[last] = _value(text.strip())
 
 
-def _value(text: str) -> Leaf:
+def _value(text: str) -> Leaf | Tree:
     try:
-        value: Leaf = tomllib.loads(f"value = {text}")["value"]
+        value: Leaf | Tree = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
     return value
