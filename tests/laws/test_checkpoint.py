@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from umbel.balance.named import balancer
 from umbel.errors import UserError
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
+from umbel.learn.keep import Pareto
 from umbel.learn.optim import RowAdagrad
 from umbel.learn.plan import Plan, plateau
 from umbel.learn.state import State
@@ -247,6 +249,26 @@ def test_numbers_that_are_none_count_as_damage(tmp_path: Path) -> None:
     path = tmp_path / "000002" / "state.json"
     path.write_text(path.read_text().replace('"step"', '"stride"'))
     assert_same(checkpoint.load(tmp_path), before)
+
+
+def test_scores_without_their_tasks_count_as_damage(tmp_path: Path) -> None:
+    """As an earlier version wrote them: one number an epoch."""
+    before, _ = two_checkpoints(tmp_path)
+    path = tmp_path / "000002" / "state.json"
+    about = json.loads(path.read_text())
+    about["progress"]["scores"] = [0.5, 0.6]
+    path.write_text(json.dumps(about))
+    assert_same(checkpoint.load(tmp_path), before)
+
+
+def test_scores_of_tasks_read_back_to_the_bit(tmp_path: Path) -> None:
+    third = {"click": 1 / 3, "like": None, "über \"x\"": -1e-17}
+    running = fit(fresh(), Batches(), plan=Plan(keep=Pareto()), judge=lambda _: third)
+    checkpoint.save(next(running).state, tmp_path)
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded.progress.scores == (third,)
+    assert loaded.progress.best == 0
 
 
 def test_all_damaged_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
@@ -53,6 +54,26 @@ SHAPES: dict[str, type[Round] | type[Square]] = {"round": Round, "square": Squar
 )
 def test_what_is_asked_for_is_made(choice: Choice, expected: object) -> None:
     assert choose("a.b", choice, SHAPES) == expected
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A parameter that is a table of its own, and need not be given."""
+
+    name: ClassVar[str] = "weighted"
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(("choice", "expected"), [
+    ("weighted", Weighted()),
+    ({"name": "weighted", "weights": {"a": 1.5, "b": 2}}, Weighted({"a": 1.5, "b": 2.0})),
+])  # fmt: skip
+def test_a_parameter_may_be_a_table(choice: Choice, expected: Weighted) -> None:
+    found = choose("a.b", choice, {"weighted": Weighted})
+    assert found == expected
+    assert choose("a.b", spell(found), {"weighted": Weighted}) == expected
+    with pytest.raises(UserError, match=r"a\.b\.weights = 3; "):
+        choose("a.b", {"name": "weighted", "weights": 3}, {"weighted": Weighted})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from umbel.evaluate.judge import (
     headline,
     marginals,
     mean_score,
+    scores,
 )
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
@@ -295,6 +296,24 @@ def test_mean_auc_reads_r2_of_a_regression() -> None:
     logits = np.array([[1.0, 3.0], [2.0, 1.0], [4.0, 2.0]])
     # R2 = 1 - 1/2, AUC = 1
     assert mean_score(MIXED, events, np.ones((3, 2), dtype=bool), logits=logits) == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_every_judged_task_has_its_own_score_and_what_cannot_be_had_its_reason() -> None:
+    log = plain()
+    events, seen = log.events.copy(), np.ones((2000, 2), dtype=bool)
+    events[:, 1] = 1
+    found = scores(PLAIN, events, seen, logits=log.logits)
+    assert found == {"click": metrics.auc(log.events[:, 0], log.logits[:, 0]), "like": Undefined("no negative row")}
+
+
+@pytest.mark.parametrize(("spread", "score"), [(0.0, 1.0), (1.0, 0.0), (2.0, -0.75), (1e6, -1.0)])
+def test_a_regression_worse_than_a_constant_scores_above_minus_one(spread: float, score: float) -> None:
+    """R2 = 1 - spread^2 counts as v / (1 - v) below 0."""
+    labels = np.array([[1.0, -1.0], [0.0, 1.0], [1.0, 1.0], [0.0, -1.0]])
+    logits = np.column_stack([labels[:, 1] * (1 + spread), labels[:, 0]])
+    found = scores(MIXED, labels[:, [1, 0]], np.ones((4, 2), dtype=bool), logits=logits)
+    assert found["click"] == 1.0
+    assert found["seconds"] == pytest.approx(score, abs=1e-9)
 
 
 def test_mean_auc_masks_unseen_labels() -> None:
