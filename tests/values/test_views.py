@@ -232,7 +232,7 @@ def test_compact_carries_what_else_there_is() -> None:
     assert local["extra"] is extra
 
 
-def test_places_fit_thirty_two_bits() -> None:
+def test_places_are_of_the_type_that_gradients_are_added_up_by() -> None:
     for size in (4, 5_000):
         _, local = compact({"table": torch.randn(size, 2), "place": torch.tensor([[0, -1]])})
-        assert local["place"].dtype == torch.int32
+        assert local["place"].dtype == torch.int64

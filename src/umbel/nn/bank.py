@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from umbel.nn.dense import mlps, worth
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -62,15 +64,9 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows out"]:
         """Every member's output."""
-        y = self._bend(nn.functional.linear(x, self.weights[0], self.biases[0]), 0)
-        y = y.view(x.shape[0], self.members, self.widths[1])
-        if y.dtype is torch.bfloat16 and y.device.type == "cpu":
-            # Here the batched product first copies operands that are not in its order, at several times its own cost.
-            return torch.stack([self._deeper(one, member) for member, one in enumerate(y.unbind(1))])
-        y = y.transpose(0, 1)
-        for level in range(1, len(self.weights)):
-            y = self._bend(torch.baddbmm(self.biases[level], y, self.weights[level]), level)
-        return y
+        if worth(x) and not (self.dropout and self.training):
+            return mlps(x, list(self.weights), list(self.biases), linear=self.linear, members=self.members, formula=self._layers)
+        return self._layers(x, list(self.weights), list(self.biases))
 
     def parts(self, member: int) -> tuple[Part, ...]:
         """What one member owns of the stacked parameters."""
@@ -78,6 +74,17 @@ class Block(nn.Module):
         rest = slice(member, member + 1)
         names = [(kind, level) for level in range(len(self.weights)) for kind in ("weights", "biases")]
         return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for kind, level in names)
+
+    def _layers(self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Float[Tensor, "members rows out"]:
+        y = self._bend(nn.functional.linear(x, weights[0], biases[0]), 0)
+        y = y.view(x.shape[0], self.members, self.widths[1])
+        if y.dtype is torch.bfloat16 and y.device.type == "cpu":
+            # Here the batched product first copies operands that are not in its order, at several times its own cost.
+            return torch.stack([self._deeper(one, member) for member, one in enumerate(y.unbind(1))])
+        y = y.transpose(0, 1)
+        for level in range(1, len(weights)):
+            y = self._bend(torch.baddbmm(biases[level], y, weights[level]), level)
+        return y
 
     def _deeper(self, y: Float[Tensor, "rows width"], member: int) -> Float[Tensor, "rows out"]:
         """The layers after the first, of one member."""
