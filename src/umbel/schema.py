@@ -15,8 +15,11 @@ from umbel.errors import UserError, nearest
 from umbel.kinds import BINARY as BINARY
 from umbel.kinds import REGRESSION as REGRESSION
 from umbel.kinds import TASK_KINDS as TASK_KINDS
+from umbel.kinds import MultiClass
 from umbel.kinds import TaskKind as TaskKind
 from umbel.objectives import LIKELIHOOD, Objective, check_objective
+from umbel.statistic import Statistic as Statistic
+from umbel.statistic import check_statistic
 
 
 class FieldKind(StrEnum):
@@ -28,6 +31,7 @@ class FieldKind(StrEnum):
     BAG = "bag"            # several values without order: rows x length, -1 = padding
     SEQUENCE = "sequence"  # several values in order, the last `length` kept: rows x length, -1 = padding
     VECTOR = "vector"      # precomputed numbers: rows x width, a row of NaN = missing
+    STATISTIC = "statistic"  # means of labels and a count by id, of training rows alone: rows x width
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Field:
 
     `column` is the raw column (the field's own name by default); `sql` derives the value instead.
     `like` names the field whose vocabulary and embedding table this one shares; `target` names the field a
-    sequence is a history of (its candidate). `length` caps bags and sequences, `width` is a vector's.
+    sequence is a history of (its candidate). `length` caps bags and sequences, `width` is a vector's; `statistic` says what a
+    statistic is made of.
     Values seen fewer than `min_count` times in the training rows are unknown.
 
     Example
@@ -54,11 +59,17 @@ class Field:
     length: int = 50
     width: int = 0
     min_count: int = 2
+    statistic: Statistic | None = None
 
     @property
     def coded(self) -> bool:
         """Whether its values are codes of a vocabulary (id, category, bag, sequence)."""
-        return self.kind not in (FieldKind.NUMBER, FieldKind.VECTOR)
+        return self.kind is not FieldKind.NUMBER and not self.wide
+
+    @property
+    def wide(self) -> bool:
+        """Whether a row holds several numbers (vector, statistic)."""
+        return self.kind in (FieldKind.VECTOR, FieldKind.STATISTIC)
 
     @property
     def many(self) -> bool:
@@ -73,6 +84,8 @@ class Field:
     @property
     def size(self) -> int:
         """Columns it takes in a packed table."""
+        if self.statistic is not None:
+            return self.statistic.width
         if self.kind is FieldKind.VECTOR:
             return self.width
         return self.length if self.many else 1
@@ -127,6 +140,7 @@ class Schema:
         _check_names("tasks", [task.name for task in self.tasks])
         for field in self.fields:
             self._check_field(field)
+            self._check_statistic(field)
         for task in self.tasks:
             self.chain(task.name)
             _check_task(task)
@@ -204,6 +218,20 @@ class Schema:
             raise UserError(f"{where}: a vector needs its width", mend="add width = N")
         if field.length < 1 or field.min_count < 1:
             raise UserError(f"{where}: length and min_count are at least 1", mend="raise them")
+
+    def _check_statistic(self, field: Field) -> None:
+        where = f"fields.{field.name}"
+        if (field.kind is FieldKind.STATISTIC) != (field.statistic is not None):
+            raise UserError(f"{where}: a statistic is said by 'by'", mend="give kind = 'statistic' and by = ['COLUMN', ...] together")
+        if field.statistic is None:
+            return
+        check_statistic(where, field.statistic)
+        for task in field.statistic.tasks:
+            if isinstance(self.task(task).kind, MultiClass):
+                raise UserError(f"{where}: {task!r} has classes, and no mean", mend="leave it out of tasks = [...]")
+        for by in field.statistic.by:
+            if any(one.name == by and (one.many or one.wide) for one in self.fields):
+                raise UserError(f"{where}: by {by!r}, which holds several values a row", mend="name fields or columns of one value")
 
 
 Named = TypeVar("Named", Field, Task)

@@ -60,10 +60,12 @@ def some(required: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.Sea
 
 JOINS = some({"table": TEXT, "on": TEXT}, {"time": TEXT})
 DATA = some({"log": TEXT}, {"user": TEXT, "item": TEXT, "time": TEXT, "join": st.lists(JOINS, max_size=2)})
-KINDS = st.sampled_from(["id", "category", "number", "bag", "sequence", "vector"])
+KINDS = st.sampled_from(["id", "category", "number", "bag", "sequence", "vector", "statistic"])
 FIELD = some(
     {"kind": KINDS},
-    {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT},
+    {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT,
+     "by": st.lists(TEXT, max_size=2), "tasks": st.lists(TEXT, max_size=2), "prior": st.floats(-1, 1e6), "window": st.floats(-1, 1e9),
+     "mode": TEXT, "folds": st.integers(-1, 30), "seed": st.integers(0, 2**40)},
 )
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, FINITE, st.integers(-9, 9), st.lists(st.floats(0, 1), max_size=3)))

@@ -17,7 +17,7 @@ class Assembler:
         self._names = [field.name for field in schema.fields]
         self._packs = tuple(tuple(field for field in schema.fields if field.coded == coded) for coded in (True, False))
         self._sizes = tuple([field.size for field in pack] for pack in self._packs)
-        self._flat = frozenset(field.name for field in schema.fields if not field.many and not field.width)
+        self._flat = frozenset(field.name for field in schema.fields if not field.many and not field.wide)
         column = {task.name: place for place, task in enumerate(schema.tasks)}
         chains = [(column[task.name], [column[step] for step in schema.chain(task.name)[:-1]]) for task in schema.tasks]
         self._chains = [(place, above) for place, above in chains if above]

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int8
 
-from umbel.data.derive import evaluate, field_value
+from umbel.data.derive import by_values, evaluate, field_value
 from umbel.data.frequency import COUNT, VALUE, Frequencies, in_order
 from umbel.data.keys import Key, canonical, common, key_of
+from umbel.data.totals import Totals
 from umbel.data.values import as_lists, no_infinities, numbers, single
 from umbel.data.vocab import Each, Encoder, Scale, Vocabulary
 from umbel.schema import Field, FieldKind, Schema
@@ -26,23 +27,30 @@ class Tally:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._derived = [field_value(field) for field in schema.fields]
+        self._statistics = [field for field in schema.fields if field.statistic is not None]
+        self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
+        self._kinds: dict[str, list[Key]] = {}
         self._values = {field.name: Frequencies() for field in schema.fields if field.coded}
         self._moments = {field.name: _Moments() for field in schema.fields if field.kind is FieldKind.NUMBER}
 
     def add(self, frame: pl.DataFrame, parts: Int8[np.ndarray, "rows"], *, each: Each = map) -> None:
         """Take a batch of raw rows and their parts (-1 = dropped); `each` goes through the fields, as in `Encoder.encode`."""
         raw = evaluate(frame, self._derived)
+        if not self._kinds:  # the types of what statistics are by are those of the first batch
+            first = {field.name: evaluate(frame.head(1), by_values(self._schema, field)) for field in self._statistics}
+            self._kinds = {name: [key_of(one) for one in values] for name, values in first.items()}
         training = parts == 0
         for name, moments in self._moments.items():
             moments.add(numbers(raw[name], self._schema.field(name)), training)
-        mine = raw if training.all() else raw.filter(pl.Series(training))
+        mine = raw if training.all() or not raw.width else raw.filter(pl.Series(training))
         deque(each(lambda name: self._values[name].add(_flat(mine[name], self._schema.field(name))), self._values), maxlen=0)
 
     def encoder(self) -> Encoder:
         """The encoder that these counts and moments make; :raises UserError: for infinite numbers."""
         scales = {name: moments.scale(self._schema.field(name)) for name, moments in self._moments.items()}
-        return Encoder(self._schema, {table: self._vocabulary(table) for table in self._schema.tables}, scales)
+        vocabularies = {table: self._vocabulary(table) for table in self._schema.tables}
+        statistics = {field.name: Totals.none(self._schema, field, self._kinds.get(field.name, ())) for field in self._statistics}
+        return Encoder(self._schema, vocabularies, scales, statistics=statistics)
 
     def _vocabulary(self, table: str) -> Vocabulary:
         sharing = [field.name for field in self._schema.fields if field.coded and field.table == table]

@@ -30,6 +30,13 @@ def field_value(field: Field) -> Derived:
     return _derived(field.name, field.column or field.name, field.sql, where=f"fields.{field.name}")
 
 
+def by_values(schema: Schema, field: Field) -> tuple[Derived, ...]:
+    """The raw values that a statistic is by, one a column: of the field of that name, else of the raw column."""
+    own = {one.name: one for one in schema.fields if one.statistic is None}
+    names = field.statistic.by if field.statistic is not None else ()
+    return tuple(field_value(own[name]) if name in own else _derived(name, name, None, where=f"fields.{field.name}.by") for name in names)
+
+
 def label_value(task: Task) -> Derived:
     """The raw event of a task; :raises UserError: for an expression outside the closed list."""
     return _derived(task.name, task.label or task.name, task.sql, where=f"tasks.{task.name}")
@@ -62,7 +69,7 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
 
 def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
     """The raw columns that fields, labels, user, item and time read, each with the first that reads it."""
-    values = [*map(field_value, schema.fields), *(map(label_value, schema.tasks) if labels else ())]
+    values = [*(one for field in schema.fields for one in _values(schema, field)), *(map(label_value, schema.tasks) if labels else ())]
     ends = {"data.user": source.user, "data.item": source.item, "data.time": source.time}
     wanted = [(name, one.where) for one in values for name in one.reads]
     wanted += [(name, where) for where, name in ends.items() if name is not None]
@@ -70,6 +77,10 @@ def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
     for name, where in wanted:
         found.setdefault(name, where)
     return found
+
+
+def _values(schema: Schema, field: Field) -> tuple[Derived, ...]:
+    return (field_value(field),) if field.statistic is None else by_values(schema, field)
 
 
 def _alone(frame: pl.DataFrame, one: Derived) -> pl.Series:

@@ -19,6 +19,7 @@ from umbel.data.groups import groups, times
 from umbel.data.labels import events
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
+from umbel.data.statistics import Statistics, key_file, second
 from umbel.data.storage import FORMAT, GOLDEN, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
 from umbel.data.vocab import Each, Encoder
@@ -47,9 +48,11 @@ def ingest(source: Source, schema: Schema, split: Split, *, folder: Path, progre
 def _fill(folder: Path, rows: _Rows, *, ordered: bool) -> None:
     """Both passes, and every file of a table; the one that marks it as such comes last."""
     audit, encoder = _count(rows, ordered=ordered)
-    encoder.save(folder)
     write_json(folder / "source.json", asdict(rows.typed))
     _Encoding(rows, encoder, audit.sizes, folder=folder).run()
+    if encoder.statistics:
+        encoder = Statistics(folder, encoder, training=audit.sizes[0], time=rows.source.time, second=rows.second).encoder()
+    encoder.save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
@@ -75,6 +78,7 @@ class _Rows:
         self._log = Log(source)
         self._columns = needed(schema, source, self._log.names, labels=True)
         self.typed = self._log.typed(self._columns)
+        self.second = second(schema, self._log)
         self._part = split.label(self._log)
         self._progress = progress
         self._halves = 0
@@ -143,4 +147,5 @@ class _Encoding:
             "labels": events(frame, self._encoder.schema),
             "group": groups(frame, self._rows.source, start),
             "time": times(frame, self._rows.source),
+            **{key_file(name): keys for name, keys in self._encoder.keys(frame).items()},
         }

@@ -132,9 +132,14 @@ def _aware(moment: Moment, zone: str) -> dt.datetime:
         raise UserError(f"split: {str(moment)!r} in zone {zone!r} is no moment", mend="write YYYY-MM-DD and a zone such as UTC") from error
 
 
+def is_day(time: float) -> bool:
+    """Whether a number reads as YYYYMMDD."""
+    return 19_000_101 <= time <= 29_991_231
+
+
 def _number(when: dt.datetime, first: float) -> int:
     """The moment in the unit of the column, told by the size of its first value."""
-    if 19_000_101 <= first <= 29_991_231:
+    if is_day(first):
         return int(when.strftime("%Y%m%d"))
     unit = 1 if first < 1e11 else 10**3 if first < 1e14 else 10**6 if first < 1e17 else 10**9
     return round(when.timestamp() * 1000) * unit // 1000

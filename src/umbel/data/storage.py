@@ -21,6 +21,7 @@ from umbel.errors import UserError
 from umbel.kinds import BINARY, TASK_KINDS
 from umbel.objectives import LIKELIHOOD, OBJECTIVES
 from umbel.schema import Field, FieldKind, Schema, Task
+from umbel.statistic import Statistic
 
 MARK = "meta.json"  # a folder with this file is a table
 FORMAT = 2
@@ -95,8 +96,10 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
 
 
 def _field(data: Mapping[str, object]) -> Field:
-    known = cast("dict[str, str]", data)
-    return Field(**{**known, "kind": FieldKind(known["kind"])})  # type: ignore[arg-type]
+    known = cast("dict[str, Any]", data)
+    made = known.get("statistic")
+    statistic = Statistic(**{**made, "by": tuple(made["by"]), "tasks": tuple(made["tasks"])}) if made else None
+    return Field(**{**known, "kind": FieldKind(known["kind"]), "statistic": statistic})
 
 
 def _task(data: Mapping[str, object]) -> Task:

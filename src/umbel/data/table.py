@@ -100,7 +100,7 @@ class Table:
         """A field's codes (`encoder.decode` gives raw values), or its standardised numbers."""
         field = self.schema.field(name)
         block = np.array(self._packs[field.coded][_span(self.parts[part]), layout(self.schema, coded=field.coded)[name]])
-        return block if field.many or field.width else np.ravel(block)
+        return block if field.many or field.wide else np.ravel(block)
 
     def seen_counts(self, part: str, field: str) -> Int64[np.ndarray, "rows"]:
         """How often each row's value stood in the field's training rows; 0 for unknown values."""

@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
-from umbel.data.derive import evaluate, field_value
+from umbel.data.derive import by_values, evaluate, field_value
 from umbel.data.frequency import COUNT, VALUE
 from umbel.data.keys import Finder
 from umbel.data.storage import file_name, schema_from_json, schema_to_json, write_json
+from umbel.data.totals import Totals
 from umbel.data.values import as_lists, no_infinities, numbers, single, vectors
 from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
@@ -81,13 +83,22 @@ class Scale:
 
 
 class Encoder:
-    """A schema with its vocabularies and scales: raw rows in, packed columns out, the same at ingest and at scoring."""
+    """A schema with its vocabularies, scales and statistics: raw rows in, packed columns out, the same at ingest and at scoring."""
 
-    def __init__(self, schema: Schema, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Mapping[str, Vocabulary],
+        scales: Mapping[str, Scale],
+        *,
+        statistics: Mapping[str, Totals] = MappingProxyType({}),
+    ) -> None:
         self.schema = schema
         self.vocabularies = vocabularies
         self.scales = scales
-        self._derived = [field_value(field) for field in schema.fields]
+        self.statistics = statistics
+        self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
+        self._by = {field.name: by_values(schema, field) for field in schema.fields if field.statistic is not None}
 
     def encode(self, frame: pl.DataFrame, *, each: Each = map) -> Columns:
         """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
@@ -104,8 +115,19 @@ class Encoder:
 
         deque(each(fill, coded), maxlen=0)
         for name, part in plain.items():
-            plains[:, part] = self._numbers(self.schema.field(name), values[name])
+            if name not in self.statistics:
+                plains[:, part] = self._numbers(self.schema.field(name), values[name])
+        for name, keys in self.keys(frame).items():
+            plains[:, plain[name]] = self.statistics[name].read(keys)
         return Columns(codes, plains)
+
+    def keys(self, frame: pl.DataFrame) -> dict[str, Int64[np.ndarray, "rows"]]:
+        """What each statistic's rows are looked up by."""
+        found = {}
+        for name, by in self._by.items():
+            values = evaluate(frame, by)
+            found[name] = self.statistics[name].find(pl.DataFrame([single(one, self.schema.field(name)) for one in values]))
+        return found
 
     def decode(self, name: str, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
         """The raw values behind a field's codes."""
@@ -116,6 +138,11 @@ class Encoder:
         (folder / "vocabulary").mkdir(parents=True, exist_ok=True)
         write_json(folder / "schema.json", schema_to_json(self.schema))
         write_json(folder / "scales.json", {name: [scale.mean, scale.sd] for name, scale in self.scales.items()})
+        if self.statistics:
+            (folder / "statistic").mkdir()
+            write_json(folder / "statistics.json", {name: totals.beside() for name, totals in self.statistics.items()})
+        for name, totals in self.statistics.items():
+            totals.save(folder / "statistic" / f"{file_name(name)}.parquet")
         for name, vocabulary in self.vocabularies.items():
             vocabulary.frame.write_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet")
 
@@ -125,10 +152,12 @@ class Encoder:
         try:
             schema = schema_from_json(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
             scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text(encoding="utf-8")).items()}
+            statistics = _statistics(schema, folder)
             frames = {name: pl.read_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet", glob=False) for name in schema.tables}
         except (OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
-            raise UserError(f"{folder}: schema, scales or vocabulary is damaged ({error})", mend="make the folder again") from error
-        return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales)
+            what = f"{folder}: schema, scales, vocabulary or statistics are damaged ({error})"
+            raise UserError(what, mend="make the folder again") from error
+        return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales, statistics=statistics)
 
     def _codes(self, field: Field, raw: pl.Series) -> Int32[np.ndarray, "rows *length"]:
         vocabulary = self.vocabularies[field.table]
@@ -150,3 +179,10 @@ class Encoder:
             scaled = ((values - scale.mean) / scale.sd).astype(np.float32)
         no_infinities(int(np.isinf(scaled).sum()), field)
         return scaled[:, None]
+
+
+def _statistics(schema: Schema, folder: Path) -> dict[str, Totals]:
+    fields = [field for field in schema.fields if field.statistic is not None]
+    beside = json.loads((folder / "statistics.json").read_text(encoding="utf-8")) if fields else {}
+    files = {field.name: folder / "statistic" / f"{file_name(field.name)}.parquet" for field in fields}
+    return {field.name: Totals.load(schema, field, files[field.name], beside=beside[field.name]) for field in fields}

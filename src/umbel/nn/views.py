@@ -78,8 +78,8 @@ class Views(nn.Module):
         self.counts = Counts(self.widths, shape) if self.widths else None
         numbers = [field.name for field in schema.fields if field.kind is FieldKind.NUMBER]
         self.numbers = Numbers(numbers, shape) if numbers else None
-        vectors = [field for field in schema.fields if field.kind is FieldKind.VECTOR]
-        self.vectors = nn.ModuleList(Vectors(field.name, field.width, shape=shape) for field in vectors)
+        vectors = [field for field in schema.fields if field.wide]
+        self.vectors = nn.ModuleList(Vectors(field.name, field.size, shape=shape) for field in vectors)
         self.runs = _runs([_source(field, vectors) for field in schema.fields])
 
     def forward(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:

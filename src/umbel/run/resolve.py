@@ -12,7 +12,7 @@ from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError, nearest
-from umbel.kinds import TASK_KINDS
+from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import MEAN, Plan
@@ -24,9 +24,11 @@ from umbel.nn.recommender import Sizes
 from umbel.nn.sequence import SequenceSizes
 from umbel.objectives import OBJECTIVES
 from umbel.run.balancing import BalanceSection
+from umbel.run.fields import FieldSection
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.slicing import check_slices
 from umbel.schema import Field, FieldKind, Schema, Task
+from umbel.statistic import check_time
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
@@ -52,8 +54,18 @@ def source(settings: Settings) -> Source:
 
 def schema(settings: Settings) -> Schema:
     """What the raw rows mean."""
-    fields = tuple(Field(name, FieldKind(one.kind), **one.model_dump(exclude={"kind"})) for name, one in settings.fields.items())
-    return Schema(fields, tuple(_task(name, one) for name, one in settings.tasks.items()))
+    tasks = tuple(_task(name, one) for name, one in settings.tasks.items())
+    meant = tuple(task.name for task in tasks if not isinstance(task.kind, MultiClass))
+    found = Schema(tuple(_field(name, one, meant) for name, one in settings.fields.items()), tasks)
+    for field in found.fields:
+        if field.statistic is not None:
+            check_time(f"fields.{field.name}", field.statistic, settings.data.time)
+    return found
+
+
+def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:
+    plain = section.model_dump(include={"column", "sql", "like", "target", "length", "width", "min_count"})
+    return Field(name, FieldKind(section.kind), statistic=section.statistic(f"fields.{name}", tasks), **plain)
 
 
 def _task(name: str, section: TaskSection) -> Task:

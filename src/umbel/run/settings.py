@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
 from umbel.run.comparing import CompareSection as CompareSection
+from umbel.run.fields import FieldSection as FieldSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
@@ -42,19 +43,6 @@ class DataSection(Section):
     item: str | None = None
     time: str | None = None
     join: tuple[JoinSection, ...] = ()
-
-
-class FieldSection(Section):
-    """`[fields.NAME]`: see `umbel.schema.Field`."""
-
-    kind: Literal["id", "category", "number", "bag", "sequence", "vector"]
-    column: str | None = None
-    sql: str | None = None
-    like: str | None = None
-    target: str | None = None
-    length: int = Field(50, ge=1)
-    width: int = Field(0, ge=0)
-    min_count: int = Field(2, ge=1)
 
 
 class TaskSection(Section):

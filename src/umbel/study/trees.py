@@ -13,7 +13,7 @@ from umbel.data.table import Table
 from umbel.evaluate.judge import mean_score
 from umbel.evaluate.metrics import Undefined
 from umbel.kinds import BINARY, REGRESSION
-from umbel.schema import Field, FieldKind
+from umbel.schema import Field
 
 LEAST_CODES = 256    # more codes than scikit-learn's trees can split as categories: the field gets target means
 FOLDS = 5
@@ -114,7 +114,7 @@ def _field(table: Table, field: Field, part: str) -> Iterator[tuple[np.ndarray, 
         if field.target is not None:
             target = table.column(field.target, part)
             yield ((values == target[:, None]) & (target[:, None] > 0)).any(axis=1, keepdims=True), False
-    elif field.kind is FieldKind.VECTOR:
+    elif field.wide:
         yield values, False
     else:
         yield values[:, None], field.coded and not _large(table, field)
