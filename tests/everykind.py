@@ -89,6 +89,15 @@ def awake(model: Recommender, seed: int = 1) -> Recommender:
     return model
 
 
+def turned(model: Recommender, seed: int) -> Recommender:
+    """The model with the signs of its numbers drawn anew; as it was for seed 1."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters() if seed > 1 else ():
+            parameter.mul_(torch.randint(0, 2, parameter.shape, generator=draw) * 2 - 1)
+    return model
+
+
 def gradients(model: Recommender, objective: Tensor) -> dict[str, Tensor]:
     """The gradient at every parameter by name, zeros where there is none."""
     named = dict(model.named_parameters())

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from umbel import durable
+from umbel.chosen import Choice, choose, tuples
 from umbel.data.batch import Batch
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Join, Source
@@ -44,14 +45,14 @@ SIZE = 4096          # rows scored at a time
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """How a model was made, so that it can be made again: names of its pieces (`views` None: the recipe's own paradigm) and its sizes."""
+    """How a model was made, so that it can be made again: names of its pieces (`views`, `head` None: the recipe's own) and its sizes."""
 
     recipe: str
     sizes: Sizes
     views: str | None = None
     interact: str = "concatenate"
     sequence: str = "mean"
-    head: str = "independent"
+    head: Choice | None = None
     interact_sizes: InteractSizes = field(default_factory=InteractSizes)
     sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Built:
         recipe = _piece("recipe", self.recipe, RECIPES)
         interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
         sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
-        parts = Parts(interact, sequence, head=_piece("head", self.head, HEADS))
+        parts = Parts(interact, sequence, head=None if self.head is None else choose("model.head", self.head, HEADS))
         views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
         _check_taken(self.recipe, [*self.options, *views])
         return recipe(schema, self.sizes, parts=parts, **views, **self.options)
@@ -193,14 +194,10 @@ def _source(saved: Json) -> Source:
 
 
 def _built(saved: Json) -> Built:
-    sizes: Json = {key: _tuples(value) for key, value in saved["sizes"].items()}
+    sizes: Json = {key: tuples(value) for key, value in saved["sizes"].items()}
     made: Json = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
-    made |= {"sizes": Sizes(**sizes), "options": {key: _tuples(value) for key, value in saved["options"].items()}}
+    made |= {"sizes": Sizes(**sizes), "options": {key: tuples(value) for key, value in saved["options"].items()}}
     return Built(**{**saved, **made})
-
-
-def _tuples(value: object) -> object:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -48,6 +48,11 @@ def spell(chosen: object) -> str | dict[str, object]:
     return {"name": name, **parameters} if parameters else name
 
 
+def tuples(value: object) -> object:
+    """Lists as tuples, and those inside them."""
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _value(where: str, given: Mapping[str, object], parameter: Field[object], *, annotation: Any) -> object:  # noqa: ANN401
     from pydantic import TypeAdapter, ValidationError
 
@@ -59,7 +64,7 @@ def _value(where: str, given: Mapping[str, object], parameter: Field[object], *,
         return parameter.default
     value = given[parameter.name]
     try:
-        return TypeAdapter(annotation).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+        return TypeAdapter(annotation).validate_python(tuples(value), strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
         raise UserError(f"{where} = {value!r}", mend=message[:1].lower() + message[1:]) from None

@@ -70,7 +70,8 @@ EACH_ONCE = [("stem", "own+shared", *pair, "independent") for pair in zip(INTERA
 def made(choice: Choice) -> Recommender:
     recipe, paradigm, interact, sequence, head = choice
     torch.manual_seed(0)
-    parts = Parts(INTERACTS[interact](InteractSizes(hidden=6, rank=2)), SEQUENCES[sequence](SequenceSizes(hidden=3, layers=2)), HEADS[head])
+    reads = SEQUENCES[sequence](SequenceSizes(hidden=3, layers=2))
+    parts = Parts(INTERACTS[interact](InteractSizes(hidden=6, rank=2)), reads, HEADS[head]())
     build = partial(RECIPES[recipe], Schema(everykind.FIELDS, TASKS), sizes(), parts=parts)
     return everykind.awake(build(paradigm=PARADIGMS[paradigm]) if paradigm else build())
 

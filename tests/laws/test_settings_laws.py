@@ -68,7 +68,8 @@ FIELD = some(
      "mode": TEXT, "folds": st.integers(-1, 30), "seed": st.integers(0, 2**40)},
 )
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, FINITE, st.integers(-9, 9), st.lists(st.floats(0, 1), max_size=3)))
+LISTS = st.one_of(*(st.lists(one, max_size=3) for one in (st.floats(0, 1), TEXT, st.lists(TEXT, max_size=2))))
+PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, FINITE, st.integers(-9, 9), LISTS))
 CHOSEN = st.one_of(TEXT, PARAMETERS)
 TASK = some(
     {},
@@ -95,7 +96,7 @@ OPTIONS = some(
 MODEL = some(
     {"recipe": TEXT},
     {
-        "interact": TEXT, "sequence": TEXT, "head": TEXT, "interact_sizes": INTERACT, "sequence_sizes": SEQUENCE,
+        "interact": TEXT, "sequence": TEXT, "head": CHOSEN, "interact_sizes": INTERACT, "sequence_sizes": SEQUENCE,
         "options": OPTIONS,
         "views": TEXT, "dim": COUNT, "expert": WIDTHS, "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
         "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True), "id_dropout": st.floats(0, 1, exclude_max=True),
@@ -281,8 +282,8 @@ def test_a_value_out_of_range_is_named_with_its_place(section: str, key: str, va
 def test_what_a_model_is_told_reaches_it(model: dict[str, Any], size: int) -> None:
     built = resolve.built(parse({**BASE, "model": model}, where="here"), {"user": size})
     for key, value in model.items():
-        if key == "options":
-            assert listed(built.options) == listed(value)
+        if key in ("options", "head"):
+            assert listed(getattr(built, key)) == listed(value)
         elif isinstance(value, dict):
             assert all(getattr(getattr(built, key), inner) == one for inner, one in value.items())
         else:

@@ -106,7 +106,7 @@ def test_predicting_changes_nothing(recipe: Recipe) -> None:
     one = model(recipe, dropout=0.2)
     before = named(one)
     logits = predict(one, batches(0, 0))
-    assert logits.shape == (64, 3)
+    assert logits.shape == (64, 3 + len(one.head.auxiliary))
     assert (logits == predict(one, batches(0, 0))).all()
     assert equal(named(one), before)
 

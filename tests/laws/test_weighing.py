@@ -262,7 +262,7 @@ CHAINED = Schema(everykind.FIELDS, (Task("click"), Task("like", given="click"), 
 def test_every_head_is_weighed(head: str) -> None:
     torch.manual_seed(9)
     try:
-        model = RECIPES["mmoe"](everykind.schema(3), sizes(), parts=Parts(head=HEADS[head]))
+        model = RECIPES["mmoe"](everykind.schema(3), sizes(), parts=Parts(head=HEADS[head]()))
     except UserError:
-        model = RECIPES["mmoe"](CHAINED, sizes(), parts=Parts(head=HEADS[head]))
+        model = RECIPES["mmoe"](CHAINED, sizes(), parts=Parts(head=HEADS[head]()))
     check(model)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from umbel.nn.bank import Part
 from umbel.nn.encode import SPREAD
-from umbel.nn.heads import Independent, MakeHead, Taught
+from umbel.nn.heads import MakeHead, MakeIndependent, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
 from umbel.nn.layer import Layer, Lessons, MakeLayer, Penalised
 from umbel.nn.losses import Denominator, Labelled
@@ -46,11 +46,11 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stands before and after the layers."""
+    """What stands before and after the layers; `head` None is the recipe's own, independent towers for most."""
 
     interact: MakeInteract = Concatenate
     sequence: MakeSequence = Mean
-    head: MakeHead = Independent
+    head: MakeHead | None = None
 
 
 PLAIN = Parts()
@@ -90,7 +90,8 @@ class Recommender(nn.Module):
         for make in layers:
             self.layers.append(layer := make(width))
             width = layer.width
-        self.head = parts.head(schema, self._levels[-1].voice, widths=(width, *sizes.tower), dropout=sizes.dropout)
+        make_head = parts.head or MakeIndependent()
+        self.head = make_head(schema, self._levels[-1].voice, widths=(width, *sizes.tower), dropout=sizes.dropout)
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The table, and the place in it of every code of the batch: `rows slots`, -1 = padding.

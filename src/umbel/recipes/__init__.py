@@ -9,12 +9,13 @@ import torch
 
 from umbel.nn.recommender import Recommender
 from umbel.recipes.beside import adatt, ame, cross_stitch, snr_aver, snr_trans
+from umbel.recipes.chained import aitm, escm2, esmm
 from umbel.recipes.gated import home, pepnet
 from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al
 
 __all__ = [
-    "RECIPES", "adatt", "alone", "ame", "cross_stitch", "home", "me_mmoe", "me_ple", "mmoe", "omoe", "pepnet", "ple", "routed",
-    "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "taken", "views_of",
+    "RECIPES", "adatt", "aitm", "alone", "ame", "cross_stitch", "escm2", "esmm", "home", "me_mmoe", "me_ple", "mmoe", "omoe", "pepnet",
+    "ple", "routed", "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "taken", "views_of",
 ]  # fmt: skip
 
 RECIPES: Mapping[str, Callable[..., Recommender]] = {
@@ -34,6 +35,9 @@ RECIPES: Mapping[str, Callable[..., Recommender]] = {
     "home": home,
     "pepnet": pepnet,
     "ame": ame,
+    "esmm": esmm,
+    "escm2": escm2,
+    "aitm": aitm,
 }
 
 

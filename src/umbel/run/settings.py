@@ -20,10 +20,9 @@ from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
 
-Tree = dict[str, "Tree | list[Tree] | Leaf"]
-Leaf = str | int | float | bool | date | list[str] | list[int] | list[float]
+Tree = dict[str, object]
 Moment = int | datetime | date | str
-Chosen = str | dict[str, str | int | float | bool | list[int | float]]  # see `umbel.chosen`
+Chosen = str | dict[str, str | int | float | bool | list[int | float | str | list[str]]]  # see `umbel.chosen`
 Rule = str | dict[str, str | dict[str, float]]
 
 
@@ -111,7 +110,7 @@ class ModelSection(Section):
     views: str | None = None
     interact: str = "concatenate"
     sequence: str = "mean"
-    head: str = "independent"
+    head: Chosen | None = None
     dim: int = Field(8, ge=1)
     expert: tuple[Width, ...] = (128, 64)
     gate: tuple[Width, ...] = ()
@@ -214,9 +213,9 @@ def _apply(tree: Tree, change: str) -> None:
     tree[last] = _value(text.strip())
 
 
-def _value(text: str) -> Leaf | Tree:
+def _value(text: str) -> object:
     try:
-        value: Leaf | Tree = tomllib.loads(f"value = {text}")["value"]
+        value: object = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
     return value

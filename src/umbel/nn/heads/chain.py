@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from umbel.errors import UserError
 from umbel.nn.losses import Denominator, Labelled, masked_mean
+from umbel.objectives import LIKELIHOOD
 from umbel.schema import BINARY, Schema
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The tasks of a chain by number, the outermost first, and the column of each one's logit."""
+    """The tasks of a chain by number, the outermost first, and the columns of the logits whose chances multiply to the chain's."""
 
     tasks: tuple[int, ...]
     columns: tuple[int, ...]
@@ -39,12 +40,21 @@ def chains(schema: Schema) -> dict[int, Chain]:
 
 
 def required_chains(schema: Schema, head: str) -> dict[int, Chain]:
-    """The same for a head that is of no use without; :raises UserError: if there are none."""
+    """The same for a head that is of no use without.
+
+    :raises UserError: if there are none, or if the chances of one would not be those of its events: a task that keeps a share of its
+        rows without the event or counts those with it more often, and a loss beside likelihood where the chain's own is paid.
+    """
     found = chains(schema)
     if not found:
         names = ", ".join(repr(task.name) for task in schema.tasks)
         raise UserError(f"model.head: {head!r} needs a binary task given another (of {names} none is)",
                         mend="add given = TASK to the task that follows another, or use head = 'independent'")
+    for number in sorted({number for steps in found.values() for number in steps.tasks}):
+        task = schema.tasks[number]
+        if task.raised or (number in found and task.loss != LIKELIHOOD):
+            raise UserError(f"tasks.{task.name}: head {head!r} multiplies chances, and takes no 'loss' or 'negatives' of a task in a chain",
+                            mend="leave them out, or use head = 'independent'")
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,7 @@ class Esmm(Head):
     ESMM (https://arxiv.org/abs/1804.07931). Differences: chains of any length and any number of them; the product is
     taken in log space; the mixture below is free (in the paper, towers over one shared embedding: the recipe `esmm`).
 
-    :raises UserError: if no binary task is given another.
+    :raises UserError: if no binary task is given another, or one of a chain asks for a loss that the product would not be the chance of.
     """
 
     def __init__(self, schema: Schema, voice: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> None:
@@ -52,3 +53,15 @@ class Esmm(Head):
     def groups(self) -> dict[str, Taught]:
         """Each tower with the tasks whose chain it stands in."""
         return tower_groups(self.towers, self.schema, pupils(self.hears, len(self.schema.tasks)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MakeEsmm:
+    """`esmm`: nothing to choose."""
+
+    name: ClassVar[str] = "esmm"
+
+    def __call__(self, schema: Schema, voice: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> Head:
+        """See `Esmm`."""
+        return Esmm(schema, voice, widths=widths, dropout=dropout)

@@ -21,13 +21,15 @@ class Head(nn.Module, ABC):
 
     `hears[task]` are the readers whose output the task's loss teaches. Towers that speak to each other, and losses that
     read several tasks' outputs, teach more than their own reader and declare it here: the gradient law holds them to it.
+    `auxiliary` says what each output after the tasks' own is.
     """
 
     hears: tuple[tuple[int, ...], ...]
+    auxiliary: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, voices: Sequence[Float[Tensor, "rows hidden"]]) -> Float[Tensor, "rows outputs"]:
-        """Logits, in the order of the schema's outputs."""
+        """Logits, in the order of the schema's outputs, then the auxiliary outputs."""
 
     @abstractmethod
     def losses(
@@ -42,7 +44,10 @@ class Head(nn.Module, ABC):
 
 @runtime_checkable
 class MakeHead(Protocol):
-    """`voice[reader]` is where a reader's output stands among the inputs; `widths` are theirs and the hidden layers'."""
+    """What makes a head: those that a run file names are frozen dataclasses, whose fields are what it may give (`umbel.chosen`).
+
+    `voice[reader]` is where a reader's output stands among the inputs; `widths` are theirs and the hidden layers'.
+    """
 
     def __call__(self, schema: Schema, voice: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> Head:
         """The head of a model."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -37,3 +38,15 @@ class Independent(Head):
     def groups(self) -> dict[str, Taught]:
         """Each tower with its task."""
         return tower_groups(self.towers, self.schema, self.hears)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MakeIndependent:
+    """`independent`: nothing to choose."""
+
+    name: ClassVar[str] = "independent"
+
+    def __call__(self, schema: Schema, voice: tuple[int, ...], *, widths: tuple[int, ...], dropout: float) -> Head:
+        """See `Independent`."""
+        return Independent(schema, voice, widths=widths, dropout=dropout)
