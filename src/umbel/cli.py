@@ -20,7 +20,7 @@ JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
 )
-RESUMED = ("demo", "train", "compare", "trial")  # verbs that keep checkpoints; the others leave nothing half done
+RESUMED = ("demo", "train", "compare", "tune", "trial", "attempt")  # verbs that keep checkpoints; the others leave nothing half done
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
@@ -112,6 +112,37 @@ def transfer(
     for sentence in study.advice.says:
         typer.echo(sentence)
     typer.echo(str(out / "transfer.html"))
+
+
+@app.command()
+def tune(
+    run: RunFile,
+    out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted search is resumed")],
+    *,
+    trials: Annotated[int, typer.Option(min=1, help="points to try in all; pruned and failed ones count")],
+    jobs: Annotated[int, typer.Option(min=1, help="trials at a time; the same seed tries the same points with one")] = 1,
+    change: Change = None,
+) -> None:
+    """Search the settings of [tune.space] on validation; the winner is judged on test, once, beside boosted trees."""
+    from umbel.run.screen import Screen
+    from umbel.run.settings import read
+    from umbel.study.tune.show import said, tuned
+    from umbel.study.tune.tune import run_tune
+
+    with Screen() as screen:
+        found = run_tune(read(run, change or ()), out, trials=trials, jobs=jobs, watch=screen)
+    tuned(found)
+    typer.echo(said(found))
+    typer.echo(f"{out / 'tune.html'}  {out / 'best.toml'}  {out / 'best'}")
+
+
+@app.command(hidden=True)
+def attempt(run: RunFile, table: TableFolder, out: Out) -> None:
+    """Train one trial of a search, which is told every epoch and says whether to go on."""
+    from umbel.run.settings import read
+    from umbel.study.tune.attempt import attempt as run_attempt
+
+    run_attempt(read(run), table, out)
 
 
 @app.command(hidden=True)

@@ -35,6 +35,7 @@ from umbel.run.settings import (
     parse,
     read,
 )
+from umbel.run.tuning import RangeSection, TuneSection
 
 BASE: dict[str, Any] = {
     "data": {"log": "log.parquet"},
@@ -132,17 +133,27 @@ COMPARE = some(
         "controls": st.booleans(), "trees": st.booleans(), "margin": POSITIVE,
     },
 )  # fmt: skip
+ITEM = st.one_of(TEXT, FINITE, st.integers(-9, 9), st.booleans())
+SPANNED = some({"low": st.floats(1e-300, 1e9), "high": st.floats(1e10, 1e300)}, {"log": st.booleans()})
+CHOICES = st.lists(st.one_of(ITEM, st.lists(ITEM, max_size=2), st.dictionaries(TEXT, ITEM, max_size=2)), min_size=1, max_size=3)
+TUNE = some(
+    {},
+    {
+        "objectives": st.lists(TEXT, min_size=1, max_size=3), "prune": st.booleans(),
+        "space": st.dictionaries(NAMES.filter(lambda name: name not in ("low", "high", "log")), st.one_of(SPANNED, CHOICES), max_size=3),
+    },
+)  # fmt: skip
 WHOLE = some(
     {
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
-    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE},
+    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE},
 )  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
-    "model.sequence_sizes": SequenceSection, "model.options": OptionSection,
+    "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection,
 }  # fmt: skip
 
 
@@ -176,7 +187,7 @@ def test_the_strategies_know_every_key() -> None:
     sections: list[tuple[type[BaseModel], st.SearchStrategy[Any]]] = [
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
         (BalanceSection, BALANCE), (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
-        (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (Settings, WHOLE),
+        (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (TuneSection, TUNE), (RangeSection, SPANNED), (Settings, WHOLE),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}

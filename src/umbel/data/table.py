@@ -20,11 +20,13 @@ from umbel.data.split import PARTS
 from umbel.data.storage import FORMAT, GOLDEN, MARK
 from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
-from umbel.schema import Schema
+from umbel.schema import Schema, Task
 
 
 class Table:
     """An encoded log: `parts` maps train, valid and test to contiguous row numbers.
+
+    Of a `sealed` part the row numbers are known and nothing else: whoever asks for more of it fails.
 
     Example
     -------
@@ -33,9 +35,19 @@ class Table:
     umbel.errors.UserError: no-such-folder: not a table; make one with umbel ingest
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, *, source: Source, parts: Mapping[str, range], dropped: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        *,
+        source: Source,
+        parts: Mapping[str, range],
+        dropped: int,
+        sealed: frozenset[str] = frozenset(),
+    ) -> None:
         self.folder, self.encoder, self.source, self.parts = folder, encoder, source, parts
         self.dropped = dropped  # rows of the log that belong to no part
+        self.sealed = sealed
         self._packs = {True: _map(folder, "int32"), False: _map(folder, "float32")}
         self._labels: Float32[np.ndarray, "rows tasks"] = _map(folder, "labels")
         self._groups: Int64[np.ndarray, "rows"] = _map(folder, "group")
@@ -59,6 +71,19 @@ class Table:
         parts = {part: range(*meta["parts"][part]) for part in PARTS}
         return Table(path, Encoder.load(path), source=source, parts=parts, dropped=meta["dropped"])
 
+    def seal(self, *parts: str) -> Table:
+        """The same table with parts that cannot be read."""
+        return self._but(self.encoder, self.sealed | set(parts))
+
+    def under(self, tasks: tuple[Task, ...]) -> Table:
+        """The same rows for the same tasks with other weights, losses or shares of negatives, on which no column depends."""
+        one = self.encoder
+        made = Encoder(Schema(self.schema.fields, tasks), one.vocabularies, one.scales, statistics=one.statistics)
+        return self._but(made, self.sealed)
+
+    def _but(self, encoder: Encoder, sealed: frozenset[str]) -> Table:
+        return Table(self.folder, encoder, source=self.source, parts=self.parts, dropped=self.dropped, sealed=sealed)
+
     @property
     def schema(self) -> Schema:
         """The schema it was encoded with."""
@@ -74,39 +99,52 @@ class Table:
     def batch(self, index: Int[np.ndarray, "rows"] | Int[Tensor, "rows"]) -> Batch:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
+        for part in self.sealed:
+            _refuse(part, bool(((rows >= self.parts[part].start) & (rows < self.parts[part].stop)).any()))
         codes, numbers, labels, groups = (_gather(pack, rows) for pack in self._tensors)
         return self._assembler.batch(codes, numbers, labels=labels, group=groups, index=rows)
 
     def labels(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Labels (0 where unseen) and what was seen, `given` honoured."""
-        plain = self._labels[_span(self.parts[part])]
+        plain = self._labels[self._rows(part)]
         seen = self._assembler.seen(torch.from_numpy(plain)).numpy()
         return np.where(seen, plain, np.float32(0)), seen
 
     def events(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Plain events (0 where missing) and which were observed, whatever they are given."""
-        plain = self._labels[_span(self.parts[part])]
+        plain = self._labels[self._rows(part)]
         return np.nan_to_num(plain), ~np.isnan(plain)
 
     def groups(self, part: str) -> Int64[np.ndarray, "rows"]:
         """The raw user of each row, as a number."""
-        return np.array(self._groups[_span(self.parts[part])])
+        return np.array(self._groups[self._rows(part)])
 
     def times(self, part: str) -> Int64[np.ndarray, "rows"]:
         """The time of each row, in the unit of its column (microseconds for dates and datetimes)."""
-        return np.array(self._times[_span(self.parts[part])])
+        return np.array(self._times[self._rows(part)])
 
     def column(self, name: str, part: str) -> Shaped[np.ndarray, "rows *length"]:
         """A field's codes (`encoder.decode` gives raw values), or its standardised numbers."""
         field = self.schema.field(name)
-        block = np.array(self._packs[field.coded][_span(self.parts[part]), layout(self.schema, coded=field.coded)[name]])
+        block = np.array(self._packs[field.coded][self._rows(part), layout(self.schema, coded=field.coded)[name]])
         return block if field.many or field.wide else np.ravel(block)
+
+    def _rows(self, part: str) -> slice:
+        """The row numbers of a part that is about to be read."""
+        _refuse(part, part in self.sealed)
+        rows = self.parts[part]
+        return slice(rows.start, rows.stop)
 
     def seen_counts(self, part: str, field: str) -> Int64[np.ndarray, "rows"]:
         """How often each row's value stood in the field's training rows; 0 for unknown values."""
         if self.schema.field(field).many or not self.schema.field(field).coded:
             raise UserError(f"fields.{field}: has no one value a row to count", mend="name an id or category")
         return np.take(self.encoder.vocabularies[self.schema.field(field).table].counts(field), self.column(field, part))
+
+
+def _refuse(part: str, asked: bool) -> None:
+    if asked:
+        raise PermissionError(f"the {part} part of this table is sealed")
 
 
 def _map(folder: Path, name: str) -> np.ndarray:
@@ -119,7 +157,3 @@ def _map(folder: Path, name: str) -> np.ndarray:
 
 def _gather(pack: Tensor, rows: Int64[Tensor, "rows"]) -> Tensor:
     return pack.index_select(0, rows) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])
-
-
-def _span(rows: range) -> slice:
-    return slice(rows.start, rows.stop)

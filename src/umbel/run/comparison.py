@@ -78,14 +78,25 @@ class Pair:
 
 def comparison_page(compared: Mapping[str, object]) -> str:
     """The whole page from the content of `compare.json`; :raises UserError: if it is of another shape."""
-    entrants, pairs, rows = _read(compared)
-    tasks = list(dict.fromkeys(task for one in entrants for task in one.tasks))
+    entrants, _, rows = entrants_of(compared)
+    tasks = _tasks(entrants)
     seeds = max((len(cell.seeds) for one in entrants for cells in one.tasks.values() for cell in cells.values()), default=0)
-    parts = [_head(entrants, tasks, rows, seeds=seeds), _standings(entrants, tasks), _differences(pairs), _others(entrants, tasks)]
-    return html.document(f"Comparison: {', '.join(tasks)}", [part for part in parts if part])
+    return html.document(f"Comparison: {', '.join(tasks)}", [_head(entrants, tasks, rows, seeds=seeds), *sections(compared)])
 
 
-def _read(compared: Mapping[str, object]) -> tuple[list[Entrant], list[Pair], Mapping[str, int]]:
+def sections(compared: Mapping[str, object]) -> list[str]:
+    """What a page says of `compare.json` under its head; :raises UserError: if it is of another shape."""
+    entrants, pairs, _ = entrants_of(compared)
+    tasks = _tasks(entrants)
+    return [part for part in (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks)) if part]
+
+
+def _tasks(entrants: Sequence[Entrant]) -> list[str]:
+    return list(dict.fromkeys(task for one in entrants for task in one.tasks))
+
+
+def entrants_of(compared: Mapping[str, object]) -> tuple[list[Entrant], list[Pair], Mapping[str, int]]:
+    """Who stands in `compare.json`, the differences, and the rows of each part; :raises UserError: if it is of another shape."""
     try:
         recipes, paired, rows = compared["recipes"], compared.get("paired", []), compared.get("rows", {})
         assert isinstance(recipes, dict)

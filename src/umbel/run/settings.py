@@ -19,6 +19,7 @@ from umbel.run.fields import FieldSection as FieldSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
+from umbel.run.tuning import RangeSection, TuneSection
 
 Tree = dict[str, object]
 Moment = int | datetime | date | str
@@ -168,6 +169,7 @@ class Settings(Section):
     balance: BalanceSection = BalanceSection()
     evaluate: EvaluateSection = EvaluateSection()
     compare: CompareSection = CompareSection()
+    tune: TuneSection = TuneSection()
 
     def to_toml(self) -> str:
         """The resolved run file: every setting, defaults too; reading it back gives equal settings."""
@@ -222,8 +224,9 @@ def _value(text: str) -> object:
 
 
 def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
-    # pydantic puts the kind of split between "split" and its key.
-    place = [str(part) for at, part in enumerate(detail["loc"]) if at != 1 or detail["loc"][0] != "split"]
+    # pydantic puts the kind of split between "split" and its key, and the shape of what is searched after its key.
+    shape = {"split": 1, "tune": 3}.get(str(detail["loc"][0]) if detail["loc"] else "")
+    place = [str(part) for at, part in enumerate(detail["loc"]) if at != shape]
     path = ".".join(place)
     if detail["type"] == "extra_forbidden":
         return UserError(f"{where}: unknown key {path!r}", mend=nearest(place[-1], _keys(detail["loc"])))
@@ -235,7 +238,7 @@ def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
 def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
-        "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection,
+        "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "tune": TuneSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
@@ -245,6 +248,8 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
         yield from splits[str(place[1])].model_fields
     elif place[:2] == ("data", "join"):
         yield from JoinSection.model_fields
+    elif place[:2] == ("tune", "space"):
+        yield from RangeSection.model_fields
     elif len(place) > 2 and place[0] == "model":
         yield from sections[str(place[1])].model_fields
     else:

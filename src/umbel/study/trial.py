@@ -13,7 +13,7 @@ from jaxtyping import Float
 from umbel import durable
 from umbel.data.table import Table
 from umbel.evaluate.judge import Predictions, calibrate_all, fit_calibrators
-from umbel.run.fitting import fit_model, logits
+from umbel.run.fitting import Fitted, fit_model, logits
 from umbel.run.run import claim, happened, peak_memory, save_predictions
 from umbel.run.settings import Settings
 from umbel.run.watch import Silence
@@ -59,14 +59,18 @@ def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
     claim(settings, folder)
     began = time.monotonic()
     fitted = fit_model(settings, table, folder, watch=Silence())
-    trained = sum(float(str(line["rows"])) for line in fitted.history)
-    seconds = sum(float(str(line["seconds"])) for line in fitted.history)
     if test:
         _predict(table, folder, {part: logits(fitted.model, table, part) for part in ("valid", "test")})
-    parameters = sum(parameter.numel() for parameter in fitted.model.parameters())
-    found = Trial.load(folder) or Trial(fitted.score, parameters, time.monotonic() - began, trained / max(seconds, 1e-9), peak_memory())
+    found = Trial.load(folder) or spent(fitted, time.monotonic() - began)
     found.save(folder)
     return found
+
+
+def spent(fitted: Fitted, seconds: float) -> Trial:
+    """What a training that took so long, all told, came to and cost."""
+    rows, busy = (sum(float(str(line[key])) for line in fitted.history) for key in ("rows", "seconds"))
+    parameters = sum(parameter.numel() for parameter in fitted.model.parameters())
+    return Trial(fitted.score, parameters, seconds, rows / max(busy, 1e-9), peak_memory())
 
 
 def run_trees(table: Table, folder: Path, *, rates: tuple[float, ...], means: bool, seed: int) -> Trial:
