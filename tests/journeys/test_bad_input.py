@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from tests.journeys.conftest import Job, say
+from umbel.data.table import Table
 
 Spoil = Callable[[pl.DataFrame], pl.DataFrame]
 VALID = int(datetime(2024, 1, 5, tzinfo=UTC).timestamp() * 1000)
@@ -182,6 +183,19 @@ def test_a_loss_that_explodes(run_file: Path) -> None:
     assert mended.code == 0, mended.err
     assert (run_file.parent / "run" / "table" / "meta.json").stat().st_mtime_ns == made
     assert "epochs = 1" in (run_file.parent / "run" / "run.toml").read_text()
+
+
+def test_a_label_that_no_loss_can_hold_is_named_with_its_row(run_file: Path, log: Path) -> None:
+    price = pl.col("price").cast(pl.Float64)
+    spoiled(run_file, log, lambda frame: frame.with_columns(spent=pl.when(pl.int_range(pl.len()) == 7).then(1e30).otherwise(price)))
+    run_file.write_text(run_file.read_text().replace("[split]", "spent = { kind = 'regression' }\n[split]"))
+    said = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.minutes=1e-9")
+    assert said.code == 2
+    assert "training: the loss of task 'spent' is not a finite number in epoch 1, step " in said.line
+    assert "the label of 'spent' holds 1e+30 in row " in said.line
+    assert said.line.endswith("clip such numbers with sql in [tasks.spent], or leave the rows out of the log")
+    row = int(said.line.split(" in row ")[1].split()[0])
+    assert Table.open(run_file.parent / "run" / "table").batch(np.array([row])).labels[0, 3] == pytest.approx(1e30)
 
 
 def test_a_full_disk_leaves_the_earlier_table(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

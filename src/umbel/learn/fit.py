@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Generic, TypeVar, final
 
 import torch
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.data.batch import Batch
 from umbel.errors import UserError
+from umbel.learn.blame import broken
 from umbel.learn.history import Scores
 from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
@@ -30,6 +32,7 @@ from umbel.nn.losses import Denominator
 LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
 Trained = TypeVar("Trained", bound=Model)
 Judge = Callable[[Trained], float | Scores]
+Batches = Callable[[int, int], Iterable[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Epoch:
 
 def fit(
     model: Trained,
-    batches: Callable[[int, int], Iterable[Batch]],
+    batches: Batches,
     *,
     plan: Plan,
     judge: Judge[Trained],
@@ -81,10 +84,10 @@ def fit(
     -------
     ``for epoch in fit(model, loader, plan=Plan(), judge=judge): save(epoch.state, folder)``
     """
-    training = _Training(model, plan, judge)
+    training = _Training(model, plan, judge=judge, batches=batches)
     training.begin(start)
     while not training.progress.over(plan):
-        for part in training.parts(batches):
+        for part in training.parts():
             with training.apart():
                 yield part
 
@@ -93,18 +96,18 @@ def fit(
 class _Training(Generic[Trained]):
     """The moving parts of one `fit`."""
 
-    def __init__(self, model: Trained, plan: Plan, judge: Judge[Trained]) -> None:
+    def __init__(self, model: Trained, plan: Plan, *, judge: Judge[Trained], batches: Batches) -> None:
         keep_freed()
         model.to(plan.device)
         self.model = model
         self.plan = plan
         self.judge = judge
-        self.tasks = [task.name for task in model.schema.tasks]
+        self.batches = batches
         self.step: Step = Exact(model, plan) if plan.exact else Fast(model, plan)
         self.schedule = plan.schedule(self.step.optimizer) if plan.schedule is not None else None
         self.progress = Progress()
         self.kept: Mapping[str, Tensor] = {}
-        self.tally = Tally(len(self.tasks), plan.device)
+        self.tally = Tally(len(model.schema.tasks), plan.device)
 
     def begin(self, start: State | None) -> None:
         if start is None:
@@ -134,9 +137,9 @@ class _Training(Generic[Trained]):
         """While this lasts, others may draw random numbers."""
         return torch.random.fork_rng([self.plan.device] if self.plan.device.type == "cuda" else [])
 
-    def parts(self, batches: Callable[[int, int], Iterable[Batch]]) -> Iterator[Epoch]:
+    def parts(self) -> Iterator[Epoch]:
         """The rest of one epoch: an unfinished report at every pause, then the judged one."""
-        for _ in self._train(batches):
+        for _ in self._train():
             yield self._report(self.progress, finished=False)
         if not self.progress.rows:
             raise UserError("training: no rows", mend="widen the training part of [split]")
@@ -145,10 +148,10 @@ class _Training(Generic[Trained]):
         self._close(self._judged())
         yield replace(self._report(trained, finished=True), losses=losses, weights=weights)
 
-    def _train(self, batches: Callable[[int, int], Iterable[Batch]]) -> Iterator[None]:
+    def _train(self) -> Iterator[None]:
         self.model.train(True)
         before, began = self.progress.seconds, time.monotonic()
-        for batch in batches(self.progress.epoch, self.progress.step):
+        for batch in self.batches(self.progress.epoch, self.progress.step):
             self._learn(batch)
             passed = time.monotonic() - began
             if self.plan.pause is not None and passed >= self.plan.pause:
@@ -174,7 +177,12 @@ class _Training(Generic[Trained]):
         return torch.full(batch.labels.shape[1:], len(batch.labels), device=batch.labels.device)
 
     def _look(self) -> None:
-        self.tally.check(self.tasks, epoch=self.progress.epoch + 1)
+        """Wait for the device, and see whether every loss so far was a number; where one was not, its batch is asked for again."""
+        found = self.tally.broke()
+        if found is not None:
+            step, task = found
+            again = list(islice(self.batches(self.progress.epoch, max(step - 1, 0)), min(step, 1) + 1))
+            raise broken(self.model.schema, reversed(again), task=task, epoch=self.progress.epoch + 1, step=step + 1)
 
     def _judged(self) -> Scores:
         with self.apart():
@@ -197,7 +205,7 @@ class _Training(Generic[Trained]):
         now = self.model.state_dict().items() if f"{done}/" in held else ()
         self.kept = {**before, **{f"{done}/{name}": tensor.detach().clone() for name, tensor in now}}
         _advance(self.schedule, self.plan.keep.score(scores))
-        self.tally = Tally(len(self.tasks), self.plan.device)
+        self.tally = Tally(len(self.model.schema.tasks), self.plan.device)
         self.step.turn()
         if self.plan.fresh:
             nn.init.normal_(self.model.table, std=SPREAD)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from umbel.errors import UserError
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -33,18 +31,11 @@ class Tally:
         """Mean loss of each task over the labels so far."""
         return tuple((self.sums / self.counts.clamp(min=1.0)).tolist())
 
-    def check(self, tasks: Sequence[str], *, epoch: int) -> None:
-        """Do nothing while every loss was finite.
-
-        :raises UserError: naming the first task and step that was not, both counted from 1.
-        """
+    def broke(self) -> tuple[int, int] | None:
+        """The first step whose loss was no finite number and the first task of it, both counted from 0; None while all were."""
         broken = self.broken.tolist()
         step = min(broken)
-        if step != NEVER:
-            raise UserError(
-                f"training: the loss of task {tasks[broken.index(step)]!r} is not a finite number in epoch {epoch}, step {step + 1}",
-                mend="lower the learning rate ([fit] rate), or look for extreme numbers among its labels and the number fields",
-            )
+        return None if step == NEVER else (step, broken.index(step))
 
     def state(self) -> dict[str, Tensor]:
         """The live sums, by name."""
