@@ -20,6 +20,10 @@ class UserError(Exception):
         self.what, self.mend = what, mend
 
 
+class DivergedError(UserError):
+    """A training whose numbers ran away: of several trainings, the others may go on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The mend for an unknown name: the nearest known one, or the list of all.
 

@@ -146,6 +146,40 @@ def test_an_unknown_recipe(run_file: Path) -> None:
     assert "model.recipe: no 'stemm'; did you mean 'stem'?" in said.line
 
 
+@pytest.mark.parametrize(("change", "said_of_it"), [
+    ("model.head=esm", "model.head: no 'esm'; did you mean 'esmm'?"),
+    ("model.interact=dnc", "model.interact: no 'dnc'; did you mean 'dcn'?"),
+    ("model.sequence=dinn", "model.sequence: no 'dinn'; did you mean 'din'?"),
+    ("model.views=ownn", "model.views: no 'ownn'; did you mean 'own'?"),
+    ("fit.balancer=pcgard", "fit.balancer: no 'pcgard'; did you mean 'pcgrad'?"),
+    ("fit.keep=pareta", "fit.keep: no 'pareta'; did you mean 'pareto'?"),
+    ("model.dim=0", "model.dim = 0; input should be greater than or equal to 1"),
+    ("model.dim=-8", "model.dim = -8; input should be greater than or equal to 1"),
+    ("model.expert=[16, 0]", "model.expert.1 = 0; input should be greater than or equal to 1"),
+    ("model.tower=[-8]", "model.tower.0 = -8; input should be greater than or equal to 1"),
+    ("model.dim=1000000000", "lower model.dim = 1000000000"),
+])  # fmt: skip
+@pytest.mark.parametrize("verb", ["train", "compare", "transfer"])
+def test_names_and_widths_that_cannot_be(run_file: Path, verb: str, change: str, said_of_it: str) -> None:
+    said = say(verb, run_file, "-o", run_file.parent / "run", "--set", change, "--set", "data.log=nowhere.parquet")
+    assert said.code == 2
+    assert said_of_it in said.line
+
+
+@pytest.mark.parametrize(("changes", "said_of_it"), [
+    (("model.interact=autoint", "model.interact_sizes.heads=3"), "model.interact_sizes.heads = 3 does not divide model.dim = 4; use"),
+    (("model.sequence=sasrec", "model.sequence_sizes.heads=3", "fields.past={ kind = 'sequence', like = 'item', target = 'item' }"),
+     "model.sequence_sizes.heads = 3 does not divide model.dim = 4; use one of 1, 2, 4"),
+    (("fit.balancer=krum", "tasks={ click = {}, like = {} }"), "fit.balancer: 'krum' needs 3 tasks, there are 2; add tasks"),
+    (("fit.balancer=krum", "tasks={ click = {} }"), "fit.balancer: 'krum' needs 3 tasks, there are 1; add tasks"),
+])  # fmt: skip
+def test_numbers_that_do_not_go_together(run_file: Path, changes: tuple[str, ...], said_of_it: str) -> None:
+    sets = [word for change in (*changes, "data.log=nowhere.parquet") for word in ("--set", change)]
+    said = say("train", run_file, "-o", run_file.parent / "run", *sets)
+    assert said.code == 2
+    assert said_of_it in said.line
+
+
 def test_an_unknown_slice(run_file: Path) -> None:
     said = say("train", run_file, "-o", run_file.parent / "run", "--set", 'evaluate.slices=["devise"]', "--set", "fit.epochs=1")
     assert said.code == 2
@@ -193,7 +227,7 @@ def test_a_label_that_no_loss_can_hold_is_named_with_its_row(run_file: Path, log
     assert said.code == 2
     assert "training: the loss of task 'spent' is not a finite number in epoch 1, step " in said.line
     assert "the label of 'spent' holds 1e+30 in row " in said.line
-    assert said.line.endswith("clip such numbers with sql in [tasks.spent], or leave the rows out of the log")
+    assert said.line.endswith("clip such numbers with sql in [tasks.spent], or drop the rows")
     row = int(said.line.split(" in row ")[1].split()[0])
     assert Table.open(run_file.parent / "run" / "table").batch(np.array([row])).labels[0, 3] == pytest.approx(1e30)
 

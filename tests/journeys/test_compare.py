@@ -127,11 +127,42 @@ def test_a_variant_that_cannot_be_is_refused_before_anything_is_read(tmp_path: P
     assert "'mmeo'; did you mean 'mmoe'?" in said.line
 
 
-def test_a_failing_run_is_named(log: Path, tmp_path: Path) -> None:
+def test_a_comparison_whose_every_run_diverges_ends_in_one_line(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(log=log))
     spoil = ("--set", "fit.rate=1e30", "--set", "compare.trees=false")
     said = say("compare", file, "-o", tmp_path / "out", "--recipe", "alone", "--seeds", "1", *spoil)
     assert said.code == 2
-    assert "alone" in said.line or "shared_bottom" in said.line
-    assert "goes on where it stopped" in said.line
+    assert said.line.startswith("umbel: compare: every run diverged (alone rate=1e+30 dim=4 seed=1: training: the loss of task 'click' ")
+    assert said.line.endswith("lower fit.rate, or compare.rates")
+    assert not (tmp_path / "out" / "compare.json").exists()
+
+
+def test_a_comparison_goes_on_past_what_diverges(log: Path, tmp_path: Path) -> None:
+    """One of two rates diverges for everyone, and is passed over; nothing of it is run again."""
+    file = tmp_path / "run.toml"
+    file.write_text(RUN.format(log=log) + "[compare]\nrates = [1e30, 0.01]\ntrees = false\ncontrols = false\n")
+    words = ("compare", file, "-o", tmp_path / "out", "--recipe", "shared_bottom", "--seeds", "1", "--set", "fit.epochs=1")
+    said = say(*words)
+    assert said.code == 0, said.err
+    found = content(tmp_path / "out")
+    assert found["recipes"]["shared_bottom"]["chosen"]["rate"] == 0.01
+    (name,) = found["lost"]
+    assert name == "shared_bottom rate=1e+30 dim=4 seed=1"
+    assert f"lost: {name}: training: the loss of task" in said.out
+    assert "lost: its training diverged" in said.err
+    assert "Lost runs" in (tmp_path / "out" / "compare.html").read_text()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}
+    assert say(*words).code == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_what_the_user_can_mend_is_no_lost_run(log: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(RUN.format(log=log))
+    run = tmp_path / "out" / "runs" / "alone" / "rate=0.01 dim=4 seed=1"
+    run.mkdir(parents=True)
+    said = say("trial", file, "--table", tmp_path / "nowhere", "-o", run)
+    assert said.code == 2
+    assert "not a table" in said.line
+    assert not (run / "lost.json").exists()

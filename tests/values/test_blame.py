@@ -14,7 +14,7 @@ from torch import Tensor
 
 from umbel.balance.named import balancer
 from umbel.data.batch import Batch
-from umbel.errors import UserError
+from umbel.errors import DivergedError, UserError
 from umbel.learn import checkpoint
 from umbel.learn.blame import Suspect, broken, suspects
 from umbel.learn.fit import LOOK, Epoch, fit
@@ -203,6 +203,20 @@ def test_a_rate_that_explodes_is_not_blamed_on_the_rows() -> None:
     with pytest.raises(UserError, match=r"epoch 1, step 2: no number in its batch stands out; lower the learning rate") as caught:
         train(batches(), Plan(rate=1e30))
     assert "the weights ran away" in caught.value.mend
+
+
+def test_weights_that_ran_away_in_an_epochs_last_step_are_not_judged() -> None:
+    """No loss was computed with them."""
+    with pytest.raises(DivergedError, match=r"after epoch 1 the weights are no finite numbers; lower the learning rate"):
+        train(batches(steps=1), Plan(rate=1e39))
+
+
+def test_a_training_that_diverges_is_told_from_other_faults() -> None:
+    with pytest.raises(DivergedError):
+        train(batches(label(2, 1e25)), Plan())
+    with pytest.raises(UserError) as caught:
+        train(batches(steps=0), Plan())
+    assert not isinstance(caught.value, DivergedError)
 
 
 def test_the_first_step_of_a_training_has_none_before_it() -> None:

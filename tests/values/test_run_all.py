@@ -14,7 +14,7 @@ from umbel.run.settings import CompareSection, Settings, parse, read
 from umbel.study import compare
 from umbel.study.compare import Run
 from umbel.study.entrants import TREES, USUAL, Entrant, seeded
-from umbel.study.trial import Trial
+from umbel.study.trial import Lost, Trial
 
 SHELL = '#!/bin/sh\necho "$@ threads=$OMP_NUM_THREADS" >> {told}\neval "$3"\n'
 
@@ -225,6 +225,39 @@ def test_the_best_on_validation_is_chosen_for_each(told: Path, tmp_path: Path) -
     assert not told.exists(), "finished trials are not run again"
     assert (chosen["stem"].fit.rate, chosen["stem"].model.dim) == (0.001, 8)
     assert (chosen["ple x3"].fit.rate, chosen["ple x3"].model.dim) == (0.01, 12)
+
+
+def test_settings_that_diverge_are_passed_over(told: Path, tmp_path: Path) -> None:
+    asked, names = settings(rates=[0.001, 0.01, 0.1]), (Entrant("stem", "stem"), Entrant("ple", "ple"))
+    for entrant in names:
+        for at, one in enumerate(entrant.grid(asked)):
+            folder = compare._folder(tmp_path, entrant, one)
+            if at == 1 and entrant.name == "stem":
+                scored(folder, 0.6)
+            else:
+                folder.mkdir(parents=True)
+                Lost(f"the loss ran away at {one.fit.rate}").save(folder)
+    chosen = compare._choose(asked, tmp_path, names, jobs=1, watch=Listener())
+    assert not told.exists(), "what was lost is not tried again"
+    assert {name: one.fit.rate for name, one in chosen.items()} == {"stem": 0.01}, "ple lost all of them"
+    lost = compare._lost(tmp_path)
+    assert len(lost) == 5
+    assert lost["ple rate=0.01 dim=4 seed=3"] == "the loss ran away at 0.01"
+
+
+def test_a_lost_seed_is_not_run_again(tmp_path: Path) -> None:
+    one, asked = Entrant("stem", "stem"), settings(seeds=3)
+    gone = compare._folder(tmp_path, one, seeded(asked, 4))
+    gone.mkdir(parents=True)
+    Lost("the loss ran away").save(gone)
+    left = [run.folder.name for run in compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked))]
+    assert left == ["rate=0.002 dim=4 seed=3", "rate=0.002 dim=4 seed=5"]
+
+
+def test_a_run_that_was_lost_is_said(told: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "runs" / "stem" / "a"
+    said = ended(tmp_path, f"mkdir -p {folder}; echo '{{\"why\": \"x\"}}' > {folder}/lost.json", "true")
+    assert said == ["1/2  a  lost: its training diverged", "2/2  b"]
 
 
 def test_of_equals_the_first_is_chosen(told: Path, tmp_path: Path) -> None:

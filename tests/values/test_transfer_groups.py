@@ -126,6 +126,26 @@ def test_a_small_group_says_so(found: dict[tuple[str, str, str], Cell]) -> None:
     assert plain["gain"] is None
 
 
+def test_a_group_without_positives_is_not_judged_and_the_others_are(
+    table: Table, lines: tuple[Line, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, observed = table.events("test")
+    events = np.where(half(table)[:, None] == "low", 0.0, events)
+    monkeypatch.setattr(Table, "events", lambda *_: (events, observed))
+    cells = {(one.group, one.task, one.recipe): one for one in by_group(table, lines, {"half": half(table)}, resamples=20)}
+    for name in (line.name for line in lines):
+        none, some = cells["low", "click", name], cells["high", "click", name]
+        assert none.positives == 0
+        assert none.auc == none.gauc == Undefined("0 rows of the rarer class: fewer than 20")
+        assert none.to_json()["auc"] == {"value": None, "reason": "0 rows of the rarer class: fewer than 20"}
+        assert (none.gain, none.loses, none.wins) == (None, False, False)
+        assert isinstance(some.auc, Interval)
+
+
+def test_no_runs_have_no_cells(table: Table) -> None:
+    assert by_group(table, (), {"half": half(table)}, resamples=5) == ()
+
+
 def test_a_regression_has_no_cells(found: dict[tuple[str, str, str], Cell]) -> None:
     assert {task for _, task, _ in found} == {"click", "buy"}
 

@@ -17,7 +17,7 @@ from umbel.evaluate.metrics import auc
 from umbel.evaluate.paired import Verdict
 from umbel.run.comparison import comparison_page
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
-from umbel.study.trial import Trial
+from umbel.study.trial import Lost, Trial
 from umbel.study.verdict import Comparison, Line, judge
 
 ROWS = 1_200
@@ -121,13 +121,59 @@ def test_equal_predictions_are_equal(table: Table, tmp_path: Path) -> None:
 
 def test_it_becomes_json_and_a_page(found: Comparison) -> None:
     content = json.loads(json.dumps(found.to_json()))
-    assert set(content) == {"rows", "recipes", "paired"}
+    assert set(content) == {"rows", "recipes", "paired", "lost"}
+    assert content["lost"] == {}
     entry = content["recipes"]["stem"]["tasks"]["click"]["auc"]
     assert set(entry) == {"mean", "low", "high", "seeds"}
     pair = content["paired"][0]
     assert {"task", "recipe", "against", "metric", "mean", "low", "high", "seeds", "spread", "p", "verdict"} <= set(pair)
     page = comparison_page(content)
     assert "ple x3" in page
+
+
+def lose(folder: Path, why: str = "the loss ran away") -> Path:
+    """A run that diverged where a finished one would lie."""
+    folder.mkdir(parents=True)
+    Lost(why).save(folder)
+    return folder
+
+
+def test_a_lost_seed_counts_in_no_mean_and_no_difference(table: Table, tmp_path: Path) -> None:
+    whole = [line(table, tmp_path, name, noise=1.0) for name in ("alone", "stem")]
+    cut = Line("stem", (whole[1].folders[0], lose(tmp_path / "lost"), whole[1].folders[2]))
+    assert cut.finished == (whole[1].folders[0], whole[1].folders[2])
+    both, left = (judge(table, (whole[0], one), resamples=50, margin=0.002, lost={"stem 2": "x"}) for one in (whole[1], cut))
+    before, after = (found.recipes[1].seeds["click"]["auc"] for found in (both, left))
+    assert after == (before[0], None, before[2])
+    mean = left.recipes[1].tasks["click"]["auc"]
+    assert mean.value == pytest.approx(np.mean([before[0], before[2]]))  # type: ignore[arg-type,union-attr]
+    for with_all, without in zip(both.paired, left.paired, strict=True):
+        assert without.paired.seeds == (with_all.paired.seeds[0], with_all.paired.seeds[2])
+    assert left.recipes[1].cost.score == pytest.approx((0.51 + 0.53) / 2)
+    content = json.loads(json.dumps(left.to_json()))
+    assert content["lost"] == {"stem 2": "x"}
+    assert content["recipes"]["stem"]["tasks"]["click"]["auc"]["seeds"][1] is None
+    page = comparison_page(content)
+    assert "Lost runs" in page
+    assert "stem 2" in page
+    assert "Lost runs" not in comparison_page({**content, "lost": {}})
+
+
+def test_seeds_that_meet_in_none_have_no_difference(table: Table, tmp_path: Path) -> None:
+    one, other = (line(table, tmp_path, name, noise=1.0) for name in ("alone", "stem"))
+    gone = [lose(tmp_path / "gone" / str(at)) for at in range(3)]
+    left, right = Line("alone", (one.folders[0], *gone[:2])), Line("stem", (gone[2], *other.folders[1:]))
+    found = judge(table, (left, right), resamples=50, margin=0.002)
+    assert [len(one.tasks) for one in found.recipes] == [2, 2]
+    assert found.paired == ()
+
+
+def test_who_lost_every_run_is_left_out(table: Table, tmp_path: Path) -> None:
+    kept = line(table, tmp_path, "stem", noise=1.0)
+    gone = Line("alone", tuple(lose(tmp_path / "gone" / str(at)) for at in range(3)))
+    found = judge(table, (gone, kept), resamples=50, margin=0.002)
+    assert [one.name for one in found.recipes] == ["stem"]
+    assert (found.paired, found.lines) == ((), (kept,))
 
 
 def test_one_class_in_the_test_rows_is_undefined_not_half(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from umbel.data.batch import Batch
-from umbel.errors import UserError
+from umbel.errors import DivergedError
 from umbel.schema import Schema
 
 EXTREME = 1e6       # a number this large in size, and this many times the median of its column in the batch, stands out
@@ -34,7 +34,7 @@ class Suspect:
         return f"{self.name} holds {self.value:g} in row{'s' if len(self.rows) > 1 else ''} {named}{more} of the table"
 
 
-def broken(schema: Schema, batches: Iterable[Batch], *, task: int, epoch: int, step: int) -> UserError:
+def broken(schema: Schema, batches: Iterable[Batch], *, task: int, epoch: int, step: int) -> DivergedError:
     """The error of a task whose loss was no finite number in this step; epoch and step are counted from 1.
 
     `batches` are the step's, and maybe the one before it, whose update may have spoilt the weights.
@@ -42,8 +42,8 @@ def broken(schema: Schema, batches: Iterable[Batch], *, task: int, epoch: int, s
     what = f"training: the loss of task {schema.tasks[task].name!r} is not a finite number in epoch {epoch}, step {step}"
     for batch in batches:
         for suspect in suspects(schema, batch, task=task):
-            return UserError(f"{what}: {suspect}", mend=f"clip such numbers with sql in [{suspect.key}], or leave the rows out of the log")
-    return UserError(f"{what}: no number in its batch stands out", mend="lower the learning rate ([fit] rate): the weights ran away")
+            return DivergedError(f"{what}: {suspect}", mend=f"clip such numbers with sql in [{suspect.key}], or drop the rows")
+    return DivergedError(f"{what}: no number in its batch stands out", mend="lower the learning rate ([fit] rate): the weights ran away")
 
 
 def suspects(schema: Schema, batch: Batch, *, task: int) -> Iterator[Suspect]:

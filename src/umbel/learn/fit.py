@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from umbel.data.batch import Batch
-from umbel.errors import UserError
+from umbel.errors import DivergedError, UserError
 from umbel.learn.blame import broken
 from umbel.learn.history import Scores
 from umbel.learn.memory import keep_freed
@@ -77,8 +77,8 @@ def fit(
     The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
     (`umbel.learn.memory`).
 
-    :raises UserError: when a loss or the judge's score is not a finite number, when there are no rows, or when `start` belongs
-        to another model or plan.
+    :raises DivergedError: when a loss, or a weight at the end of an epoch, is not a finite number.
+    :raises UserError: when the judge's score is not, when there are no rows, or when `start` belongs to another model or plan.
 
     Example
     -------
@@ -185,6 +185,9 @@ class _Training(Generic[Trained]):
             raise broken(self.model.schema, reversed(again), task=task, epoch=self.progress.epoch + 1, step=step + 1)
 
     def _judged(self) -> Scores:
+        if not all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values()):
+            what = f"training: after epoch {self.progress.epoch + 1} the weights are no finite numbers"
+            raise DivergedError(what, mend="lower the learning rate ([fit] rate)")
         with self.apart():
             judged = self.judge(self.model)
         scores = judged if isinstance(judged, Mapping) else {"score": float(judged)}

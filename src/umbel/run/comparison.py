@@ -88,7 +88,8 @@ def sections(compared: Mapping[str, object]) -> list[str]:
     """What a page says of `compare.json` under its head; :raises UserError: if it is of another shape."""
     entrants, pairs, _ = entrants_of(compared)
     tasks = _tasks(entrants)
-    return [part for part in (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks)) if part]
+    parts = (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks), _lost(compared))
+    return [part for part in parts if part]
 
 
 def _tasks(entrants: Sequence[Entrant]) -> list[str]:
@@ -109,6 +110,16 @@ def entrants_of(compared: Mapping[str, object]) -> tuple[list[Entrant], list[Pai
         return entrants, [Pair(**pair) for pair in paired], rows
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"comparison: not one of ours ({error!r})", mend="make it again with umbel compare") from error
+
+
+def _lost(compared: Mapping[str, object]) -> str:
+    """The runs whose training diverged, and why."""
+    lost = compared.get("lost") or {}
+    if not isinstance(lost, dict) or not lost:
+        return ""
+    note = "<p>Their training diverged. They count in no mean and no difference; a recipe that lost a seed is compared on the others.</p>"
+    rows = [[html.title_cell(name), html.plain(why)] for name, why in lost.items()]
+    return html.section("Lost runs", note, html.card(html.table(["run", ""], rows)))
 
 
 def _head(entrants: Sequence[Entrant], tasks: Sequence[str], rows: Mapping[str, int], *, seeds: int) -> str:

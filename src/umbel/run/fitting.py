@@ -62,7 +62,9 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
     plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
-    built = resolve.built(settings, {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()})
+    rows = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
+    resolve.check_memory(settings, table.schema, rows)
+    built = resolve.built(settings, rows)
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)
     start = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None

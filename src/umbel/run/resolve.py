@@ -26,6 +26,7 @@ from umbel.objectives import OBJECTIVES
 from umbel.run.balancing import BalanceSection
 from umbel.run.fields import FieldSection
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
+from umbel.run.sizing import check_size
 from umbel.run.slicing import check_slices
 from umbel.schema import Field, FieldKind, Schema, Task
 from umbel.statistic import check_time
@@ -40,9 +41,16 @@ def check(settings: Settings) -> None:
     :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, or an impossible slice.
     """
     found = schema(settings)
+    check_memory(settings, found, dict.fromkeys(found.tables, 1))
     built(settings, dict.fromkeys(found.tables, 1))(found)
     plan(settings.fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
+
+
+def check_memory(settings: Settings, schema: Schema, rows: dict[str, int]) -> None:
+    """Refuse a model that this machine cannot train; :raises UserError: with the bytes it would take."""
+    model = built(settings, rows)
+    check_size(lambda: model(schema), dim=settings.model.dim, rows=rows, device=_device(settings.fit.device))
 
 
 def source(settings: Settings) -> Source:

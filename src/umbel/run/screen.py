@@ -95,6 +95,11 @@ def show(table: Table) -> None:
     (console if console.is_terminal else _plain(width=140)).print(table)
 
 
+def tell(line: str) -> None:
+    """Print one line to standard output, unbroken."""
+    _plain().print(line, highlight=False, soft_wrap=True)
+
+
 def headline(report: Report) -> None:
     """Print a report's figures, one task a line and one table for each set of metrics, intervals at 95 %."""
     title: str | None = f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows"

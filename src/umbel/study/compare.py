@@ -22,7 +22,7 @@ from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
 from umbel.study.entrants import TREES, Entrant, entrants, named, seeded, taken_by
-from umbel.study.trial import Trial, predicted
+from umbel.study.trial import Lost, Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge
 
 TREE_RATES = (0.03, 0.06, 0.1)
@@ -41,9 +41,10 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) ->
     """Choose each entrant's rate and width on validation from one equal budget, run its seeds, judge all on the same test rows.
 
     Every run is a process of its own; finished ones are found again, so that a stopped comparison goes on. Leaves
-    `compare.json`, `compare.html` and `runs/`.
+    `compare.json`, `compare.html` and `runs/`. A run whose training diverges is counted as lost and told; the others go on.
 
-    :raises UserError: for what `train` refuses, or if `folder` holds another comparison, or another process works in it.
+    :raises UserError: for what `train` refuses, if every run diverges, if `folder` holds another comparison, or another process works
+        in it.
     """
     with durable.hold(folder):
         for place in (folder / "runs").glob("*"):
@@ -59,10 +60,15 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Co
         resolve.check(variant.grid(settings)[0])
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
+    names = tuple(entrant for entrant in names if entrant.name in chosen)
     finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, seeds=_seeds(settings))]
     _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
     lines = (*(_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names), *_tree_lines(settings, folder))
-    found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
+    lost = _lost(folder)
+    if not any(line.finished for line in lines if line.name not in TREES):
+        first = next((f"{name}: {why}" for name, why in lost.items()), "none was begun")
+        raise UserError(f"compare: every run diverged ({first})", mend="lower fit.rate, or compare.rates")
+    found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin, lost=lost)
     durable.write(folder / "compare.html", comparison_page(found.to_json()))
     durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
     return found
@@ -89,24 +95,36 @@ def _views(settings: Settings) -> dict[str, int]:
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
-    """For each entrant the settings that stood best on validation, by the first seed; the test rows are not read."""
+    """For each entrant the settings that stood best on validation, by the first seed; the test rows are not read.
+
+    Settings under which training diverges are passed over; an entrant that lost all of them is left out.
+    """
     trials = {entrant.name: [(one, _folder(folder, entrant, one)) for one in entrant.grid(settings)] for entrant in names}
     asked = [(name, pair) for name, pairs in trials.items() if len(pairs) > 1 for pair in pairs]
-    _run_all([_neural(name, one, at, test=False) for name, (one, at) in asked if Trial.load(at) is None], jobs=jobs, watch=watch)
-    return {name: max(pairs, key=lambda pair: _score(pair[1]))[0] if len(pairs) > 1 else pairs[0][0] for name, pairs in trials.items()}
+    due = [(name, pair) for name, pair in asked if Trial.load(pair[1]) is None and Lost.load(pair[1]) is None]
+    _run_all([_neural(name, one, at, test=False) for name, (one, at) in due], jobs=jobs, watch=watch)
+    return {name: best for name, pairs in trials.items() if (best := _best(pairs)) is not None}
 
 
-def _score(folder: Path) -> float:
-    trial = Trial.load(folder)
-    assert trial is not None, folder
-    return trial.score
+def _best(pairs: list[tuple[Settings, Path]]) -> Settings | None:
+    """The one setting there is, or that of the best finished trial; None where all were lost."""
+    if len(pairs) == 1:
+        return pairs[0][0]
+    scores = [(trial.score, one) for one, at in pairs if (trial := Trial.load(at)) is not None]
+    return max(scores, key=lambda each: each[0])[1] if scores else None
+
+
+def _lost(folder: Path) -> dict[str, str]:
+    """Every run that diverged, by recipe and settings, and why."""
+    found = {place.parent: Lost.load(place.parent) for place in sorted((folder / "runs").glob("*/*/lost.json"))}
+    return {f"{at.parent.name} {at.name}": lost.why for at, lost in found.items() if lost is not None}
 
 
 def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -> Iterator[Run]:
     for seed in seeds:
         one = seeded(chosen, seed)
         at = _folder(folder, entrant, one)
-        if predicted(at) is None:
+        if predicted(at) is None and Lost.load(at) is None:
             yield _neural(entrant.name, one, at, test=True)
 
 
@@ -139,7 +157,7 @@ def _run_all(runs: list[Run], *, jobs: int, watch: Watch) -> None:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ThreadPoolExecutor(jobs) as pool:
         for done, run in enumerate(pool.map(lambda run: _run_one(run, threads), runs), start=1):
-            watch.stage(f"{done}/{len(runs)}  {run.name}")
+            watch.stage(f"{done}/{len(runs)}  {run.name}{'  lost: its training diverged' if Lost.load(run.folder) else ''}")
 
 
 def _run_one(run: Run, threads: int) -> Run:

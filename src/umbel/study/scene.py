@@ -27,7 +27,7 @@ from umbel.run.settings import DataSection, FieldSection, FitSection, ModelSecti
 from umbel.run.watch import Watch
 from umbel.study.claims import Agreement, Claim, Conflict, Gap, agreement_claims, conflict_claims
 from umbel.study.entrants import Entrant, seeded
-from umbel.study.trial import Trial, predicted, run_trial
+from umbel.study.trial import Lost, Trial, predicted, run_trial
 from umbel.study.verdict import Comparison, Line, Standing, judge
 
 VIEWS = 3  # of STEM on two tasks: one for each, and one for both
@@ -161,7 +161,8 @@ def _workers(jobs: int) -> Executor:
 def _train(one: Settings, folder: Path, at: Path) -> Trial | str:
     # A UserError does not travel between processes whole; its line does.
     try:
-        return run_trial(one, Table.open(folder / "table"), at, test=True)
+        done = run_trial(one, Table.open(folder / "table"), at, test=True)
+        return done.why if isinstance(done, Lost) else done
     except UserError as error:
         return str(error)
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.paired import Verdict
-from umbel.run.screen import cell, show
+from umbel.run.screen import cell, show, tell
 from umbel.study.verdict import Comparison, Standing
 
 
@@ -27,6 +27,8 @@ def standings(found: Comparison) -> None:
         if pair.verdict is not Verdict.OPEN:
             pairs.add_row(pair.task, pair.recipe, pair.against, cell(pair.paired.mean), f"{pair.paired.p:.2g}", pair.verdict.value)
     show(pairs)
+    for name, why in found.lost.items():
+        tell(f"lost: {name}: {why}")
 
 
 def _mean(one: Standing) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from umbel import durable
 from umbel.data.table import Table
+from umbel.errors import DivergedError
 from umbel.evaluate.judge import Predictions, calibrate_all, fit_calibrators
 from umbel.run.fitting import Fitted, fit_model, logits
 from umbel.run.run import claim, happened, peak_memory, save_predictions
@@ -41,13 +42,30 @@ class Trial:
         return Trial(**json.loads(path.read_text())) if path.exists() else None
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A run whose training diverged, and why: it is not tried again."""
+
+    why: str
+
+    def save(self, folder: Path) -> None:
+        """Write `lost.json`."""
+        durable.write(folder / "lost.json", json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(folder: Path) -> Lost | None:
+        """The lost run in a folder, if it is one."""
+        path = folder / "lost.json"
+        return Lost(**json.loads(path.read_text())) if path.exists() else None
+
+
 def predicted(folder: Path) -> Trial | None:
     """The finished run in a folder, if it is one that has left its predictions of the test rows."""
     return Trial.load(folder) if (folder / "predictions.npz").exists() else None
 
 
-def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
-    """Train (or find trained) one model; with `test`, leave its predictions of the test rows too.
+def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial | Lost:
+    """Train (or find trained) one model; with `test`, leave its predictions of the test rows too. One that diverges is lost.
 
     A run of a comparison that was killed may still be at work in the folder: its end is waited for, and what it made is used.
     """
@@ -55,10 +73,15 @@ def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> 
         return _trained(settings, table, folder, test=test)
 
 
-def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
+def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial | Lost:
     claim(settings, folder)
     began = time.monotonic()
-    fitted = fit_model(settings, table, folder, watch=Silence())
+    try:
+        fitted = fit_model(settings, table, folder, watch=Silence())
+    except DivergedError as error:
+        lost = Lost(str(error))
+        lost.save(folder)
+        return lost
     if test:
         _predict(table, folder, {part: logits(fitted.model, table, part) for part in ("valid", "test")})
     found = Trial.load(folder) or spent(fitted, time.monotonic() - began)

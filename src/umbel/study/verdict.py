@@ -15,8 +15,9 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict, average, paired, verdicts
 from umbel.run.run import happened
 from umbel.study.entrants import CONTROLS, TREES
-from umbel.study.trial import Trial
+from umbel.study.trial import Lost, Trial
 
+LOST = Undefined("its training diverged")
 LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "r2")  # stand in a run's own report
 
 
@@ -28,12 +29,18 @@ class Line:
     folders: tuple[Path, ...]
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
 
+    @property
+    def finished(self) -> tuple[Path, ...]:
+        """The folders of runs that were not lost."""
+        return tuple(folder for folder in self.folders if Lost.load(folder) is None)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One entrant, judged: per task and metric the mean over seeds with its interval over users, and what it cost.
 
-    `draws` are the resampled values of each seed, behind the paired differences.
+    `draws` are the resampled values of each seed, behind the paired differences. A seed whose run was lost has no value there and
+    takes no part in means and differences.
     """
 
     name: str
@@ -60,41 +67,44 @@ class Difference:
 class Comparison:
     """All entrants on the same rows, and the differences that were asked: to the separate models, to the width controls, to trees.
 
-    `lines` say where each entrant's runs lie.
+    `lines` say where each entrant's runs lie; `lost` are the runs that diverged, by name, and why.
     """
 
     rows: Mapping[str, int]
     recipes: tuple[Standing, ...]
     paired: tuple[Difference, ...]
     lines: tuple[Line, ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """`compare.json`."""
         recipes = {one.name: _standing_to_json(one) for one in self.recipes}
-        return {"rows": dict(self.rows), "recipes": recipes, "paired": [_difference_to_json(one) for one in self.paired]}
+        paired = [_difference_to_json(one) for one in self.paired]
+        return {"rows": dict(self.rows), "recipes": recipes, "paired": paired, "lost": dict(self.lost)}
 
 
-def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: float) -> Comparison:
-    """Read every run's predictions of the test rows and compare.
+def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: float, lost: Mapping[str, str] | None = None) -> Comparison:
+    """Read every run's predictions of the test rows and compare; who lost every run is left out, and `lost` passed on.
 
     Users are resampled once for all entrants and seeds. Differences to one and the same entrant, over all tasks, share
     Holm's rule.
     """
     by = resample(table.groups("test"), resamples=resamples)
+    lines = tuple(line for line in lines if line.finished)
     standings = tuple(_standing(table, line, by) for line in lines)
     found = tuple(one for against in _references(standings) for one in _against(standings, against, margin))
-    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines)
+    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost or {})
 
 
 def _standing(table: Table, line: Line, by: Resamples) -> Standing:
-    reports = [evaluate(happened(table, "test", saved["logits"]), saved["calibrated"], by=by) for saved in map(_saved, line.folders)]
+    reports = [evaluate(happened(table, "test", saved["logits"]), saved["calibrated"], by=by) for saved in map(_saved, line.finished)]
     tasks: dict[str, dict[str, Interval | Undefined]] = {}
     seeds: dict[str, dict[str, tuple[float | None, ...]]] = {}
     draws: dict[str, tuple[Sampled | Undefined, ...]] = {}
     for number, task in enumerate(table.schema.judged):
         figures = [report[number].figures for report in reports]
         names = [name for name in figures[0].metrics if name not in LEFT_OUT]
-        each = {name: tuple(one.draws[name] for one in figures) for name in names}
+        each = {name: _by_seed(line, [one.draws[name] for one in figures]) for name in names}
         tasks[task.name] = {name: _mean(values) for name, values in each.items()}
         seeds[task.name] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
         draws[task.name] = each[names[0]]
@@ -106,9 +116,15 @@ def _saved(folder: Path) -> Mapping[str, np.ndarray]:
         return dict(saved)
 
 
+def _by_seed(line: Line, judged: list[Sampled | Undefined]) -> tuple[Sampled | Undefined, ...]:
+    """In the order of seeds, lost ones included."""
+    left = iter(judged)
+    return tuple(next(left) if folder in line.finished else LOST for folder in line.folders)
+
+
 def _mean(values: tuple[Sampled | Undefined, ...]) -> Interval | Undefined:
-    known = [one for one in values if isinstance(one, Sampled)]
-    return average(known).interval() if len(known) == len(values) else next(one for one in values if isinstance(one, Undefined))
+    unknown = [one for one in values if isinstance(one, Undefined) and one != LOST]
+    return unknown[0] if unknown else average([one for one in values if isinstance(one, Sampled)]).interval()
 
 
 def _value(one: Sampled | Undefined) -> float | None:
@@ -153,9 +169,10 @@ def _meets(name: str, against: str) -> bool:
 
 
 def _pair(one: Standing, base: Standing, task: str) -> Paired | None:
-    left = [draw for draw in one.draws[task] if isinstance(draw, Sampled)]
-    right = [draw for draw in base.draws[task] if isinstance(draw, Sampled)]
-    return paired(left, right) if len(left) == len(right) == len(one.draws[task]) else None
+    """Over the seeds that neither lost; None where there is none, or one has no value."""
+    both = [pair for pair in zip(one.draws[task], base.draws[task], strict=True) if LOST not in pair]
+    known = [(left, right) for left, right in both if isinstance(left, Sampled) and isinstance(right, Sampled)]
+    return paired(*zip(*known, strict=True)) if known and len(known) == len(both) else None
 
 
 def _standing_to_json(one: Standing) -> dict[str, object]:

@@ -63,7 +63,7 @@ def by_group(table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndar
     rows = {line.name: [_rows(table, folder / "predictions.npz", by) for folder in line.folders] for line in lines}
     found = []
     for (split, group), mask in masks.items():
-        for task in rows[lines[0].name][0]:
+        for task in rows[lines[0].name][0] if lines else ():
             figures = {name: [_figures(*one[task], mask) for one in seeds] for name, seeds in rows.items()}
             found += [_cell((split, group, task, name), seeds, figures.get(AGAINST)) for name, seeds in figures.items()]
     return tuple(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from umbel import durable
 from umbel.data.table import Table
+from umbel.errors import DivergedError, UserError
 from umbel.nn.recommender import Sizes
 from umbel.recipes import RECIPES, views_of
 from umbel.run.run import claim
@@ -41,7 +42,11 @@ def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -
         claim(settings, folder)
         found = run_compare(settings, folder / "compare", jobs=jobs, watch=watch)
         table = Table.open(folder / "compare" / "table")
-        why = {name: _witness(settings, name, folder, watch=watch) for name in names if name != AGAINST}
+        judged = {one.name for one in found.recipes}
+        if AGAINST not in judged:
+            raise UserError("transfer: every run of the separate models diverged", mend="lower fit.rate")
+        seen = {name: _witness(settings, name, folder, watch=watch) for name in names if name in judged - {AGAINST}}
+        why = {name: one for name, one in seen.items() if one is not None}
         study = _study(table, found, cells=_cells(settings, table, found), why=why)
         durable.write(folder / "transfer.html", transfer_page(study))
         durable.write(folder / "transfer.json", json.dumps(study.to_json(), indent=1))
@@ -51,7 +56,8 @@ def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -
 def _cells(settings: Settings, table: Table, found: Comparison) -> tuple[Cell, ...]:
     """Every compared recipe by how users lean and by the report's slices."""
     by_lean = {name: one.labels(table.groups("test")) for name, one in leans(table).items()}
-    lines = tuple(line for line in found.lines if line.name in settings.compare.recipes)
+    whole = [line for line in found.lines if line.finished == line.folders]  # groups are compared seed by seed
+    lines = tuple(line for line in whole if line.name in settings.compare.recipes)
     splits = {**by_lean, **slices(table, "test", names=settings.evaluate.slices)}
     return by_group(table, lines, splits, resamples=settings.evaluate.resamples)
 
@@ -62,10 +68,15 @@ def _study(table: Table, found: Comparison, *, cells: tuple[Cell, ...], why: dic
     return Transfer(found, cells, why, labels, advise(found, actions, cells=cells, labels=labels.sentences()))
 
 
-def _witness(settings: Settings, recipe: str, folder: Path, *, watch: Watch) -> Witnessed:
+def _witness(settings: Settings, recipe: str, folder: Path, *, watch: Watch) -> Witnessed | None:
+    """What was seen of it; None where its training diverged."""
     watch.stage(f"{recipe}, observed")
     own = settings.model_copy(update={"model": settings.model.model_copy(update={"recipe": recipe})})
-    return witness(own, Table.open(folder / "compare" / "table"), folder / "observed" / recipe, watch=watch)
+    try:
+        return witness(own, Table.open(folder / "compare" / "table"), folder / "observed" / recipe, watch=watch)
+    except DivergedError as error:
+        watch.stage(f"{recipe}: lost: {error}")
+        return None
 
 
 def _action(schema: Schema, recipe: str) -> Action:
