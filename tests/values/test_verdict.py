@@ -146,7 +146,7 @@ def test_a_lost_seed_counts_in_no_mean_and_no_difference(table: Table, tmp_path:
     before, after = (found.recipes[1].seeds["click"]["auc"] for found in (both, left))
     assert after == (before[0], None, before[2])
     mean = left.recipes[1].tasks["click"]["auc"]
-    assert mean.value == pytest.approx(np.mean([before[0], before[2]]))  # type: ignore[arg-type,union-attr]
+    assert mean.value == pytest.approx(np.mean([before[0], before[2]]))  # type: ignore[union-attr]
     for with_all, without in zip(both.paired, left.paired, strict=True):
         assert without.paired.seeds == (with_all.paired.seeds[0], with_all.paired.seeds[2])
     assert left.recipes[1].cost.score == pytest.approx((0.51 + 0.53) / 2)
