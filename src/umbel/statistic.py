@@ -17,7 +17,7 @@ class Statistic:
 
     With labels y seen in n rows of the same values, the mean m of all rows and the weight `prior` = a of that mean, a task's
     statistic is `logit((sum y + a m) / (n + a)) - logit(m)` if it is binary, else `(sum y - n m) / (n + a)`; the last number is
-    `log(1 + rows)`. All are standardised by the training rows. Values that no training row has give 0, the mean itself, before that.
+    `log(1 + rows)`. All are scaled by the training rows. Values that no training row has give 0, the mean itself.
 
     Which rows a training row sees is the `mode`. With `time` (the default where the log has a time column) it sees rows before its own time
     less `window`, in the unit of that column, or in seconds where it holds dates. With `folds` it sees the other folds, to which rows

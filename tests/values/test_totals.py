@@ -109,9 +109,20 @@ def test_more_events_and_more_rows_weigh_more() -> None:
 
 
 def test_what_never_varies_is_not_blown_up() -> None:
-    standard = Standard.of(np.array([[1.0, 2.0], [1.0, 4.0]]))
-    assert standard.sd.tolist() == [1.0, 1.0]
-    assert standard(np.array([[1.0, 5.0]])).tolist() == [[0.0, 2.0]]
+    standard = Standard.of(np.array([[0.0, 2.0], [0.0, 2.0]]), counted([2, 2], [[0], [0]], [[0.0], [0.0]]))
+    assert standard.sd.tolist() == [1.0, log(2)]
+    assert standard(np.array([[1.0, 2.0 + log(2)]])).tolist() == [[1.0, 1.0]]
+
+
+def test_a_pair_that_few_rows_have_does_not_tower() -> None:
+    """Of a hundred rows one sees a label: its number is 1, and the count no more than its distance from 0 in steps of one row."""
+    figures = np.zeros((100, 2))
+    figures[7] = [0.04, log(2)]
+    rows = (np.arange(100) == 7).astype(np.int64)
+    standard = Standard.of(figures, Counted(rows, rows[:, None], np.zeros((100, 1))))
+    scaled = standard(figures)
+    assert scaled[7].tolist() == pytest.approx([1.0, 0.99])
+    assert scaled[0].tolist() == pytest.approx([0.0, -0.01])
 
 
 def test_reading_by_hand() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
-from umbel.data.split import ByColumn
+from umbel.data.split import ByColumn, ByTime
 from umbel.data.table import Table
 from umbel.evaluate.metrics import auc
-from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
+from umbel.schema import REGRESSION, Field, FieldKind, Schema, Statistic, Task
 from umbel.study import trees
 from umbel.study.trees import grow
 
@@ -116,3 +118,27 @@ def test_they_learn_what_is_there(table: Table) -> None:
 def test_equal_seeds_give_equal_trees(table: Table) -> None:
     first, second = (grow(table, rate=0.1, means=True, seed=3) for _ in range(2))
     assert first.outputs["test"].tobytes() == second.outputs["test"].tobytes()
+
+
+def test_a_field_with_a_statistic_of_its_own_gets_no_means_beside_it(tmp_path: Path) -> None:
+    """Statistics are read as they are; only what they do not say already comes out of fold beside them."""
+    draw = np.random.default_rng(2)
+    size = 1_200
+    frame = pl.DataFrame(
+        {
+            "user": np.arange(size) % 300, "item": draw.integers(300, size=size), "time": np.arange(size),
+            "click": draw.integers(2, size=size), "like": draw.integers(2, size=size),
+        }
+    )  # fmt: skip
+    frame.write_parquet(tmp_path / "log.parquet")
+    source = Source(str(tmp_path / "log.parquet"), user="user", time="time")
+    ids = (Field("user", FieldKind.ID, min_count=1), Field("item", FieldKind.ID, min_count=1))
+    widths = {}
+    for name, tasks in {"all": ("click", "like"), "one": ("click",), "none": ()}.items():
+        past = [Field("past", FieldKind.STATISTIC, statistic=Statistic(("user",), tasks))] if tasks else []
+        found = ingest(source, Schema((*ids, *past), (Task("click"), Task("like"))), ByTime(1_000, 1_100), folder=tmp_path / name)
+        columns = trees._columns(found)
+        if past:
+            np.testing.assert_array_equal(columns.parts["test"][:, 2:], found.column("past", "test"))
+        widths[name] = (columns.parts["train"].shape[1], trees._with_means(found, columns, 1).parts["train"].shape[1])
+    assert widths == {"all": (5, 8), "one": (4, 10), "none": (2, 8)}

@@ -49,7 +49,7 @@ class Statistics:
         own, whole = self._visible(statistic, known, labels)
         rule = Rule.of(self._encoder.schema, statistic)
         figures = rule.figures(own, whole)
-        standard = Standard.of(figures)
+        standard = Standard.of(figures, own)
         distinct, counted = total(known, labels)
         _, everything = total(np.zeros(len(known), np.int64), labels)
         kinds = self._encoder.statistics[field.name].kinds

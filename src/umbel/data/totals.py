@@ -71,16 +71,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """Mean and standard deviation of each number of a statistic in the training rows."""
+    """What is taken from each number of a statistic, and what the rest is divided by.
+
+    A task's number is divided by its root mean square over the training rows that see any label, so that a pair which few rows have
+    does not tower; the mean of all stays 0. The count loses its mean and is divided by its deviation, at least log 2: the step of one row.
+    """
 
     mean: Float64[np.ndarray, "width"]
     sd: Float64[np.ndarray, "width"]
 
     @staticmethod
-    def of(figures: Float64[np.ndarray, "rows width"]) -> Standard:
-        """Of the training rows; a number that is always the same keeps its distance of 0."""
-        sd = figures.std(axis=0)
-        return Standard(figures.mean(axis=0), np.where(sd > 1e-9, sd, 1.0))
+    def of(figures: Float64[np.ndarray, "rows width"], own: Counted) -> Standard:
+        """Of the training rows and what they see."""
+        tasks, count = figures[:, :-1], figures[:, -1]
+        squares = np.square(tasks).sum(axis=0) / np.maximum((own.seen > 0).sum(axis=0), 1)
+        scale = np.where(squares > 1e-12, np.sqrt(squares), 1.0)
+        mean = np.append(np.zeros(len(scale)), count.mean())
+        return Standard(mean, np.append(scale, max(count.std(), np.log(2.0))))
 
     def __call__(self, figures: Float64[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows width"]:
         """Standardised."""

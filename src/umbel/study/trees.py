@@ -56,9 +56,10 @@ class Grown:
 def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
     """Fit scikit-learn's histogram-boosted trees for every task, stopped early on the validation part.
 
-    Categories of up to 255 codes are split as categories; larger vocabularies as numbers in order of frequency. With
-    `means`, each of the large ones brings per task its smoothed mean label and its count in training: out of fold on training rows,
-    from all training rows elsewhere. Tasks of other kinds than `GROWN` get no trees: their outputs are NaN, their figures undefined.
+    Categories of up to 255 codes are split as categories; larger vocabularies as numbers in order of frequency; statistics are
+    numbers. With `means`, each of the large ones that no statistic is by brings per task its smoothed mean label and its count
+    in training: out of fold on training rows, from all training rows elsewhere. Tasks of other kinds than `GROWN` get no trees:
+    their outputs are NaN, their figures undefined.
     """
     columns = _columns(table)
     if means:
@@ -125,11 +126,19 @@ def _large(table: Table, field: Field) -> bool:
 
 
 def _with_means(table: Table, columns: Columns, seed: int) -> Columns:
-    large = [field for field in table.schema.fields if field.coded and not field.many and _large(table, field)]
+    large = [field for field in table.schema.fields if field.coded and not field.many and _large(table, field) and not _known(table, field)]
     made = [_means(table, field, seed) for field in large]
     parts = {part: np.concatenate([columns.parts[part], *(one[part] for one in made)], axis=1) for part in PARTS}
     added = parts["train"].shape[1] - len(columns.categories)
     return Columns(parts, np.concatenate([columns.categories, np.zeros(added, dtype=bool)]))
+
+
+def _known(table: Table, field: Field) -> bool:
+    """Whether a statistic says all of a field already: a second account, of other rows, lowers what trees make of the first."""
+    own = {(field.name,), (field.column or field.name,) if field.sql is None else ()}
+    every = {task.name for task in table.schema.tasks}
+    statistics = [one.statistic for one in table.schema.fields if one.statistic is not None]
+    return any(one.by in own and every <= set(one.tasks) for one in statistics)
 
 
 def _means(table: Table, field: Field, seed: int) -> dict[str, Float[np.ndarray, "rows columns"]]:
