@@ -47,12 +47,13 @@ epochs = 2
 batch = 64
 rate = 1e-9
 threads = 1
+seed = 3
 [evaluate]
 resamples = 20
 [tune.space]
 fit.rate = [1e-9, 0.02, 1e30]
 """
-TRIALS = 5
+TRIALS = 3  # with this seed each rate comes once
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def search(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """One search that was killed in the middle of a trial, and gone on with by the same command."""
     out = tmp_path_factory.mktemp("search") / "out"
     process = subprocess.Popen(command(file, out), stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    for _ in range(3_000):
+    for _ in range(6_000):
         if list(out.glob("trials/0001/run.toml")):
             break
         time.sleep(0.02)
@@ -95,14 +96,15 @@ def test_killed_and_gone_on_with_it_tries_the_number_asked(search: tuple[Path, S
     trials = content(out)["trials"]
     assert [one["number"] for one in trials] == list(range(TRIALS))
     assert {one["state"] for one in trials} <= {"complete", "pruned", "failed"}
-    assert "1/5  trial 0" not in said.err, "what was finished is not done again"
-    assert f"5/{TRIALS}  trial 4" in said.err
+    assert "trial 0:" not in said.err, "what was finished is not done again"
+    assert f"{TRIALS}/{TRIALS}  trial {TRIALS - 1}" in said.err
     assert f"{TRIALS} trials: " in said.out
 
 
 def test_the_planted_best_is_found_and_written_as_a_run_file(search: tuple[Path, Said], file: Path) -> None:
     out, _ = search
     found = content(out)
+    assert sorted(one["point"]["fit.rate"] for one in found["trials"]) == [1e-9, 0.02, 1e30]
     assert found["trials"][found["chosen"]]["point"]["fit.rate"] == 0.02
     best = tomllib.loads((out / "best.toml").read_text())
     assert best["fit"]["rate"] == 0.02
@@ -197,12 +199,12 @@ def test_a_second_process_is_told(file: Path, tmp_path: Path) -> None:
 def test_an_interrupt_says_how_to_go_on_and_leaves_no_process(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(command(file, out), stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    for _ in range(3_000):
+    for _ in range(6_000):
         if list(out.glob("trials/0000/run.toml")):
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "umbel: interrupted; the same command goes on from the last checkpoint" in err
     assert "Traceback" not in err

@@ -227,7 +227,7 @@ def test_the_top_of_the_hill_is_found(tmp_path: Path) -> None:
 
 def test_what_mattered_is_what_the_hill_is_made_of(tmp_path: Path) -> None:
     made = study(tmp_path, Hill(of=lambda one: 0.2 * (one.model.recipe == "stem") + 0.001 * one.model.dim), run_file(prune=False))
-    tune._search(made, trials=14, jobs=1)
+    tune._search(made, trials=8, jobs=1)
     found = made.search.importances()
     assert max(found, key=lambda key: found[key]) == "model.recipe"
     assert sum(found.values()) == pytest.approx(1)

@@ -30,7 +30,7 @@ def front(found: Tuned, other: int) -> str:
     drawn = [_line(frame, sorted((one.values[other], one.values[0]) for one in best))] if len(found.objectives) == 2 else []
     for one in done:
         note = f"trial {one.number}: " + ", ".join(f"{name} {value:.5g}" for name, value in zip(found.objectives, one.values, strict=True))
-        colour = 0 if one.number in found.front else 5
+        colour = "c0" if one.number in found.front else "line"
         drawn.append(_dot(frame, one.values[other], one.values[0], note=note, chosen=one.number == found.chosen.number, colour=colour))
     return frame.picture("".join(drawn), f"{found.objectives[0]} against {found.objectives[other]}")
 
@@ -55,8 +55,8 @@ def _line(frame: Frame, points: Sequence[tuple[float, float]]) -> str:
     return f'<polyline points="{places}" fill="none" stroke="var(--c0)" stroke-width="2" stroke-linejoin="round"/>'
 
 
-def _dot(frame: Frame, across: float, up: float, *, note: str, chosen: bool, colour: int = 0) -> str:
+def _dot(frame: Frame, across: float, up: float, *, note: str, chosen: bool, colour: str = "c0") -> str:
     left, top = frame.place(across, up)
-    radius, fill = (5, "var(--card)") if chosen else (3, f"var(--c{colour})")
-    shape = f'cx="{left:.1f}" cy="{top:.1f}" r="{radius}" fill="{fill}" stroke="var(--c{colour})" stroke-width="2"'
+    radius, fill = (5, "var(--card)") if chosen else (3, f"var(--{colour})")
+    shape = f'cx="{left:.1f}" cy="{top:.1f}" r="{radius}" fill="{fill}" stroke="var(--{colour})" stroke-width="2"'
     return f"<circle {shape}><title>{note}{' (chosen)' if chosen else ''}</title></circle>"
