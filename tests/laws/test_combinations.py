@@ -64,7 +64,7 @@ def covering(every: list[Choice]) -> list[Choice]:
 
 COVERING = covering(EVERY)
 CROSSED = list(itertools.product(INTERACTS, SEQUENCES))
-EACH_ONCE = [("stem", "own+shared", *pair, "independent") for pair in zip(INTERACTS, itertools.cycle(SEQUENCES), strict=False)]
+EACH_ONCE = [("stem", "own+shared", *pair) for _, *pair in zip(range(max(map(len, PIECES))), *map(itertools.cycle, PIECES), strict=False)]
 
 
 def made(choice: Choice) -> Recommender:

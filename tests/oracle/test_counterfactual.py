@@ -139,6 +139,18 @@ def test_imputed_errors_learn_the_mean_error() -> None:
     assert gradient.tolist() == pytest.approx([0.0] * 3, abs=1e-12)
 
 
+def test_the_imputation_s_own_loss_leaves_the_prediction_alone() -> None:
+    """The tower of t follows the gradient of inverse propensities; what is beside it is the imputed errors'."""
+    logits = said().requires_grad_()
+    slopes = {}
+    for name, make in (("dr", MakeEscm2Dr(1.0, 0.0, imputation=9.0)), ("ips", MakeEscm2Ips(1.0, 0.0))):
+        head = make(PAIR, VOICE, widths=WIDTHS, dropout=0.0)
+        risk = expected(lambda batch, head=head: head.losses(logits, batch, PAIR, denominator=Denominator.ROWS)[1])  # type: ignore[misc]
+        (slopes[name],) = torch.autograd.grad(risk, logits)
+    torch.testing.assert_close(slopes["dr"][:, :2], slopes["ips"][:, :2], atol=1e-12, rtol=1e-12)
+    assert slopes["dr"][:, 2].all()
+
+
 def test_the_whole_head_expects_it_too() -> None:
     """`0.25 R + 0.5 G` of the head, for which G is unbiased as it stands."""
     head = MakeEscm2Ips(counterfactual=0.25, entire=0.5, least=0.1)(PAIR, VOICE, widths=WIDTHS, dropout=0.0)

@@ -34,11 +34,13 @@ class Observed:
     def doubly_robust(self, imputed: Float[Tensor, "rows"], *, imputation: float, denominator: Denominator) -> Float[Tensor, ""]:
         """`1/n sum_r [i_r + o_r (e_r - i_r) / p_r + a o_r (e_r - i_r)^2 / p_r]`, a the weight of the imputation's own loss.
 
-        But for the last term, which is what i learns from, it is the mean error over all rows if p is the chance of o or i the mean of e.
+        But for the last term it is the mean error over all rows if p is the chance of o or i the mean of e. The last term teaches i alone:
+        e is a constant there, for a prediction that also sought errors that are easily imputed would be drawn to one half.
         """
         guess = torch.where(self.known, imputed, 0.0)
         gap = torch.where(self.held, self.error - guess, 0.0)
-        return masked_mean(guess + (gap + imputation * gap**2) / self.propensity, self.known, self.weight, denominator=denominator)
+        miss = torch.where(self.held, self.error.detach() - guess, 0.0) ** 2
+        return masked_mean(guess + (gap + imputation * miss) / self.propensity, self.known, self.weight, denominator=denominator)
 
 
 def observe(logits: Float[Tensor, "rows outputs"], batch: Labelled, steps: Chain, *, least: float) -> Observed:

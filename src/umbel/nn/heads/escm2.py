@@ -56,9 +56,9 @@ class Escm2(Head):
     `i = softplus(MLP'_t(h_t))` is an imputed error, whose logit is an auxiliary output. The other tasks pay their own loss.
 
     ESCM^2 (https://arxiv.org/abs/2204.05125). Differences: chains of any length; propensities are bounded below; they are taken as
-    constants, as in public re-implementations; imputed errors are positive; in R and its imputation all else learns, as in the paper.
-    With imputed errors that do not depend on the prediction, R alone teaches the tower of t what inverse propensities do; the
-    estimates differ by the imputation's loss and by what is shared.
+    constants, as in public re-implementations; imputed errors are positive, and their own loss teaches them alone, where those let it
+    draw predictions to one half. An imputed error does not depend on the prediction: so the tower of t follows the same gradient
+    doubly robust as it does by inverse propensities, and what differs is what the layers below learn from the imputation.
 
     :raises UserError: as `Esmm` does.
     """
