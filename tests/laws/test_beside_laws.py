@@ -17,7 +17,7 @@ from umbel.nn.recommender import Recommender
 from umbel.nn.views import compact
 from umbel.recipes import RECIPES, ame, cross_stitch, home, pepnet
 
-BESIDE = ("cross_stitch", "snr_trans", "snr_aver", "adatt", "home", "pepnet", "ame", "stem_al")
+BESIDE = ("cross_stitch", "snr_trans", "snr_aver", "adatt", "home", "pepnet", "ame", "stem_al", "stem_fields", "grouped")
 
 
 def model_of(recipe: str, *, layers: int = 2, tasks: int = 2, specific: int = 2) -> Recommender:

@@ -90,7 +90,7 @@ OPTIONS = some(
     {},
     {
         "legacy": st.booleans(), "taught": st.booleans(), "sparsity": st.floats(0, 1e3), "rank": COUNT, "tables": WIDTHS,
-        "groups": st.lists(st.lists(TEXT, max_size=2), max_size=2), "domain": st.lists(TEXT, max_size=2),
+        "own": st.lists(TEXT, max_size=2), "groups": st.lists(st.lists(TEXT, max_size=2), max_size=2), "domain": st.lists(TEXT, max_size=2),
         "prior": st.lists(TEXT, max_size=2), "routes": st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2),
     },
 )  # fmt: skip

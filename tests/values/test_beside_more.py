@@ -199,6 +199,8 @@ def asked(recipe: str, **options: object) -> Settings:
         ("snr_trans", {"sparsity": 0.01}),
         ("snr_aver", {"sparsity": 0.0}),
         ("ple", {"legacy": True}),
+        ("grouped", {"groups": [["click", "watch"], ["like"]]}),
+        ("stem_fields", {"own": ["user"]}),
     ],
 )
 def test_options_of_the_run_file_reach_the_model(recipe: str, options: dict[str, object]) -> None:

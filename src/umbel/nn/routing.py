@@ -226,6 +226,30 @@ def stack(build: Build, paradigm: Paradigm, *, layers: int, tasks: int, commons:
     return tuple(reversed(found))
 
 
+def beside(parts: Sequence[Routing]) -> Routing:
+    """Several routings as one: readers, experts and inputs one after the other, none of which meets another routing's.
+
+    Example
+    -------
+    >>> print(beside([shared_bottom(2, one_view).keep((0, 1)), shared_bottom(1, one_view).keep((0,))]).text("abc"))
+    reads   0   1
+    a       ●      gate none
+    b       ●      gate none
+    c           ●  gate none
+    """
+    views: tuple[int, ...] = ()
+    gates: tuple[tuple[int, ...], ...] = ()
+    table: list[tuple[Route, ...]] = []
+    width, start = sum(len(part.views) for part in parts), 0
+    for part in parts:
+        left = (Route.HIDDEN,) * len(views)
+        table += [(*left, *row, *(Route.HIDDEN,) * (width - len(left) - len(row))) for row in part.table]
+        views += tuple(start + view for view in part.views)
+        gates += tuple(tuple(start + total for total in part.gates[gate]) for gate in part.gate)
+        start += len(part.inputs)
+    return Routing(views, tuple(table), gates)
+
+
 def _owners(tasks: int, specific: int, shared: int) -> tuple[int, ...]:
     return (*(task for task in range(tasks) for _ in range(specific)), *(tasks,) * shared)
 

@@ -11,11 +11,11 @@ from umbel.nn.recommender import Recommender
 from umbel.recipes.beside import adatt, ame, cross_stitch, snr_aver, snr_trans
 from umbel.recipes.chained import aitm, escm2, esmm
 from umbel.recipes.gated import home, pepnet
-from umbel.recipes.tables import alone, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al
+from umbel.recipes.tables import alone, grouped, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al, stem_fields
 
 __all__ = [
-    "RECIPES", "adatt", "aitm", "alone", "ame", "cross_stitch", "escm2", "esmm", "home", "me_mmoe", "me_ple", "mmoe", "omoe", "pepnet",
-    "ple", "routed", "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "taken", "views_of",
+    "RECIPES", "adatt", "aitm", "alone", "ame", "cross_stitch", "escm2", "esmm", "grouped", "home", "me_mmoe", "me_ple", "mmoe", "omoe",
+    "pepnet", "ple", "routed", "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "stem_fields", "taken", "views_of",
 ]  # fmt: skip
 
 RECIPES: Mapping[str, Callable[..., Recommender]] = {
@@ -26,6 +26,8 @@ RECIPES: Mapping[str, Callable[..., Recommender]] = {
     "ple": ple,
     "stem": stem,
     "stem_al": stem_al,
+    "stem_fields": stem_fields,
+    "grouped": grouped,
     "me_mmoe": me_mmoe,
     "me_ple": me_ple,
     "cross_stitch": cross_stitch,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from umbel.errors import UserError, nearest
 from umbel.nn import routing
 from umbel.nn.home import Normed, SelfGated
 from umbel.nn.layer import MakeLayer
@@ -12,6 +11,7 @@ from umbel.nn.mixture import Mixture
 from umbel.nn.pepnet import EPNet, PPNet
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
 from umbel.nn.routing import Paradigm, Routing, one_view
+from umbel.recipes.members import members, places
 from umbel.schema import FieldKind, Schema
 
 Spans = tuple[tuple[int, int], ...]
@@ -38,12 +38,12 @@ def home(
 
     :raises UserError: if a task is in no group or in two, a group names no task, or `expert` has a layer of one number.
     """
-    members = _members(schema, groups)
-    number, own, shared = max(members) + 1, sizes.specific, sizes.shared
+    groups_of = members(schema, groups)
+    number, own, shared = max(groups_of) + 1, sizes.specific, sizes.shared
     build = partial(routing.ple, number, (own, shared))
     below = routing.stack(build, paradigm, layers=sizes.layers, tasks=number, commons=shared > 0)
     spans = (*_spans(number, own), (number * own, number * own + shared))
-    made = [*((one, spans) for one in below), (routing.home(members, (own, shared)), _spans(len(members), own))]
+    made = [*((one, spans) for one in below), (routing.home(groups_of, (own, shared)), _spans(len(groups_of), own))]
     layers: list[MakeLayer] = [partial(_home, one, own_spans, sizes=sizes, rank=rank) for one, own_spans in made]
     return Recommender(schema, sizes, views=len(below[0].inputs), layers=layers, parts=parts)
 
@@ -83,30 +83,8 @@ def _spans(owners: int, each: int) -> Spans:
     return tuple((owner * each, (owner + 1) * each) for owner in range(owners))
 
 
-def _members(schema: Schema, groups: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
-    """The group of each task; :raises UserError: unless each is in one, and each group has one."""
-    kinds = list(dict.fromkeys(task.kind for task in schema.tasks))
-    if not groups:
-        return tuple(kinds.index(task.kind) for task in schema.tasks)
-    names = [name for group in groups for name in group]
-    for name in names:
-        schema.task(name)
-        if names.count(name) > 1:
-            raise UserError(f"model.options.groups: task {name!r} is in two", mend="a task is in one group")
-    if not all(groups):
-        raise UserError("model.options.groups: an empty group", mend="name its tasks, or leave it out")
-    left = [task.name for task in schema.tasks if task.name not in names]
-    if left:
-        raise UserError(f"model.options.groups: task {left[0]!r} is in none", mend="add it to a group, or as one of its own")
-    return tuple(next(at for at, group in enumerate(groups) if task.name in group) for task in schema.tasks)
-
-
 def _places(schema: Schema, names: tuple[str, ...] | None, key: str, *, kind: FieldKind) -> tuple[int, ...]:
     """Where the fields of those names stand, those of that kind if None."""
-    fields = [field.name for field in schema.fields]
     if names is None:
         return tuple(at for at, field in enumerate(schema.fields) if field.kind is kind)
-    for name in names:
-        if name not in fields:
-            raise UserError(f"model.options.{key}: no field {name!r}", mend=nearest(name, fields))
-    return tuple(fields.index(name) for name in names)
+    return places(schema, names, key)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from umbel.nn import routing
+from umbel.nn.interact import Lent
 from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
 from umbel.nn.routing import Build, Paradigm, Routing, one_view, own_and_shared, own_views, view_per_expert
-from umbel.schema import Schema
+from umbel.recipes.members import members, places
+from umbel.schema import FieldKind, Schema
 
 
 def alone(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_views, parts: Parts = PLAIN) -> Recommender:
@@ -45,6 +48,23 @@ def ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = one_view, legacy: 
     return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts, commons=legacy)
 
 
+def grouped(schema: Schema, sizes: Sizes, *, groups: tuple[tuple[str, ...], ...] = (), parts: Parts = PLAIN) -> Recommender:
+    """MMoE inside groups of tasks and nothing between them: a view, experts and gates a group.
+
+    `groups` names the tasks of each, by default those of one kind (binary, regression). A group of g tasks has `g * specific`
+    experts and, if g > 1, the `shared` ones. One group is `mmoe`, a group a task `alone`.
+
+    :raises UserError: if a task is in no group or in two, or a group names no task.
+    """
+    known = members(schema, groups)
+    own = [[task for task, group in enumerate(known) if group == one] for one in range(max(known) + 1)]
+    stacks = [routing.stack(_mmoe_of(len(one), sizes), one_view, layers=sizes.layers, tasks=len(one)) for one in own]
+    levels = [routing.beside(level) for level in zip(*stacks, strict=True)]
+    order = [task for one in own for task in one]
+    levels[-1] = levels[-1].keep([order.index(task) for task in range(len(known))])
+    return routed(schema, sizes, routings=tuple(levels), parts=parts)
+
+
 def stem(
     schema: Schema, sizes: Sizes, *,
     paradigm: Paradigm = own_and_shared, taught: bool = False, legacy: bool = False, parts: Parts = PLAIN,
@@ -57,6 +77,20 @@ def stem(
     """
     build = partial(routing.stem, len(schema.tasks), (sizes.specific, sizes.shared), taught=taught, legacy=legacy)
     return _built(schema, sizes, build=build, paradigm=paradigm, parts=parts, commons=legacy)
+
+
+def stem_fields(schema: Schema, sizes: Sizes, *, own: tuple[str, ...] = (), parts: Parts = PLAIN) -> Recommender:
+    """STEM in which tasks keep tables of their own of some fields; of the others there is the shared table alone.
+
+    `own` names those fields, by default the ids (every field where there is none): with all of them it is `stem`. Columns that
+    other fields have in the tasks' views are neither read nor learned.
+
+    :raises UserError: for a field that does not exist.
+    """
+    ids = tuple(field.name for field in schema.fields if field.kind is FieldKind.ID)
+    names = own or ids or tuple(field.name for field in schema.fields)
+    lent = partial(Lent, inner=parts.interact, own=places(schema, names, "own"))
+    return stem(schema, sizes, parts=replace(parts, interact=lent))
 
 
 def stem_al(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared, parts: Parts = PLAIN) -> Recommender:
@@ -88,6 +122,10 @@ def me_mmoe(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = view_per_exper
 def me_ple(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_and_shared, parts: Parts = PLAIN) -> Recommender:
     """PLE over a view a task and a shared one; a gate reads its task's view. Our reading of STEM's baseline, as `me_mmoe`."""
     return ple(schema, sizes, paradigm=paradigm, parts=parts)
+
+
+def _mmoe_of(tasks: int, sizes: Sizes) -> Build:
+    return partial(routing.mmoe, tasks, tasks * sizes.specific + sizes.shared * (tasks > 1))
 
 
 def _experts(schema: Schema, sizes: Sizes) -> int:

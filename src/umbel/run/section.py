@@ -20,6 +20,7 @@ class OptionSection(Section):
 
     legacy: bool | None = None
     taught: bool | None = None
+    own: tuple[str, ...] | None = None
     sparsity: float | None = Field(None, ge=0)
     groups: tuple[tuple[str, ...], ...] | None = None
     rank: int | None = Field(None, ge=1)

@@ -10,9 +10,10 @@ from umbel.nn.interact.concatenate import Concatenate
 from umbel.nn.interact.dcn import DCN
 from umbel.nn.interact.fm import FM
 from umbel.nn.interact.interact import Interact, InteractSizes, MakeInteract, Shape
+from umbel.nn.interact.lent import Lent
 from umbel.nn.interact.masknet import MaskNet
 
-__all__ = ["INTERACTS", "Concatenate", "Interact", "InteractSizes", "MakeInteract", "Shape"]
+__all__ = ["INTERACTS", "Concatenate", "Interact", "InteractSizes", "Lent", "MakeInteract", "Shape"]
 
 INTERACTS: Mapping[str, Callable[[InteractSizes], MakeInteract]] = {
     "concatenate": lambda _: Concatenate,
