@@ -95,7 +95,7 @@ def test_an_inner_gradient_is_a_gradient(recipe: str) -> None:
         return
     direction = torch.randn(table.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     slope = (objective(table + 1e-6 * direction) - objective(table - 1e-6 * direction)) / 2e-6
-    if recipe != "stem_al":  # nor does that one through what other tasks' experts say
+    if recipe not in ("stem_al", "stem_fields"):  # nor do these through what other tasks' experts say
         assert slope.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-3, abs=1e-6)
 
 
