@@ -35,6 +35,7 @@ from umbel.run.settings import (
     parse,
     read,
 )
+from umbel.run.sharing import TransferSection
 from umbel.run.tuning import RangeSection, TuneSection
 
 BASE: dict[str, Any] = {
@@ -143,17 +144,24 @@ TUNE = some(
         "space": st.dictionaries(NAMES.filter(lambda name: name not in ("low", "high", "log")), st.one_of(SPANNED, CHOICES), max_size=3),
     },
 )  # fmt: skip
+TRANSFER = some(
+    {},
+    {
+        "of": st.sampled_from(["user", "item"]), "by": st.sampled_from(["count", "rate"]), "center": st.sampled_from(["global", "none"]),
+        "lead": st.floats(1, 1e9, exclude_min=True), "trained": st.integers(0, 99),
+    },
+)  # fmt: skip
 WHOLE = some(
     {
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
-    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE},
+    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE, "transfer": TRANSFER},
 )  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
-    "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection,
+    "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection, "transfer": TransferSection,
 }  # fmt: skip
 
 
@@ -279,6 +287,7 @@ def test_a_field_of_any_name_is_told_the_keys_of_fields(name: str) -> None:
         ("model", "dim", 0), ("model", "dropout", 1.0), ("model", "layers", 0), ("model", "shared", -1), ("model", "expert", [0]),
         ("model", "tower", [8, -1]), ("model", "gate", [0]), ("model", "expert", 8), ("evaluate", "resamples", -1),
         ("compare", "seeds", 0), ("compare", "rates", [0.1, -0.1]), ("compare", "dims", [0]), ("compare", "margin", 0),
+        ("transfer", "lead", 1.0), ("transfer", "of", "users"), ("transfer", "trained", -1), ("transfer", "center", "mean"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named_with_its_place(section: str, key: str, value: Any) -> None:  # noqa: ANN401

@@ -106,7 +106,7 @@ def test_look_ahead_gains_are_those_of_a_step_really_taken(recipe: str, layers: 
         before = [float(one) for one in model.losses(model(rows.fields), rows)]
     found = {(one.helper, one.helped): one.percent for one in affinities(model, [rows])}
     for helper, helped in itertools.permutations(range(TASKS), 2):
-        expected = 100 * (1 - moved(model, helper, rows)[helped] / before[helped])
+        expected = (1 - moved(model, helper, rows)[helped] / before[helped]) / LOWERED
         assert found[NAMES[helper], NAMES[helped]] == pytest.approx(expected, abs=5e-3)
 
 

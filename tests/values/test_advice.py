@@ -10,14 +10,14 @@ import pytest
 from umbel.evaluate.intervals import Interval, Sampled
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict
-from umbel.study.transfer.advice import Action, Advice, Confidence, advise
+from umbel.study.transfer.advice import Action, Advice, Choice, Confidence, advise
 from umbel.study.transfer.groups import Cell
 from umbel.study.transfer.labels import Labels, Overlap, Supply
 from umbel.study.transfer.result import delta_m
 from umbel.study.trial import Trial
 from umbel.study.verdict import Comparison, Difference, Standing
 
-ACTIONS = {"alone": Action.SEPARATE, "mmoe": Action.SHARE, "stem": Action.OWN_VIEWS}
+ACTIONS = {"alone": Choice(Action.SEPARATE), "mmoe": Choice(Action.SHARE), "stem": Choice(Action.OWN_VIEWS)}
 H, L, E, O = Verdict.HIGHER, Verdict.LOWER, Verdict.EQUAL, Verdict.OPEN  # noqa: E741
 
 
@@ -91,32 +91,32 @@ def test_a_lower_error_is_better() -> None:
     assert "seconds: learning together helps with stem -2.0000 and hurts with mmoe +2.0000." in advice.says
 
 
-def cell(recipe: str, value: float, *, high: float, seeds: tuple[float, ...]) -> Cell:
-    gain = Paired(Interval(value, value - 0.01, high), seeds, Undefined("few"), 0.5)
-    return Cell("click against like", "comparable", "like", recipe, 500, 50, Interval(0.7, None, None), Interval(0.7, None, None), gain)
+def cell(recipe: str, value: float, verdict: Verdict) -> Cell:
+    gain, auc = Paired(Interval(value, value - 0.01, value + 0.01), (value,), Undefined("few"), 0.5), Interval(0.7, None, None)
+    return Cell("click against like", "comparable", "like", recipe, 500, 50, auc, auc, gain, verdict)
 
 
 def test_negative_transfer_is_named_where_it_is_more_than_noise() -> None:
-    lost = cell("mmoe", -0.02, high=-0.01, seeds=(-0.03, -0.01))
-    noise = [cell("mmoe", -0.02, high=0.01, seeds=(-0.03, -0.01)), cell("mmoe", -0.02, high=-0.01, seeds=(-0.05, 0.01))]
-    trees = cell("trees", -0.2, high=-0.1, seeds=(-0.2,))
-    found = said({"alone": 0.7, "mmoe": 0.71, "stem": 0.72}, {}, cells=[*noise, trees, lost])
-    told = [one for one in found.says if "comparable" in one]
-    assert told == ["mmoe loses 0.0200 on like for users in click against like: comparable."]
+    cells = [cell("mmoe", -0.02, L), cell("mmoe", -0.03, O), cell("stem", 0.02, H), cell("trees", -0.2, L), cell("mmoe x3", -0.01, L)]
+    found = said({"alone": 0.7, "mmoe": 0.71, "stem": 0.72}, {}, cells=cells)
+    assert [one for one in found.says if "comparable" in one] == [
+        "mmoe loses 0.0200 on like for users in click against like: comparable.",
+        "mmoe x3 loses 0.0100 on like for users in click against like: comparable.",
+    ]
 
 
 def test_what_labels_say_is_told() -> None:
     supplies = (Supply("like", 100, 1.0, 9, 0.09, 4.0), Supply("click", 10_000, 1.0, 5_000, 0.5, 900.0))
     overlaps = (
         Overlap("click", "tap", 1.0, 0.99, 1.0, 1.0), Overlap("click", "buy", 0.2, 0.1, 1.0, 0.1),
-        Overlap("click", "order", 0.2, 0.1, 1.0, 0.1, chained=True),
+        Overlap("click", "order", 0.2, 0.1, 1.0, 0.1, later="order"),
     )  # fmt: skip
     labels = Labels(supplies, overlaps)
     found = advise(comparison({"alone": 0.7}, {}), ACTIONS, labels=labels.sentences())
     assert found.confidence is Confidence.OPEN
     assert [one for one in found.says if "click" in one or "like" in one][-3:] == [
         "like rests on 4 users' worth of positives: its figures are noise.",
-        "click and tap are one label twice: drop one.",
+        "tap is a duplicate of click (correlation 1.00): drop one.",
         "buy happens only where click does: consider given = 'click'.",
     ]
 

@@ -9,7 +9,9 @@ from umbel.recipes import RECIPES
 from umbel.run.settings import OptionSection, Settings, parse
 from umbel.study.entrants import CONTROLS, USUAL, Entrant, entrants, seeded
 
-VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
+VIEWS = {
+    "alone": 2, "grouped": 2, "stem_fields": 3, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3,
+}  # fmt: skip
 
 
 def settings(**compare: object) -> Settings:

@@ -81,6 +81,6 @@ def test_a_label_without_both_classes_tells_nothing() -> None:
 
 def test_what_is_already_given_is_no_news(tmp_path: Path) -> None:
     (pair,) = overlaps(logs.table(tmp_path))
-    assert (pair.first, pair.second, pair.chained) == ("click", "buy", True)
+    assert (pair.first, pair.second, pair.later) == ("click", "buy", "buy")
     assert pair.second_in_first == 1.0
     assert pair.new_step is None

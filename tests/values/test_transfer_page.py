@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,8 +18,9 @@ from umbel.study.transfer.advice import Action, Advice, Confidence
 from umbel.study.transfer.gradients import Affinity, Conflict
 from umbel.study.transfer.groups import Cell
 from umbel.study.transfer.labels import Labels, Overlap, Supply
-from umbel.study.transfer.listening import Abundance, Expert, Listening
+from umbel.study.transfer.listening import Abundance, Ear, Expert, Listening
 from umbel.study.transfer.page import transfer_page
+from umbel.study.transfer.probed import Grouping, Probed
 from umbel.study.transfer.result import Transfer
 from umbel.study.transfer.witness import Probe, Witnessed
 from umbel.study.trial import Trial
@@ -73,14 +75,14 @@ def difference(recipe: str, value: float, verdict: Verdict) -> Difference:
     return Difference("click", recipe, "alone", "auc", gained(value, value - 0.01, value + 0.01, value), verdict)
 
 
-def cell(group: str, gain: Paired | None, *, reason: str = "") -> Cell:
+def cell(group: str, gain: Paired | None, *, reason: str = "", verdict: Verdict = Verdict.OPEN) -> Cell:
     auc = Undefined(reason) if reason else Interval(0.7, 0.6, 0.8)
-    return Cell("click against like", group, "click", "stem", 1234, 56, auc, auc, gain)
+    return Cell("click against like", group, "click", "stem", 1234, 56, auc, auc, gain, verdict)
 
 
 CELLS = (
-    cell("sure", gained(0.015, 0.01, 0.02, 0.01, 0.02)),
-    cell("lost", gained(-0.03, -0.04, -0.02, -0.02, -0.04)),
+    cell("sure", gained(0.015, 0.01, 0.02, 0.01, 0.02), verdict=Verdict.HIGHER),
+    cell("lost", gained(-0.03, -0.04, -0.02, -0.02, -0.04), verdict=Verdict.LOWER),
     cell("noise", gained(0.015, -0.01, 0.04, 0.01, 0.02)),
     cell("torn", gained(0.015, 0.01, 0.02, -0.01, 0.04)),
     cell("few", gained(0.015, None, None, 0.01, 0.02)),
@@ -105,7 +107,12 @@ STUDY = Transfer(
         (Overlap("click", "like", 0.123, 0.045, 0.678, 0.009), Overlap("click", "tap", 0.999, 0.987, 1.0, 1.0)),
     ),
     Advice("stem", Action.OWN_VIEWS, Confidence.CONFIRMED, ("Give them views (stem).", "click: it helps.", "a < b & c")),
-)
+    Probed(
+        ("click", "like"), ((0.9, 0.42), (-0.13, 1.1)),
+        (Grouping((("click", "like"),), 0.145, "stem"), Grouping((("click",), ("like",)), 0.0, "apart")),
+        {"device": 0.1, "user": 0.62}, ("user",),
+    ),
+)  # fmt: skip
 
 
 def words(study: Transfer = STUDY) -> str:
@@ -201,13 +208,68 @@ def test_the_last_epoch_is_shown_layer_by_layer() -> None:
 
 def test_help_is_a_square_of_tasks() -> None:
     page = transfer_page(STUDY)
-    assert "a step for" in page
-    head = page[page.index("a step for"):]
+    head = page[page.index("Help between tasks"):]
     assert head.index("helps click") < head.index("helps like")
     table = head[: head.index("</table>")]
-    assert "+0.42 %" in row(table, "click")
-    assert "-0.13 %" not in row(table, "click")
-    assert "-0.13 %" in row(table, "like")
+    assert "+0.42 %" in row(table, "a step for click")
+    assert "-0.13 %" not in row(table, "a step for click")
+    assert "var(--warn) 10%" in row(table, "a step for like")
+    assert row(table, "a step for like").count("<td></td>") == 1  # itself
+
+
+def test_groupings_stand_with_their_promise_and_what_training_said() -> None:
+    page = transfer_page(STUDY)
+    page = page[page.index("<h3>Groupings"):]
+    assert "+0.145 %" in row(page, "click + like")
+    assert "0.7200" in row(page, "click + like")
+    assert "not trained" in row(page, "click · like")
+
+
+def test_fields_say_how_often_tasks_pull_them_apart() -> None:
+    page = transfer_page(STUDY)
+    page = page[page.index("<h3>Fields"):page.index("<h2>Why")]
+    assert "62%" in row(page, "user")
+    assert "of the tasks' own" in html.unescape(row(page, "user"))
+    assert "shared" in row(page, "device")
+    assert page.index(">user<") < page.index(">device<")
+
+
+def test_width_controls_have_a_plot_of_their_own() -> None:
+    pair = replace(difference("stem", 0.004, Verdict.OPEN), against="ple x3")
+    found = replace(STUDY.found, paired=(*STUDY.found.paired, pair))
+    page = transfer_page(replace(STUDY, found=found))
+    part = page[page.index("against ple x3"):]
+    assert "+0.0040" in row(part[: part.index("</table>")], "stem")
+    assert "against ple" not in transfer_page(STUDY)
+
+
+def test_curves_over_epochs_of_help_and_gates() -> None:
+    page = transfer_page(STUDY)
+    assert "click helps like, percent" in page
+    assert "epoch 2: 0.42000" in page
+    assert "gate entropy, click" in page
+    assert "gate entropy, like" not in page  # it has no gate
+
+
+def test_many_plots_are_folded() -> None:
+    tasks = [f"t{number}" for number in range(4)]
+    helps = tuple(Affinity(one, other, 0.1) for one in tasks for other in tasks if one != other)
+    many = Witnessed(tuple(replace(one, affinities=helps) for one in PROBES), ())
+    assert "help over epochs, 12 plots" in words(replace(STUDY, why={"stem": many}))
+
+
+def test_ears_by_group() -> None:
+    ears = (Ear("click against like", "comparable", 4_321, (Listening("click", 0.61, 0.27, 0.12, 0.9),)),)
+    page = transfer_page(replace(STUDY, why={"stem": Witnessed(PROBES, (), ears)}))
+    line = row(page, "click against like: comparable")
+    assert all(part in line for part in ("4,321 rows", "0.61", "0.27", "0.12"))
+
+
+def test_a_broken_funnel_is_marked() -> None:
+    chained = (Overlap("click", "buy", 0.3, 0.2, 0.98, 0.1, later="buy"), Overlap("click", "order", 0.3, 0.2, 1.0, 0.1, later="order"))
+    page = transfer_page(replace(STUDY, labels=Labels(STUDY.labels.supplies, chained)))
+    assert "funnel broken</span>" in row(page, "click and buy")
+    assert "funnel broken" not in row(page, "click and order")
 
 
 def test_gates_and_dead_experts() -> None:
@@ -238,7 +300,7 @@ def test_separate_views_have_nothing_to_disagree_about() -> None:
     apart = tuple(replace(one, conflicts=(), affinities=(), gates=(), experts=()) for one in PROBES)
     text = words(replace(STUDY, why={"alone": Witnessed(apart, ())}))
     assert "No view is shared: nothing to disagree about there." in text
-    assert "a step for" not in text
+    assert "cosine at the last epoch" not in text
     assert "task listens to" not in text
 
 
@@ -253,8 +315,8 @@ def test_labels_are_told_with_their_warnings() -> None:
     assert all(part in row(supplies, "click") for part in ("4,321", "48.00%", "778", "75%"))
     assert "sparse</span>" in row(supplies, "like")
     assert "sparse</span>" not in row(supplies, "click")
-    assert "one label twice</span>" in row(page, "click and tap")
-    assert "one label twice" not in row(page, "click and like")
+    assert "duplicate</span>" in row(page, "click and tap")
+    assert "duplicate" not in row(page, "click and like")
     assert all(part in row(page, "click and like") for part in ("0.123", "0.045", "0.678", "0.009"))
 
 
@@ -266,7 +328,7 @@ def test_one_binary_task_has_no_pairs() -> None:
 
 def test_plain_values_of_the_whole_study() -> None:
     plain = STUDY.to_json()
-    assert list(plain) == ["advice", "compare", "delta_m", "groups", "why", "labels"]
+    assert list(plain) == ["advice", "compare", "delta_m", "groups", "why", "probes", "labels"]
     advice = plain["advice"]
     assert isinstance(advice, dict)
     assert (advice["recipe"], advice["action"], advice["confidence"]) == ("stem", "give tasks views of their own", "confirmed")

@@ -19,6 +19,7 @@ from umbel.run.fields import FieldSection as FieldSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
+from umbel.run.sharing import TransferSection
 from umbel.run.tuning import RangeSection, TuneSection
 
 Tree = dict[str, object]
@@ -170,6 +171,7 @@ class Settings(Section):
     evaluate: EvaluateSection = EvaluateSection()
     compare: CompareSection = CompareSection()
     tune: TuneSection = TuneSection()
+    transfer: TransferSection = TransferSection()
 
     def to_toml(self) -> str:
         """The resolved run file: every setting, defaults too; reading it back gives equal settings."""
@@ -239,6 +241,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "tune": TuneSection,
+        "transfer": TransferSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}

@@ -42,7 +42,7 @@ def slicing(encoder: Encoder, source: Source, *, names: Sequence[str], where: st
     """
     check_slices(encoder.schema, names, where=where)
     roles = (("user", source.user), ("item", source.item))
-    fields = {role: _reading(encoder.schema, column) for role, column in roles}
+    fields = {role: reading(encoder.schema, column) for role, column in roles}
     seen = [Slice(f"{role} seen in training", field.name, _Seen(encoder, field)) for role, field in fields.items() if field is not None]
     return (*seen, *(Slice(name, name, _Values(encoder, name)) for name in names))
 
@@ -55,7 +55,7 @@ def check_slices(schema: Schema, names: Sequence[str], *, where: str = "evaluate
             raise UserError(f"{where}: {name!r} is no id or category", mend=nearest(name, single))
 
 
-def _reading(schema: Schema, column: str | None) -> Field | None:
+def reading(schema: Schema, column: str | None) -> Field | None:
     """The field that holds a raw column as an id, if the schema has one."""
     for field in schema.fields:
         if column is not None and field.coded and not field.many and field.sql is None and (field.column or field.name) == column:

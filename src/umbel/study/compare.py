@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from umbel import durable
 from umbel.data.table import Table
@@ -37,8 +38,10 @@ class Run:
     words: tuple[str, ...]
 
 
-def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Comparison:
+def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more: tuple[Entrant, ...] = ()) -> Comparison:
     """Choose each entrant's rate and width on validation from one equal budget, run its seeds, judge all on the same test rows.
+
+    `more` takes part beside whom the run file names.
 
     Every run is a process of its own; finished ones are found again, so that a stopped comparison goes on. Leaves
     `compare.json`, `compare.html` and `runs/`. A run whose training diverges is counted as lost and told; the others go on.
@@ -49,13 +52,13 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) ->
     with durable.hold(folder):
         for place in (folder / "runs").glob("*"):
             durable.sweep(place)
-        return _compare(settings, folder, jobs=jobs, watch=watch)
+        return _compare(settings, folder, jobs=jobs, watch=watch, more=more)
 
 
-def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Comparison:
+def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more: tuple[Entrant, ...]) -> Comparison:
     claim(settings, folder)
     resolve.check(settings)
-    names = entrants(settings, _views(settings))
+    names = tuple(dict.fromkeys((*entrants(settings, _views(settings)), *more)))
     for variant in (entrant for entrant in names if entrant.variant):
         resolve.check(variant.grid(settings)[0])
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
@@ -130,7 +133,8 @@ def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -
 
 def _folder(folder: Path, entrant: Entrant, settings: Settings) -> Path:
     """One folder a run; a trial that is chosen becomes its first seed's run."""
-    return folder / "runs" / entrant.name / f"rate={settings.fit.rate:g} dim={settings.model.dim} seed={settings.fit.seed}"
+    at = folder / "runs" / quote(entrant.name, safe=" ,+")
+    return at / f"rate={settings.fit.rate:g} dim={settings.model.dim} seed={settings.fit.seed}"
 
 
 def _neural(name: str, settings: Settings, at: Path, *, test: bool) -> Run:

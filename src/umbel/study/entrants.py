@@ -11,7 +11,7 @@ from umbel.run.settings import ModelSection, OptionSection, Settings
 from umbel.study.variants import changed, check_names
 
 # The shared-view recipe that stands for a recipe with several views when width alone is asked about.
-CONTROLS = {"alone": "shared_bottom", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple"}
+CONTROLS = {"alone": "shared_bottom", "grouped": "mmoe", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple", "stem_fields": "ple"}
 # Who takes part where nobody is named: the tables, from no sharing to the most; what stands beside them is asked for by name.
 USUAL = ("alone", "shared_bottom", "omoe", "mmoe", "ple", "stem", "me_mmoe", "me_ple")
 TREES = ("trees", "trees + target means")
@@ -21,13 +21,14 @@ TREES = ("trees", "trees + target means")
 class Entrant:
     """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control).
 
-    A `variant` is the run file changed as its name there says, recipe and all.
+    A `variant` is the run file changed as its name there says, recipe and all. `options` stand in place of the run file's.
     """
 
     name: str
     recipe: str
     wider: int = 1
     variant: bool = False
+    options: OptionSection | None = None
 
     def grid(self, settings: Settings) -> tuple[Settings, ...]:
         """The settings it may choose among on validation: the same number for every entrant."""
@@ -38,7 +39,8 @@ class Entrant:
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
 
     def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
-        model = taken_by(self.recipe, settings.model)
+        asked = settings.model if self.options is None else settings.model.model_copy(update={"options": self.options})
+        model = taken_by(self.recipe, asked)
         views = model.views if self.wider == 1 else None  # a control keeps its recipe's one view
         model = model.model_copy(update={"dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})
@@ -72,7 +74,12 @@ def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
     plain = [Entrant(name, name) for name in names]
     variants = [Entrant(name, changed(settings, name).model.recipe, variant=True) for name in settings.compare.variants]
     wide = {(CONTROLS[name], views[name]) for name in names if views[name] > 1 and name in CONTROLS} if settings.compare.controls else set()
-    return (*plain, *variants, *(Entrant(f"{recipe} x{wider}", recipe, wider) for recipe, wider in sorted(wide)))
+    return (*plain, *variants, *(control(recipe, wider) for recipe, wider in sorted(wide)))
+
+
+def control(recipe: str, wider: int) -> Entrant:
+    """A shared view as wide as so many views."""
+    return Entrant(f"{recipe} x{wider}", recipe, wider)
 
 
 def seeded(settings: Settings, seed: int) -> Settings:

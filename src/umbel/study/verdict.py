@@ -16,6 +16,7 @@ from umbel.evaluate.paired import Paired, Verdict, average, paired, verdicts
 from umbel.run.run import happened
 from umbel.study.entrants import CONTROLS, TREES
 from umbel.study.trial import Lost, Trial
+from umbel.study.variants import controlled
 
 LOST = Undefined("its training diverged")
 LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "r2")  # stand in a run's own report
@@ -147,25 +148,23 @@ def _references(standings: tuple[Standing, ...]) -> Iterator[str]:
     """Separate models first, then each width control, then trees with target means."""
     names = [one.name for one in standings]
     yield from (name for name in names if name == "alone")
-    yield from (name for name in names if " x" in name)
+    yield from (name for name in names if controlled(name))
     yield from (name for name in names if name == TREES[1])
 
 
 def _against(standings: tuple[Standing, ...], against: str, margin: float) -> Iterator[Difference]:
     base = next(one for one in standings if one.name == against)
-    pairs = {(one.name, task): _pair(one, base, task) for one in standings if _meets(one.name, against) for task in one.draws}
+    pairs = {(one.name, task): _pair(one, base, task) for one in standings if _meets(one, against) for task in one.draws}
     known = {key: pair for key, pair in pairs.items() if pair is not None}
     for (name, task), verdict in verdicts(known, margin=margin).items():
         metric = next(iter(base.tasks[task]))
         yield Difference(task, name, against, metric, known[name, task], verdict)
 
 
-def _meets(name: str, against: str) -> bool:
+def _meets(one: Standing, against: str) -> bool:
     """A width control meets the recipes it controls; the others meet everyone."""
-    if " x" not in against:
-        return name != against
-    recipe = against.split(" x")[0]
-    return CONTROLS.get(name) == recipe
+    recipe = controlled(against)
+    return one.name != against if recipe is None else CONTROLS.get(str(one.chosen.get("recipe", one.name))) == recipe
 
 
 def _pair(one: Standing, base: Standing, task: str) -> Paired | None:

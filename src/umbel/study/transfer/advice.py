@@ -8,7 +8,10 @@ from enum import StrEnum
 
 from umbel.evaluate.paired import Verdict
 from umbel.run.names import FALLS
+from umbel.run.section import OptionSection
 from umbel.study.transfer.groups import AGAINST, Cell
+from umbel.study.transfer.probed import Probed
+from umbel.study.variants import controlled
 from umbel.study.verdict import Comparison, Difference
 
 
@@ -17,6 +20,7 @@ class Action(StrEnum):
 
     SHARE = "share"
     OWN_VIEWS = "give tasks views of their own"
+    OWN_FIELDS = "give tasks tables of their own of some fields"
     GROUP = "group"
     SEPARATE = "separate"
 
@@ -31,27 +35,77 @@ class Confidence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What an entrant means, and the groups or fields that it was told."""
+
+    action: Action
+    options: OptionSection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The grouping that the probes asked for, the one that stood best on validation once trained, by how much, of how many."""
+
+    asked: str
+    best: str
+    gap: float
+    trained: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are one."""
+        return self.asked == self.best
+
+    @property
+    def says(self) -> str:
+        """In words; a disagreement is told as one."""
+        if self.agrees:
+            return f"The probes asked for {_told(self.asked)}; trained, it is the best of {self.trained} groupings on validation too."
+        return (f"The probes asked for {_told(self.asked)}, but trained it is {self.gap:.4f} lower on validation than {_told(self.best)}: "
+                "they disagree, and training decides.")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
-    """The recommended model, what it means, how sure it is, and the sentences that say why."""
+    """The recommended model, what it means, how sure it is, the sentences that say why, and how the probes' own wish stood."""
 
     recipe: str
     action: Action
     confidence: Confidence
     says: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] | None = None
+    fields: tuple[str, ...] | None = None
+    check: Check | None = None
 
 
-def advise(found: Comparison, actions: Mapping[str, Action], *, cells: Sequence[Cell] = (), labels: Sequence[str] = ()) -> Advice:
-    """The recipe that stood best on validation among `actions` (recipes that may be recommended, and what each means).
+def advise(
+    found: Comparison, choices: Mapping[str, Choice], *,
+    cells: Sequence[Cell] = (), labels: Sequence[str] = (), probes: Probed | None = None,
+) -> Advice:  # fmt: skip
+    """The entrant that stood best on validation among `choices` (those that may be recommended, and what each means).
 
     Nothing is chosen on test: there it is only asked whether the choice holds against separate models. `labels` are
     sentences of their own, told last.
     """
-    scores = {one.name: one.cost.score for one in found.recipes if one.name in actions}
+    scores = {one.name: one.cost.score for one in found.recipes if one.name in choices}
     best = max(scores, key=lambda name: scores[name])
+    chosen, options = choices[best], choices[best].options or OptionSection()
     verdicts = [one for one in found.paired if one.against == AGAINST]
     confidence = _confidence(best, verdicts)
-    answer = _answer(best, actions[best], confidence)
-    return Advice(best, actions[best], confidence, (answer, *_by_task(found, verdicts, actions), *_by_group(cells, actions), *labels))
+    check = None if probes is None else _check(probes, scores)
+    checked = [check.says] if check else []
+    says = (_answer(best, chosen, confidence), *_by_width(found, best), *checked, *_by_task(found, verdicts, choices))
+    return Advice(best, chosen.action, confidence, (*says, *_by_group(cells, choices), *labels), options.groups, options.own, check)
+
+
+def _check(probes: Probed, scores: Mapping[str, float]) -> Check | None:
+    """Of the groupings that were trained; None where not even the first of them was."""
+    trained = [one.entrant for one in probes.groupings if one.entrant in scores]
+    asked = probes.groupings[0].entrant
+    if asked not in trained or len(trained) < 2:
+        return None
+    best = max(trained, key=lambda name: scores[name])
+    return Check(asked, best, scores[best] - scores[asked], len(trained))
 
 
 def _confidence(best: str, verdicts: Sequence[Difference]) -> Confidence:
@@ -89,7 +143,8 @@ def _better(one: Difference) -> bool | None:
 MEANING = {
     Action.SHARE: "share one set of embeddings",
     Action.OWN_VIEWS: "share, and give every task embeddings of its own beside the shared ones",
-    Action.GROUP: "share inside groups of tasks and nowhere else",
+    Action.OWN_FIELDS: "share, and give every task embeddings of its own beside the shared ones for these fields only: {fields}",
+    Action.GROUP: "share inside these groups of tasks and nowhere else: {groups}",
     Action.SEPARATE: "train the tasks apart",
 }
 SURE = {
@@ -100,14 +155,28 @@ SURE = {
 }
 
 
-def _answer(best: str, action: Action, confidence: Confidence) -> str:
-    return f"{MEANING[action].capitalize()} ({best}, the best on validation): {SURE[confidence]}."
+def _answer(best: str, chosen: Choice, confidence: Confidence) -> str:
+    options = chosen.options or OptionSection()
+    groups = "; ".join(" with ".join(group) if len(group) > 1 else f"{group[0]} alone" for group in options.groups or ())
+    meaning = MEANING[chosen.action].format(fields=", ".join(options.own or ()), groups=groups)
+    name = {Action.GROUP: "grouped", Action.OWN_FIELDS: "stem_fields"}.get(chosen.action, best)
+    return f"{meaning[0].upper()}{meaning[1:]} ({name}, the best on validation): {SURE[confidence]}."
 
 
-def _by_task(found: Comparison, verdicts: Sequence[Difference], actions: Mapping[str, Action]) -> list[str]:
+def _by_width(found: Comparison, best: str) -> list[str]:
+    """The recommended entrant against one shared view as wide as its views together: is it the views, or how much they hold?"""
+    says = []
+    for against in dict.fromkeys(one.against for one in found.paired if controlled(one.against) and one.recipe == best):
+        each = [one for one in found.paired if one.against == against and one.recipe == best]
+        told = ", ".join(f"{one.task} {one.paired.mean.value:+.4f} ({one.verdict})" for one in each)
+        says.append(f"Against one shared view as wide as its views together ({against}): {told}.")
+    return says
+
+
+def _by_task(found: Comparison, verdicts: Sequence[Difference], choices: Mapping[str, Choice]) -> list[str]:
     says = []
     for task in found.recipes[0].tasks:
-        own = [one for one in verdicts if one.task == task and one.recipe in actions]
+        own = [one for one in verdicts if one.task == task and one.recipe in choices]
         helps = [f"{one.recipe} {one.paired.mean.value:+.4f}" for one in own if _better(one) is True]
         hurts = [f"{one.recipe} {one.paired.mean.value:+.4f}" for one in own if _better(one) is False]
         parts = [f"helps with {', '.join(helps)}" if helps else "", f"hurts with {', '.join(hurts)}" if hurts else ""]
@@ -116,11 +185,16 @@ def _by_task(found: Comparison, verdicts: Sequence[Difference], actions: Mapping
     return says
 
 
-def _by_group(cells: Sequence[Cell], actions: Mapping[str, Action]) -> list[str]:
-    """Negative transfer where it happens: recipe, task and group of users."""
-    lost = [one for one in cells if one.recipe in actions and one.loses]
+def _by_group(cells: Sequence[Cell], choices: Mapping[str, Choice]) -> list[str]:
+    """Negative transfer where it happens: recipe, task and group of users; width controls are told too."""
+    lost = [one for one in cells if (one.recipe in choices or controlled(one.recipe)) and one.loses]
     worst = sorted(lost, key=lambda one: one.gain.mean.value if one.gain else 0.0)[:5]
     return [
         f"{one.recipe} loses {-one.gain.mean.value:.4f} on {one.task} for users in {one.split}: {one.group}."
         for one in worst if one.gain is not None
     ]  # fmt: skip
+
+
+def _told(entrant: str) -> str:
+    """The two partitions that are recipes, as what they are."""
+    return {"alone": "separate models", "mmoe": "one group of all (mmoe)"}.get(entrant, entrant)

@@ -17,7 +17,7 @@ from umbel.nn.bank import Part
 from umbel.nn.recommender import Recommender
 from umbel.nn.views import compact
 
-LOWERED = 0.01  # the share of its own loss by which a task's look-ahead step lowers it, to first order
+LOWERED = 0.001  # the share of its own loss by which a task's look-ahead step lowers it, to first order
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class Affinity:
     """What a step on shared parameters for `helper` does to the loss of `helped`: the share by which it falls, per 1 % of the helper's own.
 
     The look-ahead of Fifty et al. (https://arxiv.org/abs/2109.04617), `Z = 1 - L_j(theta - eta g_i) / L_j(theta)`, with
-    `eta = .01 L_i / |g_i|^2`, so that a step lowers its own loss by 1 % whatever the units of the loss: theirs is the
-    learning rate, by which tasks with large losses take large steps. In percent; 1 = as much as itself.
+    `eta = .001 L_i / |g_i|^2`, so that a step lowers its own loss by .1 % whatever the units of the loss: theirs is the
+    learning rate, by which tasks with large losses take large steps. A step of 1 % is too long: late in a training the gradients
+    are short, and such a step overshoots. In percent of the helped one's loss for each percent of one's own; 1 = as much as itself.
     """
 
     helper: str

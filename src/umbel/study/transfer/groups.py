@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -12,7 +12,7 @@ from umbel.data.table import Table
 from umbel.evaluate.figures import Figures, Rows, binary_figures
 from umbel.evaluate.intervals import Interval, Resamples, Sampled, resample
 from umbel.evaluate.metrics import Undefined
-from umbel.evaluate.paired import Paired, average, paired
+from umbel.evaluate.paired import MARGIN, Paired, Verdict, average, paired, verdicts
 from umbel.evaluate.slices import cut, too_small
 from umbel.run.run import happened
 from umbel.schema import BINARY
@@ -23,7 +23,10 @@ AGAINST = "alone"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One recipe on one task in one group: AUC and GAUC over seeds, and AUC less that of separate models on the same resamples."""
+    """One recipe on one task in one group: AUC and GAUC over seeds, and AUC less that of separate models on the same resamples.
+
+    The verdict is that of `paired.verdicts` over all recipes, tasks and groups of the split together.
+    """
 
     split: str
     group: str
@@ -34,29 +37,33 @@ class Cell:
     auc: Interval | Undefined
     gauc: Interval | Undefined
     gain: Paired | None
+    verdict: Verdict = Verdict.OPEN
 
     def to_json(self) -> dict[str, object]:
         """Plain values; what cannot be had is null, with its reason."""
         gain = self.gain
         figures = {"auc": _bounds(self.auc), "gauc": _bounds(self.gauc), "gain": _bounds(gain.mean) if gain else None}
         names = {"split": self.split, "group": self.group, "task": self.task, "recipe": self.recipe}
-        return {**names, "rows": self.rows, "positives": self.positives, **figures, "seeds": list(gain.seeds) if gain else None}
+        return {**names, "rows": self.rows, "positives": self.positives, **figures,
+                "seeds": list(gain.seeds) if gain else None, "verdict": self.verdict.value if gain else None}  # fmt: skip
 
     @property
     def loses(self) -> bool:
-        """Negative transfer: the interval of the gain over users, and every seed's gain, below 0."""
-        return self.gain is not None and self.gain.mean.high is not None and self.gain.mean.high < 0 and max(self.gain.seeds) < 0
+        """Negative transfer: the gain is below 0, and significantly so."""
+        return self.verdict is Verdict.LOWER
 
     @property
     def wins(self) -> bool:
         """The same on the other side."""
-        return self.gain is not None and self.gain.mean.low is not None and self.gain.mean.low > 0 and min(self.gain.seeds) > 0
+        return self.verdict is Verdict.HIGHER
 
 
-def by_group(table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndarray], *, resamples: int) -> tuple[Cell, ...]:
+def by_group(
+    table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndarray], *, resamples: int, margin: float = MARGIN
+) -> tuple[Cell, ...]:
     """Every recipe, binary task, split and group of the test rows; `splits` maps a name to a label per test row.
 
-    Users are resampled once for all of them.
+    Users are resampled once for all of them; Holm's rule is applied within a split.
     """
     by = resample(table.groups("test"), resamples=resamples)
     masks = {(split, group): mask for split, labels in splits.items() for group, mask in cut(labels).items()}
@@ -66,10 +73,17 @@ def by_group(table: Table, lines: tuple[Line, ...], splits: Mapping[str, np.ndar
         for task in rows[lines[0].name][0] if lines else ():
             figures = {name: [_figures(*one[task], mask) for one in seeds] for name, seeds in rows.items()}
             found += [_cell((split, group, task, name), seeds, figures.get(AGAINST)) for name, seeds in figures.items()]
-    return tuple(found)
+    return tuple(one for split in splits for one in _judged([cell for cell in found if cell.split == split], margin))
 
 
 Judged = tuple[Rows, Bool[np.ndarray, "rows"]]  # a task's rows, and where it is seen
+
+
+def _judged(cells: list[Cell], margin: float) -> list[Cell]:
+    """The cells of one split with their verdicts."""
+    pairs = {at: cell.gain for at, cell in enumerate(cells) if cell.gain is not None}
+    known = verdicts(pairs, margin=margin)
+    return [replace(cell, verdict=known[at]) if at in known else cell for at, cell in enumerate(cells)]
 
 
 def _rows(table: Table, path: object, by: Resamples) -> dict[str, Judged]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from umbel.data.table import Table
 from umbel.schema import BINARY, Schema
 
-DUPLICATE = 0.95  # normalised mutual information from which two labels are one
+DUPLICATE = 0.95  # normalised mutual information, or correlation, from which two labels are one
 SUBSET = 0.999    # share of B's positives that are A's from which B looks like a step after A
 FEW_USERS = 100
 
@@ -42,8 +42,8 @@ class Overlap:
     """Two binary tasks on the rows where both are seen.
 
     `correlation` is phi, `information` their mutual information over the smaller entropy (1: one label tells the other);
-    `second_in_first` the share of the second's positives that are the first's too, and the other way round. `chained`: one is
-    already given the other.
+    `second_in_first` the share of the second's positives that are the first's too, and the other way round. `later` is the one
+    that is already given the other, directly or not.
     """
 
     first: str
@@ -52,17 +52,26 @@ class Overlap:
     information: float
     second_in_first: float
     first_in_second: float
-    chained: bool = False
+    later: str | None = None
 
     @property
     def duplicate(self) -> bool:
-        """Whether the two are one task."""
-        return self.information >= DUPLICATE
+        """Whether the two are one task, or one and its opposite."""
+        return max(self.information, abs(self.correlation)) >= DUPLICATE
+
+    @property
+    def funnel(self) -> tuple[str, str, float] | None:
+        """(B, A, share of B's positives that are A's) where B is `given` A, directly or not; None where neither is."""
+        if self.later is None:
+            return None
+        if self.later == self.second:
+            return self.second, self.first, self.second_in_first
+        return self.first, self.second, self.first_in_second
 
     @property
     def new_step(self) -> tuple[str, str] | None:
-        """(B, A) where B happens only where A does, so that B could be `given` A; None where neither, where they are one, or chained."""
-        if self.duplicate or self.chained:
+        """(B, A) where B happens only where A does, so that B could be `given` A; None where neither, or they are one or chained."""
+        if self.duplicate or self.later is not None:
             return None
         if self.second_in_first >= SUBSET:
             return self.second, self.first
@@ -80,10 +89,13 @@ class Labels:
         """What somebody should do about them."""
         sparse = [f"{one.task} rests on {one.users:,.0f} users' worth of positives: its figures are noise."
                   for one in self.supplies if one.sparse]  # fmt: skip
-        twice = [f"{one.first} and {one.second} are one label twice: drop one." for one in self.overlaps if one.duplicate]
+        twice = [f"{one.second} is a duplicate of {one.first} (correlation {one.correlation:.2f}): drop one."
+                 for one in self.overlaps if one.duplicate]  # fmt: skip
         steps = [f"{later} happens only where {first} does: consider given = {first!r}."
                  for later, first in filter(None, (one.new_step for one in self.overlaps))]  # fmt: skip
-        return (*sparse, *twice, *steps)
+        leaks = [f"{1 - share:.2%} of the {later} have no {first}, though {later} is given {first}: its sample space is wrong there."
+                 for later, first, share in filter(None, (one.funnel for one in self.overlaps)) if share < 1]  # fmt: skip
+        return (*sparse, *twice, *steps, *leaks)
 
 
 def look(table: Table) -> Labels:
@@ -107,7 +119,7 @@ def overlaps(table: Table) -> tuple[Overlap, ...]:
         both = observed[:, one] & observed[:, other]
         if both.any():
             names = table.schema.tasks[one].name, table.schema.tasks[other].name
-            found.append(replace(overlap(names, events[both, one] > 0, events[both, other] > 0), chained=_chained(table.schema, names)))
+            found.append(replace(overlap(names, events[both, one] > 0, events[both, other] > 0), later=_later(table.schema, names)))
     return tuple(found)
 
 
@@ -133,8 +145,8 @@ def overlap(names: tuple[str, str], first: Bool[np.ndarray, "rows"], second: Boo
     )
 
 
-def _chained(schema: Schema, names: tuple[str, str]) -> bool:
-    return names[0] in schema.chain(names[1]) or names[1] in schema.chain(names[0])
+def _later(schema: Schema, names: tuple[str, str]) -> str | None:
+    return next((name for name, other in (names, names[::-1]) if other in schema.chain(name)), None)
 
 
 def _binary(table: Table) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.data.batch import Batch
+from umbel.evaluate.slices import cut
 from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import Recommender
 
@@ -60,6 +61,16 @@ class Abundance:
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """Whom the tasks listen to on the rows of one group."""
+
+    split: str
+    group: str
+    rows: int
+    gates: tuple[Listening, ...]
+
+
 @dataclass
 class Heard:
     """What is gathered at one mixture while batches pass."""
@@ -83,7 +94,23 @@ def listen(model: Recommender, batches: Sequence[Batch]) -> tuple[tuple[Listenin
         for number, one in heard.items() for expert, share in enumerate(torch.stack(one.zeros).mean(0))
     ]  # fmt: skip
     last = len(model.layers) - 1
-    return _listening(model, last, heard[last]) if last in heard else (), tuple(experts)
+    if last not in heard:
+        return (), tuple(experts)
+    return _listening(model, last, torch.stack(heard[last].shares).mean(0).numpy()), tuple(experts)
+
+
+@torch.no_grad()
+def listen_by(model: Recommender, batches: Iterable[Batch], splits: Mapping[str, np.ndarray]) -> tuple[Ear, ...]:
+    """Gates of the last layer by group of rows: `splits` have a label per row, in the order in which `batches` come.
+
+    Empty where the last layer is no mixture.
+    """
+    last = len(model.layers) - 1
+    if not isinstance(mixture := model.layers[last], Mixture):
+        return ()
+    shares = _every_share(model, mixture, batches)
+    masks = [(split, group, mask) for split, labels in splits.items() for group, mask in cut(labels).items()]
+    return tuple(Ear(split, group, int(mask.sum()), _listening(model, last, shares[mask].mean(0))) for split, group, mask in masks)
 
 
 def abundances(model: Recommender, sizes: Mapping[str, int]) -> tuple[Abundance, ...]:
@@ -100,6 +127,16 @@ def abundances(model: Recommender, sizes: Mapping[str, int]) -> tuple[Abundance,
     return tuple(found)
 
 
+def _every_share(model: Recommender, mixture: Mixture, batches: Iterable[Batch]) -> Float[np.ndarray, "rows readers experts"]:
+    kept: list[Tensor] = []
+    hook = mixture.register_forward_pre_hook(lambda layer, given: kept.append(mixture.shares(given[0])))
+    with ExitStack() as hooks:
+        hooks.callback(hook.remove)
+        for batch in batches:
+            model(batch.fields)
+    return torch.cat(kept).double().numpy()
+
+
 def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], None]:
     def gather(mixture: nn.Module, given: tuple[Sequence[Tensor]]) -> None:
         assert isinstance(mixture, Mixture)
@@ -111,8 +148,7 @@ def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], No
     return gather
 
 
-def _listening(model: Recommender, layer: int, heard: Heard) -> tuple[Listening, ...]:
-    shares: Float[np.ndarray, "readers experts"] = torch.stack(heard.shares).mean(0).numpy()
+def _listening(model: Recommender, layer: int, shares: Float[np.ndarray, "readers experts"]) -> tuple[Listening, ...]:
     taught = [model.reach[f"layer {layer} expert {expert}"] for expert in range(shares.shape[1])]
     return tuple(_of_task((task.name, number), shares[number], taught) for number, task in enumerate(model.schema.tasks))
 

@@ -12,6 +12,7 @@ from umbel.run.names import FALLS
 from umbel.study.transfer.advice import Advice
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.labels import Labels
+from umbel.study.transfer.probed import Probed
 from umbel.study.transfer.witness import Witnessed
 from umbel.study.verdict import Comparison
 
@@ -25,6 +26,7 @@ class Transfer:
     why: Mapping[str, Witnessed]
     labels: Labels
     advice: Advice
+    probes: Probed | None = None
 
     def to_json(self) -> dict[str, object]:
         """`transfer.json`."""
@@ -34,6 +36,7 @@ class Transfer:
             "delta_m": delta_m(self.found),
             "groups": [one.to_json() for one in self.cells],
             "why": {name: asdict(one) for name, one in self.why.items()},
+            "probes": asdict(self.probes) if self.probes else None,
             "labels": asdict(self.labels),
         }
 

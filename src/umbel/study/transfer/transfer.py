@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from umbel import durable
 from umbel.data.table import Table
@@ -16,23 +20,27 @@ from umbel.run.slicing import slices
 from umbel.run.watch import Watch
 from umbel.schema import Schema
 from umbel.study.compare import run_compare
-from umbel.study.transfer.advice import Action, advise
-from umbel.study.transfer.comparable import leans
-from umbel.study.transfer.groups import AGAINST, Cell, by_group
+from umbel.study.entrants import TREES, Entrant, taken_by
+from umbel.study.transfer.advice import Action, Choice, advise
+from umbel.study.transfer.comparable import leaning
+from umbel.study.transfer.groups import AGAINST, by_group
 from umbel.study.transfer.labels import look
 from umbel.study.transfer.page import transfer_page
+from umbel.study.transfer.probed import PROBED, TOGETHER, Probed, checks, probed
 from umbel.study.transfer.result import Transfer
 from umbel.study.transfer.witness import Witnessed, witness
-from umbel.study.verdict import Comparison
+from umbel.study.verdict import Comparison, Line
 
-SHARED, OWN = "mmoe", "stem"  # one shared view, and views of one's own beside it
+SHARED, OWN = TOGETHER, "stem"  # one shared view, and views of one's own beside it
 
 
 def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Transfer:
     """Answer for one run file; leaves `transfer.json`, `transfer.html` and the comparison they rest on.
 
     Separate models, a shared view, views of one's own and the run's own recipe are compared as `umbel compare` does, with
-    their width controls; then the models that share are trained once more under observation.
+    their width controls; the models that share are trained once more under observation. What their probes ask for (groups of
+    tasks, fields with tables of the tasks' own) is trained too, under the same seeds and budget, and the best on validation of
+    all is recommended.
 
     :raises UserError: for what `umbel compare` refuses, or if `folder` holds another study.
     """
@@ -45,35 +53,54 @@ def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -
         judged = {one.name for one in found.recipes}
         if AGAINST not in judged:
             raise UserError("transfer: every run of the separate models diverged", mend="lower fit.rate")
-        seen = {name: _witness(settings, name, folder, watch=watch) for name in names if name in judged - {AGAINST}}
-        why = {name: one for name, one in seen.items() if one is not None}
-        study = _study(table, found, cells=_cells(settings, table, found), why=why)
+        groups = leaning(table, how=settings.transfer)
+        seen = [name for name in names if name in judged - {AGAINST}]
+        looked = {name: _witness(settings, name, folder, groups=groups, watch=watch) for name in dict.fromkeys((PROBED, *seen))}
+        why = {name: one for name, one in looked.items() if one is not None}
+        probes = probed(table.schema, why[PROBED]) if PROBED in why else None
+        more = checks(probes, table.schema, trained=settings.transfer.trained, controls=settings.compare.controls) if probes else ()
+        found = run_compare(settings, folder / "compare", jobs=jobs, watch=watch, more=more)
+        study = _study(settings, table, found, more=more, seen=Seen(why, groups, probes))
         durable.write(folder / "transfer.html", transfer_page(study))
         durable.write(folder / "transfer.json", json.dumps(study.to_json(), indent=1))
     return study
 
 
-def _cells(settings: Settings, table: Table, found: Comparison) -> tuple[Cell, ...]:
-    """Every compared recipe by how users lean and by the report's slices."""
-    by_lean = {name: one.labels(table.groups("test")) for name, one in leans(table).items()}
-    whole = [line for line in found.lines if line.finished == line.folders]  # groups are compared seed by seed
-    lines = tuple(line for line in whole if line.name in settings.compare.recipes)
-    splits = {**by_lean, **slices(table, "test", names=settings.evaluate.slices)}
-    return by_group(table, lines, splits, resamples=settings.evaluate.resamples)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was looked at beside the comparison: trainings by recipe, test rows by how users lean, what the probes ask for."""
+
+    why: Mapping[str, Witnessed]
+    groups: Mapping[str, np.ndarray]
+    probes: Probed | None
 
 
-def _study(table: Table, found: Comparison, *, cells: tuple[Cell, ...], why: dict[str, Witnessed]) -> Transfer:
+def _study(settings: Settings, table: Table, found: Comparison, *, more: tuple[Entrant, ...], seen: Seen) -> Transfer:
+    splits = {**seen.groups, **slices(table, "test", names=settings.evaluate.slices)}
+    cells = by_group(table, _whole(found), splits, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
     labels = look(table)
-    actions = {AGAINST: Action.SEPARATE, **{name: _action(table.schema, name) for name in why}}
-    return Transfer(found, cells, why, labels, advise(found, actions, cells=cells, labels=labels.sentences()))
+    choices = {**{name: Choice(_action(table.schema, name)) for name in settings.compare.recipes}, **_choices(more)}
+    advice = advise(found, choices, cells=cells, labels=labels.sentences(), probes=seen.probes)
+    return Transfer(found, cells, seen.why, labels, advice, seen.probes)
 
 
-def _witness(settings: Settings, recipe: str, folder: Path, *, watch: Watch) -> Witnessed | None:
+def _whole(found: Comparison) -> tuple[Line, ...]:
+    """Everybody that lost no run (groups are compared seed by seed), but the trees: they have no views to share."""
+    return tuple(line for line in found.lines if line.finished == line.folders and line.name not in TREES)
+
+
+def _choices(more: tuple[Entrant, ...]) -> dict[str, Choice]:
+    """What the probes' entrants mean; width controls are recommended to nobody."""
+    means = {"grouped": Action.GROUP, "stem_fields": Action.OWN_FIELDS}
+    return {one.name: Choice(means[one.recipe], one.options) for one in more if one.recipe in means}
+
+
+def _witness(settings: Settings, recipe: str, folder: Path, *, groups: Mapping[str, np.ndarray], watch: Watch) -> Witnessed | None:
     """What was seen of it; None where its training diverged."""
     watch.stage(f"{recipe}, observed")
-    own = settings.model_copy(update={"model": settings.model.model_copy(update={"recipe": recipe})})
+    own = settings.model_copy(update={"model": taken_by(recipe, settings.model)})
     try:
-        return witness(own, Table.open(folder / "compare" / "table"), folder / "observed" / recipe, watch=watch)
+        return witness(own, Table.open(folder / "compare" / "table"), folder / "observed" / recipe, watch=watch, splits=groups)
     except DivergedError as error:
         watch.stage(f"{recipe}: lost: {error}")
         return None
@@ -81,5 +108,7 @@ def _witness(settings: Settings, recipe: str, folder: Path, *, watch: Watch) -> 
 
 def _action(schema: Schema, recipe: str) -> Action:
     """What a recipe means: several views of every field, or one."""
+    if recipe == AGAINST:
+        return Action.SEPARATE
     own = views_of(lambda: RECIPES[recipe](schema, Sizes(dict.fromkeys(schema.tables, 1)))) > 1
     return Action.OWN_VIEWS if own else Action.SHARE

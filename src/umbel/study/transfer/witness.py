@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
+import numpy as np
+from jaxtyping import Float
 from pydantic import TypeAdapter
 
 from umbel import durable
@@ -15,11 +18,11 @@ from umbel.data.loader import Loader
 from umbel.data.table import Table
 from umbel.learn.fit import Epoch
 from umbel.run import resolve
-from umbel.run.fitting import fit_model
+from umbel.run.fitting import SCORED, fit_model
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
 from umbel.study.transfer.gradients import Affinity, Conflict, affinities, conflicts
-from umbel.study.transfer.listening import Abundance, Expert, Listening, abundances, listen
+from umbel.study.transfer.listening import Abundance, Ear, Expert, Listening, abundances, listen, listen_by
 
 BATCHES = 8  # that the probes look at, the same ones after every epoch
 SEED = 1_000_003
@@ -38,20 +41,36 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """All epochs of the training, and the tables of its best one."""
+    """All epochs of the training; the tables of its best one, and whom its tasks listen to on each group of test rows."""
 
     epochs: tuple[Probe, ...]
     tables: tuple[Abundance, ...]
+    ears: tuple[Ear, ...] = ()
+
+    def affinity(self, tasks: Sequence[str]) -> Float[np.ndarray, "tasks tasks"]:
+        """How much a step for the task of the row helps the task of the column, over epochs; 0 where it was not seen."""
+        at: dict[tuple[str, str], list[float]] = {}
+        for one in (each for epoch in self.epochs for each in epoch.affinities):
+            at.setdefault((one.helper, one.helped), []).append(one.percent)
+        return np.array([[np.mean(at.get((helper, helped), [0.0])) for helped in tasks] for helper in tasks])
+
+    def conflict(self, layer: str) -> float | None:
+        """The share of batches in which two tasks pull a layer apart, over pairs and epochs; None where none of them share it."""
+        found = [one.conflicts for epoch in self.epochs for one in epoch.conflicts if one.layer == layer]
+        return float(np.mean(found)) if found else None
 
 
-def witness(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Witnessed:
+def witness(settings: Settings, table: Table, folder: Path, *, watch: Watch, splits: Mapping[str, np.ndarray] | None = None) -> Witnessed:
     """Train as `umbel train` would and look at the model after each epoch: the training is the same to the byte.
+
+    `splits` have a label per test row: at the end the gates are looked at group by group.
 
     What was seen is kept in `probes.json`, epoch by epoch, so that a training that goes on keeps what it saw.
     """
     looking = _Looking(settings, table, folder / "probes.json", watch=watch)
     fitted = fit_model(settings, table, folder, watch=looking)
-    return Witnessed(tuple(sorted(looking.seen.values(), key=lambda probe: probe.epoch)), abundances(fitted.model, looking.sizes))
+    ears = listen_by(fitted.model, Loader(table, "test", SCORED, shuffle=False)(0), splits or {})
+    return Witnessed(tuple(sorted(looking.seen.values(), key=lambda probe: probe.epoch)), abundances(fitted.model, looking.sizes), ears)
 
 
 @final
