@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from umbel.evaluate.intervals import Interval, Sampled
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict
+from umbel.run.section import OptionSection
 from umbel.study.transfer.advice import Action, Advice, Choice, Confidence, advise
 from umbel.study.transfer.groups import Cell
 from umbel.study.transfer.labels import Labels, Overlap, Supply
+from umbel.study.transfer.probed import Grouping, Probed
 from umbel.study.transfer.result import delta_m
 from umbel.study.trial import Trial
 from umbel.study.verdict import Comparison, Difference, Standing
@@ -133,3 +136,75 @@ def test_mean_gain_of_an_error_turns_its_sign_and_an_undefined_task_is_left_out(
         return Standing(name, {}, {"watch": watch, "like": like}, {}, plain.cost, {})
 
     assert delta_m(Comparison({}, (one("alone", 2.0), one("stem", 1.5)), ()))["stem"] == pytest.approx(25.0)
+
+
+GROUPS = (("click", "like"), ("buy",))
+PARTED = "{click, like} {buy}"
+MORE = {
+    **ACTIONS, PARTED: Choice(Action.GROUP, OptionSection(groups=GROUPS)),
+    "stem_fields user": Choice(Action.OWN_FIELDS, OptionSection(own=("user",))),
+}  # fmt: skip
+
+
+def asked(*entrants: str) -> Probed:
+    """Groupings in this order; only their entrants matter here."""
+    return Probed(("click", "like", "buy"), (), tuple(Grouping((), 0.0, name) for name in entrants), {}, ())
+
+
+def told(scores: Mapping[str, float], verdicts: Mapping[str, Sequence[Verdict]], *entrants: str) -> Advice:
+    return advise(comparison(scores, verdicts), MORE, probes=asked(*entrants) if entrants else None)
+
+
+def test_groups_are_named() -> None:
+    found = told({"alone": 0.70, "mmoe": 0.71, PARTED: 0.74}, {PARTED: (H, O)})
+    assert (found.action, found.groups, found.fields, found.confidence) == (Action.GROUP, GROUPS, None, Confidence.CONFIRMED)
+    assert found.says[0].startswith(
+        "Share inside these groups of tasks and nowhere else: click with like; buy alone (grouped, the best on validation): ")
+
+
+def test_fields_are_named() -> None:
+    found = told({"alone": 0.70, "stem": 0.71, "stem_fields user": 0.74}, {"stem_fields user": (O, O)})
+    assert (found.action, found.groups, found.fields, found.confidence) == (Action.OWN_FIELDS, None, ("user",), Confidence.OPEN)
+    assert "for these fields only: user (stem_fields, the best on validation)" in found.says[0]
+
+
+def test_probes_that_training_bears_out() -> None:
+    found = told({"alone": 0.70, "mmoe": 0.71, "stem": 0.78, PARTED: 0.74}, {}, PARTED, "{click} {like, buy}", "mmoe", "alone")
+    assert found.recipe == "stem"  # no grouping at all, and better on validation
+    assert found.check is not None
+    assert (found.check.asked, found.check.best, found.check.gap, found.check.trained) == (PARTED, PARTED, 0.0, 3)
+    assert found.check.agrees
+    assert "The probes asked for {click, like} {buy}; trained, it is the best of 3 groupings on validation too." in found.says
+
+
+def test_a_disagreement_is_told() -> None:
+    found = told({"alone": 0.7213, "mmoe": 0.71, PARTED: 0.7201}, {}, PARTED, "mmoe", "alone")
+    assert found.recipe == "alone"
+    assert found.check is not None
+    assert not found.check.agrees
+    assert found.check.gap == pytest.approx(0.0012)
+    assert ("The probes asked for {click, like} {buy}, but trained it is 0.0012 lower on validation than separate models: "
+            "they disagree, and training decides.") in found.says  # fmt: skip
+
+
+def test_one_group_of_all_is_called_what_it_is() -> None:
+    found = told({"alone": 0.72, "mmoe": 0.71}, {}, "mmoe", "alone")
+    assert any("asked for one group of all (mmoe), but" in one for one in found.says)
+
+
+@pytest.mark.parametrize("entrants", [(PARTED, "mmoe", "alone"), ("mmoe",)])
+def test_what_was_not_trained_is_not_checked(entrants: tuple[str, ...]) -> None:
+    found = told({"alone": 0.70, "mmoe": 0.71}, {}, *entrants)
+    assert found.check is None
+    assert not any("probes" in one for one in found.says)
+
+
+def test_the_recommended_views_meet_their_width() -> None:
+    told = (("click", H, 0.003), ("like", O, -0.001))
+    wide = [replace(difference("stem", task, verdict, value), against="ple x3") for task, verdict, value in told]
+    other = replace(difference("mmoe", "click", H, 0.5), against="mmoe x2")
+    scores = {"alone": 0.7, "mmoe": 0.71, "stem": 0.72}
+    plain = comparison(scores, {"stem": (H, O)})
+    found = advise(Comparison({}, plain.recipes, (*plain.paired, *wide, other)), ACTIONS)
+    assert found.says[1] == "Against one shared view as wide as its views together (ple x3): click +0.0030 (higher), like -0.0010 (open)."
+    assert not any("mmoe x2" in one for one in found.says)

@@ -7,7 +7,7 @@ import pytest
 from umbel.errors import UserError
 from umbel.recipes import RECIPES
 from umbel.run.settings import OptionSection, Settings, parse
-from umbel.study.entrants import CONTROLS, USUAL, Entrant, entrants, seeded
+from umbel.study.entrants import CONTROLS, USUAL, Entrant, control, entrants, seeded
 
 VIEWS = {
     "alone": 2, "grouped": 2, "stem_fields": 3, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3,
@@ -101,3 +101,18 @@ def test_what_is_meant_for_one_recipe_is_not_refused_by_another() -> None:
     asked = asked.model_copy(update={"model": asked.model.model_copy(update={"options": OptionSection(taught=True)})})
     assert Entrant("stem", "stem").grid(asked)[0].model.options.taught is True
     assert Entrant("mmoe", "mmoe").grid(asked)[0].model.options.taught is None
+
+
+def test_an_entrant_s_options_stand_in_place_of_the_run_file_s() -> None:
+    groups = (("click", "like"),)
+    one = Entrant("{click, like}", "grouped", options=OptionSection(groups=groups))
+    asked = settings()
+    asked = asked.model_copy(update={"model": asked.model.model_copy(update={"options": OptionSection(taught=True)})})
+    (found,) = one.grid(asked)
+    assert (found.model.recipe, found.model.options) == ("grouped", OptionSection(groups=groups))
+    (plain,) = Entrant("stem", "stem").grid(asked)
+    assert plain.model.options == OptionSection(taught=True)
+
+
+def test_a_control_is_named_after_what_it_widens() -> None:
+    assert control("ple", 4) == Entrant("ple x4", "ple", 4)

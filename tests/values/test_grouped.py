@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from tests import everykind
 from tests.everykind import fields, sizes
 from tests.laws.test_gradient_law import check
@@ -11,7 +14,8 @@ from tests.loops import Leaves, mix
 
 from umbel.errors import UserError
 from umbel.nn import routing
-from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.interact import INTERACTS, InteractSizes
+from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import one_view, own_views
 from umbel.recipes import alone, grouped, mmoe, stem, stem_fields
 from umbel.schema import Field, FieldKind, Schema
@@ -179,3 +183,45 @@ def test_by_default_the_ids_are_own() -> None:
 def test_a_field_that_is_none() -> None:
     with pytest.raises(UserError, match=r"model.options.own: no field 'users'; did you mean 'user'\?"):
         stem_fields(everykind.schema(2), sizes(), own=("users",))
+
+
+STACKS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4)
+
+
+@given(STACKS, st.integers(0, 2))
+@hypothesis_settings(deadline=None, max_examples=60)
+def test_nothing_meets_beside(parts: list[tuple[int, int]], kind: int) -> None:
+    """Each routing keeps its own rows, experts and inputs, whatever stands beside it."""
+    builds = (routing.mmoe, lambda tasks, more, paradigm: routing.stem(tasks, (1, more), paradigm), lambda tasks, more, paradigm:
+              routing.ple(tasks, (1, more), paradigm))  # fmt: skip
+    own = []
+    for tasks, more in parts:
+        made = builds[kind](tasks, more + 1, own_views if kind == 0 else routing.own_and_shared).keep(range(tasks))
+        own.append(made.renumber(made.inputs))
+    whole = routing.beside(own)
+    assert len(whole.table) == sum(len(one.table) for one in own)
+    assert len(whole.inputs) == sum(len(one.inputs) for one in own)
+    row = expert = start = 0
+    for one in own:
+        for at, line in enumerate(one.table):
+            heard = whole.table[row + at]
+            assert heard[expert : expert + len(line)] == line
+            assert not any(heard[:expert])
+            assert not any(heard[expert + len(line) :])
+            gate = whole.gates[whole.gate[row + at]]
+            assert gate == tuple(start + total for total in one.gates[one.gate[at]])
+        assert whole.views[expert : expert + len(one.views)] == tuple(start + view for view in one.views)
+        row, expert, start = row + len(one.table), expert + len(one.views), start + len(one.inputs)
+
+
+@pytest.mark.parametrize("interact", ["concatenate", "fm", "dcn", "masknet", "autoint"])
+def test_lent_fields_under_every_interaction(interact: str) -> None:
+    torch.manual_seed(0)
+    parts = Parts(INTERACTS[interact](InteractSizes(hidden=6)))
+    model = everykind.awake(stem_fields(everykind.schema(2), sizes(), own=("user", "hour"), parts=parts)).eval()
+    check(model)
+    counts = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    for own in model.groups().values():
+        for part in own:
+            part.of(counts).add_(1)
+    assert all(bool((count == 1).all()) for count in counts.values())

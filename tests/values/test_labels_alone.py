@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import matthews_corrcoef, mutual_info_score
 from tests import logs
 
-from umbel.study.transfer.labels import overlap, overlaps, supplies
+from umbel.study.transfer.labels import Labels, Overlap, overlap, overlaps, supplies
 
 
 def labels(*numbers: int) -> np.ndarray:
@@ -84,3 +84,41 @@ def test_what_is_already_given_is_no_news(tmp_path: Path) -> None:
     assert (pair.first, pair.second, pair.later) == ("click", "buy", "buy")
     assert pair.second_in_first == 1.0
     assert pair.new_step is None
+
+
+@pytest.mark.parametrize(("flips", "duplicate"), [(0.0, True), (0.005, True), (0.01, True), (0.05, False), (0.3, False)])
+def test_a_copied_label_is_a_duplicate_even_with_a_few_slips(flips: float, duplicate: bool) -> None:
+    draw = np.random.default_rng(3)
+    first = draw.random(20_000) < 0.3
+    second = first ^ (draw.random(20_000) < flips)
+    found = overlap(("click", "tap"), first, second)
+    assert found.duplicate is duplicate
+    said = Labels((), (found,)).sentences()
+    assert [one for one in said if one.startswith("tap is a duplicate of click (correlation ")] == list(said[:1] if duplicate else ())
+
+
+def test_a_rare_step_after_a_frequent_one_is_no_duplicate() -> None:
+    draw = np.random.default_rng(4)
+    click = draw.random(20_000) < 0.3
+    assert not overlap(("click", "buy"), click, click & (draw.random(20_000) < 0.2)).duplicate
+
+
+def pair(second_in_first: float, *, later: str | None) -> Overlap:
+    return Overlap("click", "buy", 0.3, 0.2, second_in_first, 0.1, later=later)
+
+
+def test_a_funnel_is_what_is_given() -> None:
+    assert pair(0.98, later="buy").funnel == ("buy", "click", 0.98)
+    assert pair(0.98, later="click").funnel == ("click", "buy", 0.1)
+    assert pair(0.98, later=None).funnel is None
+
+
+def test_a_broken_funnel_is_told() -> None:
+    assert Labels((), (pair(0.98, later="buy"),)).sentences() == (
+        "2.00% of the buy have no click, though buy is given click: its sample space is wrong there.",)
+    assert Labels((), (pair(1.0, later="buy"),)).sentences() == ()
+
+
+def test_a_funnel_of_a_table(tmp_path: Path) -> None:
+    (found,) = overlaps(logs.table(tmp_path))
+    assert found.funnel == ("buy", "click", 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tests import everykind
@@ -13,7 +14,7 @@ from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES, alone, mmoe, ple, stem
 from umbel.schema import Field, FieldKind, Schema, Task
-from umbel.study.transfer.listening import Expert, abundances, listen
+from umbel.study.transfer.listening import Expert, abundances, listen, listen_by
 
 TASKS = 3
 
@@ -149,3 +150,54 @@ def test_a_table_with_fewer_rows_than_numbers_is_left_out() -> None:
     found = tables(torch.randn(7, 3), torch.randn(7, 3), sizes={"user": 2, "item": 5})
     assert {name for name, _ in found} == {"item"}
     assert not any(math.isnan(value) for value in found.values())
+
+
+def weights(model: Recommender, rows: list[Batch]) -> torch.Tensor:
+    """Gate shares of every row at the last layer, from the mixture itself."""
+    kept: list[torch.Tensor] = []
+    hook = mixture(model).register_forward_pre_hook(lambda layer, given: kept.append(mixture(model).shares(given[0])))
+    with torch.no_grad():
+        for batch in rows:
+            model(batch.fields)
+    hook.remove()
+    return torch.cat(kept)
+
+
+@pytest.mark.parametrize("recipe", ["mmoe", "ple", "stem", "grouped"])
+def test_ears_are_means_over_the_rows_of_a_group(recipe: str) -> None:
+    model, rows = built(recipe), batches(3)
+    labels = np.array(["few", "many", "many", "some"] * 18)
+    found = {ear.group: ear for ear in listen_by(model, rows, {"users": labels})}
+    assert {name: ear.rows for name, ear in found.items()} == {"few": 18, "many": 36, "some": 18}
+    shares = weights(model, rows).numpy()
+    reach = [model.reach[f"layer 0 expert {expert}"] for expert in range(shares.shape[2])]
+    for group, ear in found.items():
+        means = shares[labels == group].mean(0)
+        for task, one in enumerate(ear.gates):
+            assert one.own == pytest.approx(sum(means[task][at] for at, tasks in enumerate(reach) if tasks == (task,)), abs=1e-6)
+            assert one.own + one.shared + one.others == pytest.approx(1.0, abs=1e-6)
+
+
+def test_ears_of_all_rows_are_the_gates() -> None:
+    model, rows = built("stem"), batches(2)
+    (ear,) = listen_by(model, rows, {"all": np.full(48, "everybody")})
+    plain, _ = listen(model, rows)
+    for one, other in zip(ear.gates, plain, strict=True):
+        assert (one.own, one.shared, one.others) == pytest.approx((other.own, other.shared, other.others), abs=1e-6)
+
+
+def test_several_splits_at_once() -> None:
+    labels = {"a": np.array(["x", "y"] * 24), "b": np.full(48, "z")}
+    found = listen_by(built("mmoe"), batches(2), labels)
+    assert {(ear.split, ear.group) for ear in found} == {("a", "x"), ("a", "y"), ("b", "z")}
+
+
+def test_what_is_no_mixture_has_no_ears_and_no_split_none() -> None:
+    assert listen_by(built("cross_stitch"), batches(), {"all": np.full(48, "everybody")}) == ()
+    assert listen_by(built("stem"), batches(), {}) == ()
+
+
+def test_listening_by_group_leaves_no_hook_behind() -> None:
+    model = built("stem")
+    listen_by(model, batches(), {"all": np.full(48, "everybody")})
+    assert not mixture(model)._forward_pre_hooks

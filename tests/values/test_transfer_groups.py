@@ -14,6 +14,7 @@ from umbel.data.split import ByColumn
 from umbel.data.table import Table
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined, auc, gauc
+from umbel.evaluate.paired import Verdict
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 from umbel.study.transfer.groups import Cell, by_group
 from umbel.study.verdict import Line
@@ -159,3 +160,24 @@ def test_plain_values(found: dict[tuple[str, str, str], Cell]) -> None:
     seeds = plain["seeds"]
     assert isinstance(seeds, list)
     assert len(seeds) == 3
+
+
+def test_verdicts_are_by_users_and_seeds_and_many_cells(found: dict[tuple[str, str, str], Cell]) -> None:
+    """The planted halves are significant; what separate models are to themselves is nothing."""
+    assert found["low", "click", "mmoe"].verdict is Verdict.LOWER
+    assert found["high", "click", "mmoe"].verdict is Verdict.HIGHER
+    assert found["low", "click", "alone"].verdict is Verdict.OPEN
+    assert found["low", "click", "mmoe"].to_json()["verdict"] == "lower"
+    assert found["low", "click", "alone"].to_json()["verdict"] is None
+
+
+def test_a_wide_margin_makes_equal(table: Table, lines: tuple[Line, ...]) -> None:
+    twin = Line("twin", lines[0].folders)
+    cells = by_group(table, (lines[0], twin), {"half": half(table)}, resamples=50, margin=0.001)
+    assert {one.verdict for one in cells if one.recipe == "twin"} == {Verdict.EQUAL}
+
+
+def test_one_seed_is_no_verdict(table: Table, lines: tuple[Line, ...]) -> None:
+    first = tuple(Line(one.name, one.folders[:1]) for one in lines)
+    cells = by_group(table, first, {"half": half(table)}, resamples=50)
+    assert not any(one.loses or one.wins for one in cells)
