@@ -144,6 +144,28 @@ def test_a_task_nobody_saw_is_nobody_s_rival() -> None:
     assert not any(math.isnan(one.percent) for one in helps)
 
 
+def test_a_leap_tells_nothing() -> None:
+    """A tower all but dead has next to no gradient below it: the step that would lower its loss is beyond all measure."""
+    model, rows = built("mmoe", 1), batch()
+    parts = model.groups()[f"tower {NAMES[0]}"]
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    with torch.no_grad():
+        for part in parts:
+            part.of(named).mul_(1e-4)
+    helps = affinities(model, [rows])
+    assert {one.helper for one in helps} == set(NAMES[1:])
+    assert all(abs(one.percent) < 10 for one in helps)
+
+
+def test_a_dead_tower_helps_nobody() -> None:
+    model, rows = built("mmoe", 1), batch()
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    with torch.no_grad():
+        for part in model.groups()[f"tower {NAMES[2]}"]:
+            part.of(named).zero_()
+    assert {one.helper for one in affinities(model, [rows])} == set(NAMES[:2])
+
+
 LABELS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
 

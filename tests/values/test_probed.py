@@ -22,7 +22,10 @@ PAIR = ("click", "like")
 
 
 def seen(*epochs: tuple[Affinity, ...], conflicts: tuple[Conflict, ...] = ()) -> Witnessed:
-    return Witnessed(tuple(Probe(number, conflicts, helps, (), ()) for number, helps in enumerate(epochs, start=1)), ())
+    """As many epochs before them, in which everything is the other way round."""
+    wrong = (Conflict("table user", PAIR, 1.0, 0.0),), (Affinity("like", "click", -9.0),)
+    early = [Probe(number, *wrong, (), ()) for number in range(len(epochs))]
+    return Witnessed((*early, *(Probe(number, conflicts, helps, (), ()) for number, helps in enumerate(epochs, start=len(epochs)))), ())
 
 
 HELPFUL = seen(
@@ -35,12 +38,18 @@ HELPFUL = seen(
 )  # fmt: skip
 
 
-def test_help_is_the_mean_over_epochs() -> None:
+@pytest.mark.parametrize(("epochs", "late"), [(0, []), (1, [0]), (2, [1]), (3, [1, 2]), (6, [3, 4, 5])])
+def test_the_later_half(epochs: int, late: list[int]) -> None:
+    found = Witnessed(tuple(Probe(number, (), (), (), ()) for number in range(epochs)), ())
+    assert [one.epoch for one in found.late] == late
+
+
+def test_help_is_the_mean_over_late_epochs() -> None:
     expected = np.array([[0, 0.5, -0.1], [0.2, 0, 0], [-0.3, -0.2, 0]])
     np.testing.assert_allclose(HELPFUL.affinity(("click", "like", "buy")), expected)
 
 
-def test_conflict_is_the_mean_over_pairs_and_epochs() -> None:
+def test_conflict_is_the_mean_over_pairs_and_late_epochs() -> None:
     assert HELPFUL.conflict("table user") == pytest.approx(0.55)
     assert HELPFUL.conflict("table region") is None
     assert seen().conflict("view") is None

@@ -101,13 +101,14 @@ def mean_auc(one: Standing) -> float:
 def settings(scene: Scene, entrant: Entrant, folder: Path, *, seed: int) -> Settings:
     """The run file of one recipe in a scene: `umbel train` on its printed form repeats the run."""
     schema, source = simulate.schema(scene.tasks), simulate.source(folder / "log")
+    takes = {"recipe": entrant.recipe, "dim": scene.model.dim * entrant.wider, "options": entrant.options or scene.model.options}
     first, days = simulate.START.date(), scene.planted.days
     whole = Settings(
         data=DataSection(log=source.log, user=source.user, item=source.item, time=source.time),
         fields={field.name: FieldSection(kind=field.kind.value, min_count=field.min_count) for field in schema.fields},
         tasks={task.name: TaskSection(given=task.given) for task in schema.tasks},
         split=TimeSplit(by="time", valid=first + timedelta(days=days - 2), test=first + timedelta(days=days - 1)),
-        model=scene.model.model_copy(update={"recipe": entrant.recipe, "dim": scene.model.dim * entrant.wider}),
+        model=scene.model.model_copy(update=takes),
         fit=scene.fit,
     )
     return seeded(whole, seed)

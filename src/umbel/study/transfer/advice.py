@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from umbel.evaluate.intervals import Sampled
 from umbel.evaluate.paired import Verdict
 from umbel.run.names import FALLS
 from umbel.run.section import OptionSection
+from umbel.study.scene import gap
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.probed import Probed
 from umbel.study.variants import controlled
@@ -94,8 +96,9 @@ def advise(
     confidence = _confidence(best, verdicts)
     check = None if probes is None else _check(probes, scores)
     checked = [check.says] if check else []
-    says = (_answer(best, chosen, confidence), *_by_width(found, best), *checked, *_by_task(found, verdicts, choices))
-    return Advice(best, chosen.action, confidence, (*says, *_by_group(cells, choices), *labels), options.groups, options.own, check)
+    first = (_answer(best, chosen, confidence), *_by_width(found, best), *checked, *_kept(found, choices))
+    says = (*first, *_by_task(found, verdicts, choices), *_by_group(cells, choices), *labels)
+    return Advice(best, chosen.action, confidence, says, options.groups, options.own, check)
 
 
 def _check(probes: Probed, scores: Mapping[str, float]) -> Check | None:
@@ -171,6 +174,19 @@ def _by_width(found: Comparison, best: str) -> list[str]:
         told = ", ".join(f"{one.task} {one.paired.mean.value:+.4f} ({one.verdict})" for one in each)
         says.append(f"Against one shared view as wide as its views together ({against}): {told}.")
     return says
+
+
+def _kept(found: Comparison, choices: Mapping[str, Choice]) -> list[str]:
+    """Own views of every field less the shared view, each the best of its kind on validation; of events alone, whose AUC is averaged."""
+    known = [one for one in found.recipes if one.name in choices]
+    kinds = [[one for one in known if choices[one.name].action is action] for action in (Action.OWN_VIEWS, Action.SHARE)]
+    if not all(kinds) or any(next(iter(metrics)) != "auc" for metrics in found.recipes[0].tasks.values()):
+        return []
+    own, shared = (max(each, key=lambda one: one.cost.score) for each in kinds)
+    if not all(isinstance(draw, Sampled) for one in (own, shared) for draws in one.draws.values() for draw in draws):
+        return []
+    less = gap(own, shared)
+    return [f"Own views against a shared one ({own.name} less {shared.name}), mean AUC over tasks: {less}."]
 
 
 def _by_task(found: Comparison, verdicts: Sequence[Difference], choices: Mapping[str, Choice]) -> list[str]:

@@ -19,6 +19,8 @@ from umbel.nn.views import compact
 
 LOWERED = 0.001  # the share of its own loss by which a task's look-ahead step lowers it, to first order
 
+KEPT = (0.5, 1.5)  # of that share, between which its step may really lower it
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -70,15 +72,21 @@ def conflicts(model: Recommender, batches: Sequence[Batch], sizes: Mapping[str, 
 
 
 def affinities(model: Recommender, batches: Sequence[Batch]) -> tuple[Affinity, ...]:
-    """Per ordered pair of tasks, the mean over batches; a helper without a gradient on shared parameters is left out."""
+    """Per ordered pair of tasks, the mean over batches.
+
+    Left out is a helper without a gradient on shared parameters, and a batch on which its step does not lower its own loss about
+    as promised: where a gradient has all but vanished (a tower died), the step that should do it is a leap, and tells nothing.
+    """
     names = [task.name for task in model.schema.tasks]
     each: dict[tuple[int, int], list[float]] = {}
     for batch in batches:
         before = _losses(model, batch, {})
         for helper, gradients in enumerate(_gradients(model, batch)):
             step = _step(model, gradients, loss=float(before[helper]))
-            for helped, gain in enumerate((1 - _losses(model, batch, step) / before).tolist() if step else ()):
-                each.setdefault((helper, helped), []).append(gain / LOWERED)
+            gains = ((1 - _losses(model, batch, step) / before) / LOWERED).tolist() if step else []
+            if gains and KEPT[0] < gains[helper] < KEPT[1]:
+                for helped, gain in enumerate(gains):
+                    each.setdefault((helper, helped), []).append(gain)
     return tuple(
         Affinity(names[helper], names[helped], float(np.nanmean(gains)))
         for (helper, helped), gains in each.items() if helper != helped and not np.isnan(gains).all()

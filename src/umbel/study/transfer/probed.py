@@ -11,6 +11,7 @@ from umbel.study.entrants import Entrant, control
 from umbel.study.transfer.partitions import Partition, named, ranked, worth
 from umbel.study.transfer.witness import Witnessed
 
+PROBED = "shared_bottom"  # whose one expert all tasks teach: there is no gate by which to avoid each other
 APART, TOGETHER = "alone", "mmoe"  # the partitions that a study trains anyway: every task alone, all in one group
 PULLED = 0.5  # of the batches: a table that two tasks pull apart as often as not is no table for both
 SHOWN = 10
@@ -27,10 +28,10 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The help matrix over epochs (row helps column, percent), the groupings by their promise, and how often tasks pull a field apart.
+    """The help matrix over late epochs (row helps column, percent), the groupings by their promise, and how often tasks pull a field apart.
 
     `pulled` is, per field with a table, the share of batches in which the gradients of two tasks point apart there, over pairs
-    and epochs; `own` are the fields where it is half of them or more: those that tasks would want tables of their own of.
+    and late epochs; `own` are the fields where it is half of them or more: those that tasks would want tables of their own of.
     """
 
     tasks: tuple[str, ...]

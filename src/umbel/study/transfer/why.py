@@ -32,7 +32,7 @@ def groupings(probes: Probed, found: Comparison) -> str:
     """What the probes ask for, and how it stood once trained."""
     note = (
         "Who helps whom: by how many percent the loss of the column's task falls when the parameters that all share take a step that "
-        "lowers the row's own loss by 1 %, over all epochs of one training. A grouping promises the mean help inside its groups. The "
+        "lowers the row's own loss by 1 %, over the later epochs of one training. A grouping promises the mean help inside its groups. The "
         "first ones were trained; validation is where the choice is made."
     )
     cards = [html.card("<h3>Help between tasks</h3>", _helps(probes))]

@@ -47,16 +47,25 @@ class Witnessed:
     tables: tuple[Abundance, ...]
     ears: tuple[Ear, ...] = ()
 
+    @property
+    def late(self) -> tuple[Probe, ...]:
+        """The later half of the epochs.
+
+        In the first ones tasks learn hardly more than how frequent they are, and help or hurt each other by that: loudly, and
+        whatever they are about.
+        """
+        return self.epochs[len(self.epochs) // 2 :]
+
     def affinity(self, tasks: Sequence[str]) -> Float[np.ndarray, "tasks tasks"]:
-        """How much a step for the task of the row helps the task of the column, over epochs; 0 where it was not seen."""
+        """How much a step for the task of the row helps the task of the column, over late epochs; 0 where it was not seen."""
         at: dict[tuple[str, str], list[float]] = {}
-        for one in (each for epoch in self.epochs for each in epoch.affinities):
+        for one in (each for epoch in self.late for each in epoch.affinities):
             at.setdefault((one.helper, one.helped), []).append(one.percent)
         return np.array([[np.mean(at.get((helper, helped), [0.0])) for helped in tasks] for helper in tasks])
 
     def conflict(self, layer: str) -> float | None:
-        """The share of batches in which two tasks pull a layer apart, over pairs and epochs; None where none of them share it."""
-        found = [one.conflicts for epoch in self.epochs for one in epoch.conflicts if one.layer == layer]
+        """The share of batches in which two tasks pull a layer apart, over pairs and late epochs; None where none of them share it."""
+        found = [one.conflicts for epoch in self.late for one in epoch.conflicts if one.layer == layer]
         return float(np.mean(found)) if found else None
 
 
