@@ -32,7 +32,7 @@ from umbel.run.watch import Silence
 from umbel.study.entrants import Entrant
 from umbel.study.transfer.probed import PROBED, Probed, checks, probed
 from umbel.study.transfer.witness import witness
-from umbel.study.trial import run_trial
+from umbel.study.trial import Trial, run_trial
 
 HERE = Path(__file__).parent
 RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -116,9 +116,9 @@ def recommended(planted: Kindred, *, trained: int = 3) -> tuple[Probed, dict[str
         others = Entrant("alone", "alone"), Entrant("mmoe", "mmoe")
         entrants = (*others, *checks(found, table.schema, trained=trained, controls=False))
         run = run.model_copy(update={"fit": run.fit.model_copy(update={"epochs": 12})})
-        scores = {one.name: run_trial(one.grid(run)[0], table, Path(name) / str(at), test=False).score
+        trials = {one.name: run_trial(one.grid(run)[0], table, Path(name) / str(at), test=False)
                   for at, one in enumerate(entrants) if one.recipe != "stem_fields"}  # fmt: skip
-    return found, scores
+    return found, {one: trial.score for one, trial in trials.items() if isinstance(trial, Trial)}
 
 
 def truth(seed: int) -> tuple[tuple[int, ...], ...]:
