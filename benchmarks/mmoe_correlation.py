@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import torch
@@ -95,31 +95,41 @@ def summed(errors: dict[float, list[float]]) -> dict[str, object]:
     }
 
 
-def swept(seeds: int, *, steps: int, first: int = 1) -> dict[str, dict[float, list[float]]]:
-    """Errors by model and correlation, a number a seed."""
-    return {
-        name: {rho: [trained(name, rho, seed, steps=steps) for seed in range(first, first + seeds)] for rho in RHOS}
-        for name in ("shared_bottom", "mmoe")
-    }
+def one(seed: int, steps: int) -> dict[str, list[float]]:
+    """Errors of a seed by model, a number a correlation."""
+    return {name: [trained(name, rho, seed, steps=steps) for rho in RHOS] for name in ("shared_bottom", "mmoe")}
+
+
+def kept(file: Path, seed: int, steps: int) -> dict[str, list[float]]:
+    """What a seed came to, as it is kept there, or made now."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(one(seed, steps)))
+        print(file.name, flush=True)
+    found: dict[str, list[float]] = json.loads(file.read_text())
+    return found
 
 
 def main() -> None:
     """Sweep, print, and leave results/mmoe_correlation.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--work", type=Path, default=None, help="keeps what is finished, seed by seed")
     parser.add_argument("-o", type=Path, default=HERE / "results" / "mmoe_correlation.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.process_time()
-    found = swept(given.seeds, steps=given.steps)
+    work = given.work or Path(tempfile.mkdtemp())
+    each = [kept(work / f"{seed}.json", seed, given.steps) for seed in range(given.first, given.first + given.seeds)]
+    found = {name: {rho: [seed[name][at] for seed in each] for at, rho in enumerate(RHOS)} for name in each[0]}
     parameters = {name: sum(p.numel() for p in built(name, 0).parameters() if p.requires_grad) for name in found}
     lost = {name: [low - high for low, high in zip(each[0.0], each[1.0], strict=True)] for name, each in found.items()}
     less = sum(mine < theirs for mine, theirs in zip(lost["mmoe"], lost["shared_bottom"], strict=True))
     report = {
         "command": " ".join(["python", "benchmarks/mmoe_correlation.py", *sys.argv[1:]]),
         "cores": os.cpu_count(), "torch": torch.__version__,
-        "seeds": given.seeds, "steps": given.steps, "parameters": parameters, "cpu_seconds": round(time.process_time() - began),
+        "seeds": given.seeds, "steps": given.steps, "parameters": parameters,
         "what": "mean squared error on rows without noise over the labels' variance, mean of two tasks",
         "models": {name: summed(each) for name, each in found.items()},
         "mmoe_loses_less_from_1_to_0": f"{less} of {given.seeds} seeds",

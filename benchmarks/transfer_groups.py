@@ -35,7 +35,7 @@ from umbel.study.transfer.witness import witness
 from umbel.study.trial import Trial, run_trial
 
 HERE = Path(__file__).parent
-RHOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RHOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRENGTH = 2.5
 
 
@@ -45,9 +45,9 @@ class Kindred:
 
     groups: tuple[tuple[int, ...], ...]
     agree: float = 0.9
-    users: int = 60
-    items: int = 30
-    rows: int = 12_000
+    users: int = 40
+    items: int = 20
+    rows: int = 8_000
     dim: int = 3
     rate: float = 0.25
     seed: int = 1
@@ -109,7 +109,7 @@ def affinity(rho: float, seed: int, *, epochs: int = 8) -> float:
     return float(np.mean([found.helps[0][1], found.helps[1][0]]))
 
 
-def recommended(planted: Kindred, *, trained: int = 3) -> tuple[Probed, dict[str, float]]:
+def recommended(planted: Kindred, *, trained: int = 2) -> tuple[Probed, dict[str, float]]:
     """The probes' ranking, and the validation score of every grouping that was trained (separate models and one group among them)."""
     with tempfile.TemporaryDirectory() as name:
         found, run, table = asked(planted, Path(name))

@@ -33,7 +33,8 @@ def groupings(probes: Probed, found: Comparison) -> str:
     note = (
         "Who helps whom: by how many percent the loss of the column's task falls when the parameters that all share take a step that "
         "lowers the row's own loss by 1 %, over the later epochs of one training. A grouping promises the mean help inside its groups. The "
-        "first ones were trained; validation is where the choice is made."
+        "first ones were trained; validation is where the choice is made. Pulled apart: the share of batches in which tasks want "
+        "opposite things of a field's table."
     )
     cards = [html.card("<h3>Help between tasks</h3>", _helps(probes))]
     if len(probes.groupings) > 1:
@@ -79,7 +80,7 @@ def _fields(probes: Probed) -> str:
         [html.title_cell(name), html.words(f"{share:.0%}"), html.words("of the tasks' own" if name in probes.own else "shared")]
         for name, share in sorted(probes.pulled.items(), key=lambda one: -one[1])
     ]
-    return html.table(["field", "batches in which tasks pull its table apart", "table"], rows)
+    return html.table(["field", "pulled apart", "table"], rows)
 
 
 def _recipe(name: str, seen: Witnessed) -> str:
