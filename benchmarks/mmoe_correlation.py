@@ -121,8 +121,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     work = given.work or Path(tempfile.mkdtemp())
-    each = [kept(work / f"{seed}.json", seed, given.steps) for seed in range(given.first, given.first + given.seeds)]
-    found = {name: {rho: [seed[name][at] for seed in each] for at, rho in enumerate(RHOS)} for name in each[0]}
+    seeds = [kept(work / f"{seed}.json", seed, given.steps) for seed in range(given.first, given.first + given.seeds)]
+    found = {name: {rho: [seed[name][at] for seed in seeds] for at, rho in enumerate(RHOS)} for name in seeds[0]}
     parameters = {name: sum(p.numel() for p in built(name, 0).parameters() if p.requires_grad) for name in found}
     lost = {name: [low - high for low, high in zip(each[0.0], each[1.0], strict=True)] for name, each in found.items()}
     less = sum(mine < theirs for mine, theirs in zip(lost["mmoe"], lost["shared_bottom"], strict=True))
