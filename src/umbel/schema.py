@@ -97,7 +97,7 @@ class Task:
 
     The output of a binary task is the logit of p(task | its `given` holds); the label stays the plain event.
     `weight` multiplies the task's loss, `loss` says which it is. Of a binary task's training rows without the event the
-    share `negatives` is kept, drawn anew each epoch; predictions are corrected for it. An `auxiliary` task is trained for what the
+    share `negatives` is trained on, drawn anew each epoch; predictions are corrected for it. An `auxiliary` task is trained for what the
     others learn from it, and not judged.
     """
 

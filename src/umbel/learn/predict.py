@@ -14,8 +14,10 @@ from umbel.learn.seam import Model
 
 
 def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows outputs"]:
-    """The model's logits for every row, in the order of the batches, as float32.
+    """The model's logits for every row, in the order of the batches, as float32; what training raised them by is taken off.
 
+    A task that keeps a share of its rows without the event, or counts those with it more often, teaches a model higher odds than
+    the true ones, by a factor that is known (`Schema.raised`); the logits here are those of the true odds.
     Runs in evaluation mode (no dropout) where the table lives, and leaves the model's mode as it was.
 
     :raises UserError: when there are no rows at all.
@@ -29,4 +31,8 @@ def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows o
         model.train(was)
     if not parts:
         raise UserError("no rows to predict", mend="give a log, or a part of the table, that has rows")
-    return np.concatenate(parts)
+    logits = np.concatenate(parts)
+    raised = model.schema.raised
+    if raised.any():
+        logits[:, : len(raised)] -= raised.astype(np.float32)
+    return logits

@@ -18,6 +18,7 @@ from umbel.bundle import Built
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.table import Table
+from umbel.data.thin import thin
 from umbel.evaluate.judge import scores
 from umbel.evaluate.metrics import Undefined
 from umbel.learn import checkpoint
@@ -107,16 +108,17 @@ class _Judge:
 
 
 class _Watched:
-    """A loader that tells the watch of every step."""
+    """A loader that tells the watch of every step, and keeps of each task's rows without the event the share that it trains on."""
 
     def __init__(self, loader: Loader, watch: Watch) -> None:
         self.loader, self.watch = loader, watch
+        self.shares = [task.negatives for task in loader.table.schema.tasks]
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         rows = len(self.loader.table.parts[self.loader.part])
         for step, batch in enumerate(self.loader(epoch, start), start=start):
             self.watch.stepped(epoch + 1, done=step * self.loader.size, rows=rows)
-            yield batch
+            yield thin(batch, self.shares, seed=(self.loader.seed, epoch, step))
 
 
 def _plain(found: Mapping[str, float | Undefined]) -> Scores:
