@@ -30,7 +30,8 @@ def before(
 ) -> tuple[Counted, Counted]:
     """For each row, the rows of its key with a time below its own less `window`, and the rows of any key with such a time.
 
-    One sort: about `40 + 24 tasks` bytes a row of memory. A row's own time is never below itself: ties do not see each other.
+    One sort; at its peak about `100 + 72 tasks` bytes of memory a row. A row's own time is never below itself: ties do not see
+    each other.
 
     Example
     -------
