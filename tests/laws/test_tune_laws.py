@@ -300,7 +300,7 @@ def test_every_trial_says_how_it_ended(tmp_path: Path) -> None:
     assert [line.split("  ")[0] for line in stages] == [f"{at}/6" for at in range(1, 7)]
     for one, line in zip(made.search.tried(), stages, strict=True):
         said = "failed training: the loss is nan" if one.state == "failed" else f"mean {one.values[0]:.5g}"
-        assert f"trial {one.number}: {said}  (" in line
+        assert f"trial {one.number}: {said}  (rate " in line or f"trial {one.number}: {said}  (dim " in line
 
 
 def test_a_failure_of_ours_ends_the_search_and_its_trial_is_gone_on_with(tmp_path: Path, whole: tuple[Tried, ...]) -> None:

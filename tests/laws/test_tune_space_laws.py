@@ -37,6 +37,7 @@ TREE: dict[str, Any] = {
 BASE = parse(TREE, where="here")
 # What a setting that is absent by default, or of which any text is not meant, may be.
 EXAMPLES: dict[str, Any] = {
+    "model.head": "independent",
     "model.views": "own", "model.options.legacy": True, "model.options.taught": False, "model.options.sparsity": 0.1,
     "model.options.groups": [["click"], ["like", "buy"]], "model.options.rank": 2, "model.options.domain": ["device"],
     "model.options.prior": ["user"], "model.options.tables": [1, 2], "model.options.routes": [[0], [1], [0, 1]],
@@ -149,6 +150,15 @@ def test_every_point_is_a_run_file_of_its_own(point: dict[str, Any]) -> None:
     assert parse(tomllib.loads(found.to_toml()), where="there") == found
     assert (found.data, found.split, found.fields) == (SEARCHED.data, SEARCHED.split, SEARCHED.fields), "on the same table"
     assert (found.fit.epochs, found.fit.patience, found.fit.seed) == (SEARCHED.fit.epochs, SEARCHED.fit.patience, SEARCHED.fit.seed)
+
+
+USUAL = dimensions(BASE)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.fixed_dictionaries({one.key: drawn(one) for one in USUAL}))
+def test_every_point_of_the_usual_space_can_be_trained(point: dict[str, Any]) -> None:
+    resolve.check(pointed(BASE, USUAL, point))
 
 
 @settings(deadline=None, max_examples=40)

@@ -51,7 +51,8 @@ TRIALS = (
     tried(4, 0.7),
 )
 ONE = Tuned(
-    objectives=("mean",), rises=(True,), space={"fit.rate": [0.001, 0.1], "model.recipe": ["stem", "<mmoe>"]}, trials=TRIALS, front=(1,),
+    objectives=("mean",), rises=(True,), space={"fit.rate": [0.001, 0.1], "model.recipe": ["stem", "<mmoe>"]}, epochs=2,
+    trials=TRIALS, front=(1,),
     importances={"fit.rate": 0.75, "model.recipe": 0.25}, reads=1, test=TEST,
 )  # fmt: skip
 
@@ -133,6 +134,7 @@ def test_the_page_is_whole_and_loads_nothing(found: Tuned) -> None:
 
 def test_the_page_says_what_was_found() -> None:
     text = " ".join(read(tune_page(ONE)).text)
+    assert "at most 2 epochs" in text
     for part in ("Trial 1: mean 0.7500", "the best on validation", "fit.rate 0.002", "test reads", "best.toml", "What mattered", "75%"):
         assert part in text, part
     for name in ("trial 1", "trees", "trees + target means"):

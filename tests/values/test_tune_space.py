@@ -209,6 +209,12 @@ def test_none_leaves_out_what_may_be_left_out() -> None:
     assert made("fit.balancer", ["none", "pcgrad"], "none", fit={"balancer": "mgda"}).fit.balancer is None
     assert made("model.views", ["none", "shared"], "none", model={"recipe": "stem", "views": "own"}).model.views is None
     assert made("fit.balancer", ["none", "pcgrad"], "pcgrad").fit.balancer == "pcgrad"
+    assert made("model.interact_sizes.rank", ["none", 2], "none").model.interact_sizes.rank is None
+
+
+@pytest.mark.parametrize("key", ["fit.rate", "model.interact", "model.dim"])
+def test_none_is_no_value_of_what_may_not(key: str) -> None:
+    assert f"tune.space.{key} = 'none'" in refused({key: ["none"]})
 
 
 def test_what_one_recipe_takes_is_left_out_for_another() -> None:

@@ -31,6 +31,17 @@ def spelt(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def short(key: str) -> str:
+    """A dotted key without the section that most have.
+
+    Example
+    -------
+    >>> short("model.recipe"), short("fit.rate"), short("tasks.like.weight")
+    ('recipe', 'rate', 'tasks.like.weight')
+    """
+    return key.removeprefix("model.").removeprefix("fit.")
+
+
 def _head(found: Tuned) -> str:
     one = found.chosen
     values = ", ".join(f"{name} {html.number(value)}" for name, value in zip(found.objectives, one.values, strict=True))
@@ -80,10 +91,11 @@ def _front(found: Tuned) -> str:
 def _trials(found: Tuned) -> str:
     keys = list(found.space)
     tasks = list(found.chosen.outcome.tasks) if found.chosen.outcome else []
-    head = ["trial", *found.objectives, *(f"{task}, valid" for task in tasks), "epochs", "parameters", "latency", "time", *keys]
+    head = ["trial", *found.objectives, *(f"{task}, valid" for task in tasks), "epochs", "parameters", "latency", "time", *map(short, keys)]
     rows = [_trial(one, found, tasks=tasks, keys=keys) for one in found.trials]
     chosen = frozenset({found.chosen.number})
-    note = "Every trial had the same budget. Latency: the median to score 200 rows on one thread. The chosen trial is shaded."
+    budget = f"at most {found.epochs} epochs of the same training rows"
+    note = f"Every trial had the same budget, {budget}. Latency: the median for 200 rows on one thread. The chosen trial is shaded."
     return html.section("Trials", f"<p>{note}</p>", html.card(html.table(head, rows, marked=chosen)))
 
 

@@ -8,13 +8,20 @@ from typing import Any
 from umbel.balance.named import BALANCERS, takes_of
 from umbel.recipes import RECIPES
 from umbel.run.balancing import BalanceSection
-from umbel.run.settings import Settings, parse
+from umbel.run.section import OptionSection, Section
+from umbel.run.settings import FitSection, InteractSection, ModelSection, SequenceSection, Settings, parse
 from umbel.run.tuning import TuneSection
 from umbel.study.entrants import taken_by
 from umbel.study.tune.dimension import Dimension, Point
 
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelSection, "model.interact_sizes": InteractSection, "model.sequence_sizes": SequenceSection,
+    "model.options": OptionSection, "fit": FitSection, "balance": BalanceSection,
+}  # fmt: skip
 ABSENT = "none"  # a choice that leaves the setting out, of those that may be left out
-OMITTED = ("balancer", "views")
+OMITTED = frozenset(
+    f"{name}.{key}" for name, section in SECTIONS.items() for key, field in section.model_fields.items() if field.default is None
+)
 
 
 def pointed(settings: Settings, among: Sequence[Dimension], point: Point) -> Settings:
@@ -33,7 +40,7 @@ def placed(settings: Settings, among: Sequence[Dimension], point: Point) -> Sett
     """The same with every value in it, taken or not."""
     tree = settings.model_copy(update={"tune": TuneSection()}).model_dump(exclude_none=True)
     for one in among:
-        _place(tree, one.key.split("."), one.value(point[one.key]))
+        _place(tree, one.key, one.value(point[one.key]))
     return parse(tree, where="a trial")
 
 
@@ -45,11 +52,11 @@ def _taken(balancer: str | None, section: BalanceSection) -> BalanceSection:
     return section.model_copy(update=dict.fromkeys(set(BalanceSection.model_fields) - {"at", "scalar", *takes}))
 
 
-def _place(tree: dict[str, Any], keys: list[str], value: object) -> None:
-    *above, last = keys
-    for key in above:
-        tree = tree.setdefault(key, {})
-    if value == ABSENT and last in OMITTED:
+def _place(tree: dict[str, Any], key: str, value: object) -> None:
+    *above, last = key.split(".")
+    for step in above:
+        tree = tree.setdefault(step, {})
+    if value == ABSENT and key in OMITTED:
         tree.pop(last, None)
     else:
         tree[last] = value

@@ -20,13 +20,15 @@ STATES = ("complete", "pruned", "failed")
 class Tuned:
     """A finished search, as `tune.json` has it.
 
-    `rises` says of each objective whether more is better; `front` are the numbers of the trials that none beats, the chosen one
-    first; `reads` is how often the test part was opened; `test` has the shape of `compare.json`.
+    `rises` says of each objective whether more is better, `epochs` how many a trial had at most; `front` are the numbers of the
+    trials that none beats, the chosen one first; `reads` is how often the test part was opened; `test` has the shape of
+    `compare.json`.
     """
 
     objectives: tuple[str, ...]
     rises: tuple[bool, ...]
     space: Mapping[str, object]
+    epochs: int
     trials: tuple[Tried, ...]
     front: tuple[int, ...]
     importances: Mapping[str, float]

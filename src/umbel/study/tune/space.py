@@ -10,19 +10,13 @@ from umbel.balance.named import BALANCERS, takes_of
 from umbel.errors import UserError, nearest
 from umbel.recipes import taken
 from umbel.run import resolve
-from umbel.run.balancing import BalanceSection
-from umbel.run.section import OptionSection, Section
-from umbel.run.settings import FitSection, InteractSection, ModelSection, SequenceSection, Settings
+from umbel.run.settings import Settings
 from umbel.run.tuning import RangeSection, Searched
 from umbel.study.tune.dimension import Choices, Dimension, Range
-from umbel.study.tune.point import ABSENT, placed, pointed
+from umbel.study.tune.point import ABSENT, SECTIONS, placed, pointed
 
 FIXED = ("fit.epochs", "fit.patience", "fit.seed", "fit.threads", "fit.device", "fit.minutes")  # of them the budget of a trial
 OF_TASKS = ("weight", "loss", "negatives")  # what may differ on one table
-SECTIONS: dict[str, type[Section]] = {
-    "model": ModelSection, "model.interact_sizes": InteractSection, "model.sequence_sizes": SequenceSection,
-    "model.options": OptionSection, "fit": FitSection, "balance": BalanceSection,
-}  # fmt: skip
 Found = TypeVar("Found")
 
 
