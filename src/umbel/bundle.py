@@ -14,6 +14,7 @@ import polars as pl
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from umbel import durable
 from umbel.chosen import Choice, choose, tuples
@@ -40,6 +41,7 @@ Piece = TypeVar("Piece")
 FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
+CENTRE = "centre"
 SIZE = 4096          # rows scored at a time
 
 
@@ -74,6 +76,7 @@ class Bundle:
 
     `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
     its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
+    `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
 
     Example
     -------
@@ -86,6 +89,7 @@ class Bundle:
     model: Recommender
     calibrators: Mapping[str, Calibrator]
     report: Mapping[str, object]
+    centre: Float[Tensor, "views fields dim"] | None = None
 
     @property
     def schema(self) -> Schema:
@@ -119,6 +123,8 @@ class Bundle:
         with durable.folder(folder) as made:
             self.encoder.save(made / "encoder")
             save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, made / "weights.safetensors")
+            if self.centre is not None:
+                save_file({CENTRE: self.centre}, made / f"{CENTRE}.safetensors")
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
@@ -157,6 +163,7 @@ class Bundle:
             model=model.eval(),
             calibrators={name: from_json(one) for name, one in _read(folder, "calibrators.json").items()},
             report=_read(folder, "report.json"),
+            centre=load_file(centre)[CENTRE] if (centre := folder / f"{CENTRE}.safetensors").exists() else None,
         )
         bundle._check_golden(folder)
         return bundle

@@ -192,6 +192,26 @@ def score(
 
 
 @app.command()
+def explain(
+    bundle_and_log: Annotated[tuple[Path, str], typer.Argument(metavar="BUNDLE LOG", help="as for `umbel score`")],
+    *,
+    row: Annotated[int | None, typer.Option(min=0, help="explain this row alone, by its number from 0")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="a task to explain; repeat; all if none is named")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="rows of the log to explain, the same ones each time")] = 2000,
+    join: Joins = None,
+    out: Annotated[Path | None, typer.Option("-o", help="folder to leave: explain.json, and explain.html unless of one row")] = None,
+) -> None:
+    """Say what moves each task's predictions, over rows of a log or in one row. Labels are not read."""
+    from umbel.study.explain.show import show_log, show_row
+
+    bundle, log = bundle_and_log
+    if row is None:
+        show_log(bundle, log, joins=join or (), tasks=task or (), rows=rows, out=out)
+    else:
+        show_row(bundle, log, row, joins=join or (), tasks=task or (), out=out)
+
+
+@app.command()
 def bench(folder: Annotated[Path, typer.Argument(help="the folder of benchmarks")] = Path("benchmarks")) -> None:
     """Run the benchmarks of a checkout and leave benchmarks/results/*.json."""
     import runpy

@@ -7,15 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float32, Int64
 
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.derive import label_value, needed
 from umbel.data.groups import groups
 from umbel.data.labels import events
+from umbel.data.lookup import mixed
 from umbel.data.source import Log, Source
 from umbel.data.vocab import Encoder
+from umbel.errors import UserError
 from umbel.schema import Schema
+
+SIZE = 16384  # rows looked at a time
 
 
 def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) -> Iterator[tuple[pl.DataFrame, Batch]]:
@@ -34,16 +39,66 @@ def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) ->
     assembler = Assembler(schema)
     start = 0
     for chunk in log.read(list(columns), size):
-        packed = encoder.encode(chunk)
-        if labels:
-            happened = events(chunk, schema, start, log=source.log)
-        else:
-            happened = np.full((chunk.height, len(schema.tasks)), np.nan, np.float32)
-        group = torch.from_numpy(np.array(groups(chunk, source, start)))
-        index = torch.arange(start, start + chunk.height)
-        codes, numbers = torch.from_numpy(packed.codes), torch.from_numpy(packed.numbers)
-        yield chunk, assembler.batch(codes, numbers, labels=torch.from_numpy(happened), group=group, index=index)
+        happened = events(chunk, schema, start, log=source.log) if labels else _unseen(chunk, schema)
+        index, group = np.arange(start, start + chunk.height), np.array(groups(chunk, source, start))
+        yield chunk, _batch(encoder, assembler, chunk, labels=happened, group=group, index=index)
         start += chunk.height
+
+
+def some(source: Source, encoder: Encoder, count: int, *, seed: int) -> tuple[pl.DataFrame, Batch]:
+    """At most `count` rows of the log, in its order, without labels: the same ones for a seed, however the log is cut into files.
+
+    A row's number is mixed with the seed, and the rows with the least results are drawn; no others are held or encoded.
+
+    :raises UserError: if a column that a field reads is missing, or the log has no rows.
+    """
+    log = Log(source)
+    kept, index, start = pl.DataFrame(), np.empty(0, np.int64), 0
+    for chunk in log.read(needed(encoder.schema, source, log.names, labels=False), SIZE):
+        index = np.concatenate([index, np.arange(start, start + chunk.height)])
+        kept = pl.concat([kept, chunk]) if start else chunk
+        least = np.sort(np.argsort(mixed(index, seed))[:count])
+        kept, index = kept[least], index[least]
+        start += chunk.height
+    if not start:
+        raise UserError(f"{source.log}: no rows", mend="give a log that has some")
+    return kept, _unlabelled(source, encoder, kept, index=index)
+
+
+def one(source: Source, encoder: Encoder, number: int) -> tuple[pl.DataFrame, Batch]:
+    """One row of the log by its number, from 0, without labels; :raises UserError: if the log has no such row."""
+    log = Log(source)
+    start = 0
+    for chunk in log.read(needed(encoder.schema, source, log.names, labels=False), SIZE):
+        if 0 <= number < start + chunk.height:
+            row = chunk[number - start : number - start + 1]
+            return row, _unlabelled(source, encoder, row, index=np.array([number]))
+        start += chunk.height
+    raise UserError(f"{source.log}: no row {number}", mend=f"rows run from 0 to {start - 1}" if start else "give a log that has some rows")
+
+
+def encoded(frame: pl.DataFrame, encoder: Encoder) -> Batch:
+    """Raw rows that hold every column the fields read, as a batch without labels in which every row is its own group."""
+    index = np.arange(frame.height)
+    return _batch(encoder, Assembler(encoder.schema), frame, labels=_unseen(frame, encoder.schema), group=index, index=index)
+
+
+def _unlabelled(source: Source, encoder: Encoder, frame: pl.DataFrame, *, index: Int64[np.ndarray, "rows"]) -> Batch:
+    group = index if source.user is None else np.array(groups(frame, source, 0))
+    return _batch(encoder, Assembler(encoder.schema), frame, labels=_unseen(frame, encoder.schema), group=group, index=index)
+
+
+def _batch(
+    encoder: Encoder, assembler: Assembler, frame: pl.DataFrame, *,
+    labels: Float32[np.ndarray, "rows tasks"], group: Int64[np.ndarray, "rows"], index: Int64[np.ndarray, "rows"],
+) -> Batch:
+    packed = encoder.encode(frame)
+    codes, numbers, happened = (torch.from_numpy(pack) for pack in (packed.codes, packed.numbers, labels))
+    return assembler.batch(codes, numbers, labels=happened, group=torch.from_numpy(group), index=torch.from_numpy(index))
+
+
+def _unseen(frame: pl.DataFrame, schema: Schema) -> Float32[np.ndarray, "rows tasks"]:
+    return np.full((frame.height, len(schema.tasks)), np.nan, np.float32)
 
 
 def _labels(schema: Schema) -> Iterator[str]:

@@ -1,16 +1,19 @@
-"""Logits of many rows, without training anything."""
+"""Logits of many rows, and the mean of what is seen of them, without training anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.seam import Model
+from umbel.nn.recommender import Recommender
 
 
 def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows outputs"]:
@@ -22,13 +25,9 @@ def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows o
 
     :raises UserError: when there are no rows at all.
     """
-    was, device = model.training, model.table.device
-    model.train(False)
-    try:
-        with torch.inference_mode():
-            parts = [model(batch.to(device).fields).float().cpu().numpy() for batch in batches]
-    finally:
-        model.train(was)
+    device = model.table.device
+    with _evaluating(model):
+        parts = [model(batch.to(device).fields).float().cpu().numpy() for batch in batches]
     if not parts:
         raise UserError("no rows to predict", mend="give a log, or a part of the table, that has rows")
     logits = np.concatenate(parts)
@@ -36,3 +35,25 @@ def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows o
     if raised.any():
         logits[:, : len(raised)] -= raised.astype(np.float32)
     return logits
+
+
+def centre(model: Recommender, batches: Iterable[Batch]) -> Float[Tensor, "views fields dim"]:
+    """What the views see of a row, field by field, averaged over rows (one or more); in evaluation mode, too."""
+    device, rows = model.table.device, 0
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with _evaluating(model):
+        for batch in batches:
+            total = total + model.seen(batch.to(device).fields).double().sum(0)
+            rows += len(batch.index)
+        return (total / rows).float().cpu()
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    was = model.training
+    model.train(False)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was)

@@ -100,12 +100,21 @@ class Recommender(nn.Module):
         """
         return {"table": self.table, "place": self.places(fields)}
 
+    def seen(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:
+        """The fields as the views see them: what `score` reads of its rows."""
+        seen: Tensor = self.views(self.rows(fields), fields)
+        return seen
+
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits from a table and places that fit it; `fields` gives what is not looked up.
 
         Works under `torch.func.functional_call` (through a module that calls `score`) and `torch.func.vmap`.
         """
-        inputs: tuple[Tensor, ...] = self.interact(self.views(rows, fields))
+        return self.beyond(self.views(rows, fields))
+
+    def beyond(self, seen: Float[Tensor, "rows views fields dim"]) -> Float[Tensor, "rows outputs"]:
+        """Logits from the fields as the views see them: what `score` does after its look-up."""
+        inputs: tuple[Tensor, ...] = self.interact(seen)
         for layer in self._levels:
             voices = layer(inputs)
             inputs = tuple(voices[own] for own in layer.voice)

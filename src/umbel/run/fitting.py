@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from umbel import durable
 from umbel.bundle import Built
@@ -25,7 +26,7 @@ from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
 from umbel.learn.history import Scores
 from umbel.learn.keep import Keep
-from umbel.learn.predict import predict
+from umbel.learn.predict import centre, predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
 from umbel.run.settings import Settings
@@ -33,6 +34,7 @@ from umbel.run.watch import Watch
 
 SCORED = 16384  # rows scored at a time
 SEED = 1_000_003  # of the training rows looked at beside validation
+MEANT = 65536   # rows that a mean row is the mean of, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ def trained_scores(model: Recommender, table: Table) -> Scores:
     batches = list(islice(loader(0), -(-len(table.parts["valid"]) // SCORED)))
     labels, seen = (np.concatenate([getattr(batch, name).numpy() for batch in batches]) for name in ("labels", "seen"))
     return _plain(scores(table.schema, labels, seen, logits=predict(model, batches)))
+
+
+def mean_row(model: Recommender, table: Table) -> Float[Tensor, "views fields dim"]:
+    """The mean training row as the views see it; of a large table, over the first of that shuffle."""
+    return centre(model, islice(Loader(table, "train", SCORED, seed=SEED)(0), max(1, MEANT // SCORED)))
 
 
 class _Judge:

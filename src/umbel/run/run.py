@@ -25,7 +25,7 @@ from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
 from umbel.run import resolve
-from umbel.run.fitting import Fitted, fit_model, logits, trained_scores
+from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
 from umbel.run.kept import Kept
 from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
@@ -102,7 +102,8 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, b
     given = calibrate_all(table.schema, test.logits, calibrators)
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
     report = _report(settings, table, fitted, tasks=tasks, validation=validation, began=began)
-    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json())
+    centre = mean_row(fitted.model, table)
+    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre)
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))

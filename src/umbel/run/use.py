@@ -45,7 +45,7 @@ def score_log(bundle: Path, log: str, out: Path, *, joins: Sequence[str] = ()) -
     :raises UserError: for a bundle or log that cannot be read, a log without rows, or a full disk.
     """
     made = Bundle.load(bundle)
-    source = _source(made, log, joins=joins, labels=False)
+    source = source_of(made, log, joins=joins, labels=False)
     frames = (_scored(made, source, frame, scores=scores) for frame, scores in made.score(source, SIZE))
     with durable.file(out) as partial:
         rows = _write_csv(frames, partial) if out.suffix == ".csv" else _write_parquet(frames, partial)
@@ -68,7 +68,7 @@ def judge_log(
     made = Bundle.load(bundle)
     trained = Report.from_json(made.report)
     asked = EvaluateSection.model_validate(trained.settings.get("evaluate", {}))
-    source = _source(made, log, joins=joins, labels=True)
+    source = source_of(made, log, joins=joins, labels=True)
     cuts = slicing(made.encoder, source, names=list(dict.fromkeys([*asked.slices, *slices])), where="--slice")
     test, labels = _happened(made, source, cuts)
     by = resample(test.groups, resamples=asked.resamples)
@@ -80,8 +80,8 @@ def judge_log(
     return report
 
 
-def _source(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -> Source:
-    """The bundle's source with another log, and other tables where they are asked for."""
+def source_of(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -> Source:
+    """The bundle's source with another log, and other tables where `joins` ask for them; :raises UserError: for what is no join."""
     tables: dict[str, str] = {}
     for one in joins:
         which, equals, table = one.partition("=")

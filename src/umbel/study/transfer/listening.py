@@ -78,10 +78,26 @@ class Heard:
     shares: list[Tensor] = field(default_factory=list)
     zeros: list[Tensor] = field(default_factory=list)
 
+    @property
+    def mean(self) -> Float[np.ndarray, "readers experts"]:
+        """The shares that gates gave, over batches."""
+        return torch.stack(self.shares).mean(0).numpy()
 
-@torch.no_grad()
+
 def listen(model: Recommender, batches: Sequence[Batch]) -> tuple[tuple[Listening, ...], tuple[Expert, ...]]:
     """Gates of the last layer and experts of all, where layers are mixtures; empty for other architectures."""
+    found = hear(model, batches)
+    experts = [
+        Expert(number, expert, float(share))
+        for number, one in found.items() for expert, share in enumerate(torch.stack(one.zeros).mean(0))
+    ]  # fmt: skip
+    last = len(model.layers) - 1
+    return _listening(model, last, found[last].mean) if last in found else (), tuple(experts)
+
+
+@torch.no_grad()
+def hear(model: Recommender, batches: Sequence[Batch]) -> dict[int, Heard]:
+    """What is said and heard at each layer that is a mixture, by its number."""
     mixtures = {number: layer for number, layer in enumerate(model.layers) if isinstance(layer, Mixture)}
     heard = {number: Heard() for number in mixtures}
     with ExitStack() as hooks:
@@ -89,14 +105,7 @@ def listen(model: Recommender, batches: Sequence[Batch]) -> tuple[tuple[Listenin
             hooks.callback(mixture.register_forward_pre_hook(_gatherer(heard[number])).remove)
         for batch in batches:
             model(batch.fields)
-    experts = [
-        Expert(number, expert, float(share))
-        for number, one in heard.items() for expert, share in enumerate(torch.stack(one.zeros).mean(0))
-    ]  # fmt: skip
-    last = len(model.layers) - 1
-    if last not in heard:
-        return (), tuple(experts)
-    return _listening(model, last, torch.stack(heard[last].shares).mean(0).numpy()), tuple(experts)
+    return heard
 
 
 @torch.no_grad()
@@ -149,8 +158,15 @@ def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], No
 
 
 def _listening(model: Recommender, layer: int, shares: Float[np.ndarray, "readers experts"]) -> tuple[Listening, ...]:
-    taught = [model.reach[f"layer {layer} expert {expert}"] for expert in range(shares.shape[1])]
+    taught = teachers(model, layer)
     return tuple(_of_task((task.name, number), shares[number], taught) for number, task in enumerate(model.schema.tasks))
+
+
+def teachers(model: Recommender, layer: int) -> list[tuple[int, ...]]:
+    """The tasks that teach each expert of a mixture."""
+    mixture = model.layers[layer]
+    assert isinstance(mixture, Mixture)
+    return [model.reach[f"layer {layer} expert {expert}"] for expert in range(len(mixture.routing.views))]
 
 
 def _of_task(named: tuple[str, int], shares: Float[np.ndarray, "experts"], taught: Sequence[tuple[int, ...]]) -> Listening:

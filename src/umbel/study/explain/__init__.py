@@ -1,0 +1,1 @@
+"""Why a bundle predicts what it predicts: the study behind `umbel explain`."""
