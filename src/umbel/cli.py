@@ -195,7 +195,7 @@ def score(
 def explain(
     bundle_and_log: Annotated[tuple[Path, str], typer.Argument(metavar="BUNDLE LOG", help="as for `umbel score`")],
     *,
-    row: Annotated[int | None, typer.Option(min=0, help="explain this row alone, by its number from 0")] = None,
+    row: Annotated[int | None, typer.Option(min=1, help="explain this row alone, by its number from 1")] = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="a task to explain; repeat; all if none is named")] = None,
     rows: Annotated[int, typer.Option(min=1, help="rows of the log to explain, the same ones each time")] = 2000,
     join: Joins = None,

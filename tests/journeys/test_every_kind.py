@@ -210,3 +210,37 @@ def test_a_label_outside_its_kind_is_shown_with_its_place(tmp_path: Path, name: 
     said = say("train", file, "-o", tmp_path / "run")
     assert said.code == 2
     assert said.line == f"umbel: {says.replace('LOG', str(log))}"
+
+
+def test_every_kind_is_explained(done: Done, tmp_path: Path) -> None:
+    """Each on its scale, a column an answer; what the fields of a row add comes to each column's prediction."""
+    said = say("explain", done.run / "bundle", done.log, "--rows", "80", "-o", tmp_path / "why")
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "why" / "explain.json").read_text())
+    assert [task["task"] for task in found["tasks"]] == list(done.report["tasks"])
+    assert found["error"] < 1e-3
+    units = {task["task"]: task["unit"] for task in found["tasks"]}
+    assert units["click"] == "logit"
+    assert units["value"] == units["watch"] == "log of the expected amount"
+    assert units["visits"] == units["claim"] == "log of the mean"
+    assert units["stars"] == units["shelf"] == "logit of each chance"
+    assert units["spent"] == units["wait"] == "the label's unit"
+    for task in found["tasks"]:
+        assert {field["field"] for field in task["fields"]} == {"user", "item"}
+        assert sum(field["share"] for field in task["fields"]) == pytest.approx(1.0)
+        assert len(task["base"]) == sum(name == task["task"] or name.startswith(f"{task['task']}_") for name in COLUMNS)
+        assert task["says"]
+
+
+def test_one_row_of_every_kind_is_explained(done: Done, tmp_path: Path) -> None:
+    said = say("explain", done.run / "bundle", done.log, "--row", "6", "-o", tmp_path / "row")
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "row" / "explain.json").read_text())
+    assert tuple(found["columns"]) == COLUMNS
+    assert say("score", done.run / "bundle", done.log, "-o", tmp_path / "scores.parquet").code == 0
+    scores = pl.read_parquet(tmp_path / "scores.parquet")[5]
+    for name, column in found["columns"].items():
+        change = column["value"] - column["base"]
+        assert abs(sum(column["contributions"].values()) - change) <= 1e-3 * abs(change) + 1e-9, name
+        assert column["calibrated"]["value"] == pytest.approx(scores[name][0], rel=1e-5, abs=1e-6), name
+        assert np.isfinite(column["calibrated"]["base"])

@@ -123,13 +123,13 @@ def test_one_row(job: Job, tmp_path: Path) -> None:
     said = say("explain", job.run / "bundle", job.log, "--row", "17", "-o", tmp_path / "row")
     assert said.code == 0, said.err
     found = read(tmp_path / "row" / "explain.json")
-    raw = pl.read_parquet(job.log)[17:18]
+    raw = pl.read_parquet(job.log)[16:17]
     assert found["row"] == 17
     assert found["values"] == {name: str(raw[name][0]) for name in ("user", "item", "device", "region")}
     own = explain(Bundle.load(job.run / "bundle"), raw)
     assert own.columns == tuple(found["columns"]) == ("click", "like", "buy")
     assert say("score", job.run / "bundle", job.log, "-o", tmp_path / "scores.parquet").code == 0
-    scores = pl.read_parquet(tmp_path / "scores.parquet")[17]
+    scores = pl.read_parquet(tmp_path / "scores.parquet")[16]
     for at, (name, column) in enumerate(found["columns"].items()):
         assert list(column["contributions"].values()) == pytest.approx(own.contributions[0, at].tolist(), abs=1e-9)
         total = column["base"] + sum(column["contributions"].values())
@@ -141,8 +141,8 @@ def test_one_row(job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (("--row", "6000"), "no row 6000; rows run from 0 to 5999"),
-    (("--row", "-1"), "--row"),
+    (("--row", "6001"), "no row 6001; rows run from 1 to 6000"),
+    (("--row", "0"), "--row"),
     (("--task", "clik"), "did you mean 'click'?"),
     (("--task", "clik", "--row", "1"), "did you mean 'click'?"),
     (("--rows", "0"), "--rows"),
@@ -160,7 +160,7 @@ def test_logs_that_cannot_be_explained(job: Job, tmp_path: Path) -> None:
              "textual": (log.select(pl.all().exclude("user"), user=pl.lit([1])), "data.user")}
     for name, (frame, expected) in cases.items():
         frame.write_parquet(tmp_path / f"{name}.parquet")
-        for words in ((), ("--row", "0")):
+        for words in ((), ("--row", "1")):
             said = say("explain", job.run / "bundle", tmp_path / f"{name}.parquet", *words)
             assert said.code == 2, name
             assert expected in said.line

@@ -142,6 +142,54 @@ def test_decile_error_by_hand() -> None:
     assert amounts.decile_error(np.zeros(5), np.ones(5)) == Undefined("every label is 0")
 
 
+def test_decile_slope_by_hand() -> None:
+    """Ten tenths: twice what was promised has slope 2, a constant more slope 1, the other way round -1, the mean 0."""
+    predictions = np.repeat(np.arange(1.0, 11.0), 2)
+    for labels, slope in ((2 * predictions, 2.0), (predictions + 7, 1.0), (11 - predictions, -1.0), (np.full(20, 3.0), 0.0)):
+        assert amounts.decile_slope(labels, predictions) == pytest.approx(slope, abs=1e-12)
+    assert amounts.decile_slope(predictions, np.full(20, 5.0)) == Undefined("the predictions are constant")
+    assert amounts.decile_slope(np.array([1.0, 2.0]), np.array([0.1, 0.1 + 1e-17])) == Undefined("the predictions are constant")
+
+
+@EXAMPLES
+@given(st.integers(0, 10_000), st.integers(10, 200))
+def test_decile_slope_is_that_of_a_line_through_the_tenths(seed: int, rows: int) -> None:
+    """numpy's least-squares line through the tenths' means, each weighed by its rows."""
+    draw = np.random.default_rng(seed)
+    predictions = draw.lognormal(size=rows)
+    labels = np.where(draw.random(rows) < 0.4, predictions * draw.lognormal(size=rows), 0.0)
+    place = metrics.bin_of(predictions, amounts.decile_edges(predictions))
+    count = np.bincount(place).astype(np.float64)
+    used = count > 0
+    y, p = (np.bincount(place, column)[used] / count[used] for column in (labels, predictions))
+    expected = np.polyfit(p, y, 1, w=np.sqrt(count[used]))[0]
+    assert amounts.decile_slope(labels, predictions) == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+@EXAMPLES
+@given(st.integers(0, 10_000), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_decile_slope_is_of_one_unit_over_the_other(seed: int, of_labels: float, of_predictions: float) -> None:
+    draw = np.random.default_rng(seed)
+    labels, predictions = draw.lognormal(size=80), draw.lognormal(size=80)
+    before = amounts.decile_slope(labels, predictions)
+    after = amounts.decile_slope(of_labels * labels, of_predictions * predictions)
+    assert isinstance(before, float)
+    assert after == pytest.approx(before * of_labels / of_predictions, rel=1e-9, abs=1e-12)
+
+
+def test_slopes_of_many_draws_are_slopes_of_each() -> None:
+    """Draws whose tenths hold different rows; one in which all rows fell into one tenth has none."""
+    draw = np.random.default_rng(3)
+    count = draw.integers(1, 9, size=(4, 10)).astype(np.float64)
+    promised, own = count * np.arange(1, 11), count * draw.lognormal(size=(4, 10))
+    count[3, 1:], promised[3, 1:], own[3, 1:] = 0, 0, 0
+    found = amounts.slopes(np.stack([count, own, promised]))
+    for at in range(3):
+        expected = np.polyfit(promised[at] / count[at], own[at] / count[at], 1, w=np.sqrt(count[at]))[0]
+        assert found[at] == pytest.approx(expected)
+    assert np.isnan(found[3])
+
+
 def test_decile_error_leaves_out_tenths_without_anything() -> None:
     labels = np.repeat([0.0, 1.0], 10)
     predictions = np.repeat([0.3, 2.0], 10)
@@ -192,7 +240,8 @@ def test_shares_have_an_entropy() -> None:
 
 @pytest.mark.parametrize(
     "metric",
-    [amounts.gini, amounts.decile_error, classes.class_logloss, classes.accuracy, classes.explained_logloss, classes.class_ece],
+    [amounts.gini, amounts.decile_error, amounts.decile_slope, classes.class_logloss, classes.accuracy, classes.explained_logloss,
+     classes.class_ece],
 )
 def test_no_row_and_a_lost_row_are_undefined(metric: metrics.Metric) -> None:
     wide = metric.__module__.endswith("classes")

@@ -313,12 +313,12 @@ def test_rows_are_drawn_alike_however_they_are_read(tmp_path: Path, table: Table
 def test_one_row_by_its_number(tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("umbel.data.raw.SIZE", 4)
     source = logs.source(tmp_path, RICH)
-    for number in (0, 3, 4, 9):
+    for number in (1, 4, 5, 10):
         frame, batch = one(source, table.encoder, number)
-        assert frame["item"].to_list() == [logs.ROWS["item"][number]]
-        assert batch.index.tolist() == [number]
-    for number in (10, -1):
-        with pytest.raises(UserError, match=rf"no row {number}; rows run from 0 to 9"):
+        assert frame["item"].to_list() == [logs.ROWS["item"][number - 1]]
+        assert batch.index.tolist() == [number - 1]
+    for number in (11, 0, -1):
+        with pytest.raises(UserError, match=rf"no row {number}; rows run from 1 to 10"):
             one(source, table.encoder, number)
 
 
@@ -326,8 +326,8 @@ def test_logs_that_hold_nothing_or_too_little(tmp_path: Path, table: Table) -> N
     empty = replace(table.source, log=logs.write(tmp_path, {name: column[:0] for name, column in RICH.items()}, name="empty"))
     with pytest.raises(UserError, match="no rows; give a log that has some"):
         some(empty, table.encoder, 4, seed=0)
-    with pytest.raises(UserError, match="no row 0; give a log that has some rows"):
-        one(empty, table.encoder, 0)
+    with pytest.raises(UserError, match="no row 1; give a log that has some rows"):
+        one(empty, table.encoder, 1)
     lacking = replace(table.source, log=logs.write(tmp_path, {name: RICH[name] for name in RICH if name != "place"}, name="lacking"))
     with pytest.raises(UserError, match="no column 'place'"):
         some(lacking, table.encoder, 4, seed=0)

@@ -66,15 +66,15 @@ def some(source: Source, encoder: Encoder, count: int, *, seed: int) -> tuple[pl
 
 
 def one(source: Source, encoder: Encoder, number: int) -> tuple[pl.DataFrame, Batch]:
-    """One row of the log by its number, from 0, without labels; :raises UserError: if the log has no such row."""
+    """One row of the log by its number, from 1, without labels; :raises UserError: if the log has no such row."""
     log = Log(source)
     start = 0
     for chunk in log.read(needed(encoder.schema, source, log.names, labels=False), SIZE):
-        if 0 <= number < start + chunk.height:
-            row = chunk[number - start : number - start + 1]
-            return row, _unlabelled(source, encoder, row, index=np.array([number]))
+        if 0 < number <= start + chunk.height:
+            row = chunk[number - 1 - start : number - start]
+            return row, _unlabelled(source, encoder, row, index=np.array([number - 1]))
         start += chunk.height
-    raise UserError(f"{source.log}: no row {number}", mend=f"rows run from 0 to {start - 1}" if start else "give a log that has some rows")
+    raise UserError(f"{source.log}: no row {number}", mend=f"rows run from 1 to {start}" if start else "give a log that has some rows")
 
 
 def encoded(frame: pl.DataFrame, encoder: Encoder) -> Batch:

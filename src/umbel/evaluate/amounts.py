@@ -67,6 +67,38 @@ def decile_error(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarra
     return float(np.mean(np.abs(promised - own)[used] / own[used])) if used.any() else Undefined("every label is 0")
 
 
+def decile_slope(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> float | Undefined:
+    """The slope of the tenths' mean labels over their mean predictions, by least squares: 1 is right, below 1 they lie too far apart.
+
+    Example
+    -------
+    >>> predictions = np.repeat([1.0, 2.0, 3.0], 10)
+    >>> round(decile_slope(2 * predictions, predictions), 9), decile_slope(predictions, np.ones(30))
+    (2.0, Undefined(reason='the predictions are constant'))
+    """
+    lost = broken(labels, predictions)
+    if lost is not None:
+        return lost
+    edges = decile_edges(predictions)
+    count = np.bincount(bin_of(predictions, edges), minlength=len(edges) + 1).astype(np.float64)
+    found = float(slopes(np.stack([count, *decile_sums(labels, predictions, edges)])[:, None])[0])
+    return Undefined("the predictions are constant") if np.isnan(found) else found
+
+
+def slopes(sums: Float[np.ndarray, "three draws bins"]) -> Float[np.ndarray, "draws"]:
+    """Least-squares slopes from each bin's rows, what happened in it and what was predicted; NaN where predictions do not differ."""
+    count, own, promised = sums
+    y, p = (np.divide(one, count, out=np.zeros_like(one), where=count > 0) for one in (own, promised))
+    share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
+    centred = p - (share * p).sum(axis=1, keepdims=True)
+    spread = (share * centred * centred).sum(axis=1)
+    # what is left of constant predictions is rounding
+    floor = 1e-18 * np.square(np.abs(p).max(axis=1, initial=0.0))
+    none = np.full(len(p), np.nan)
+    slope: Float[np.ndarray, "draws"] = np.divide((share * centred * y).sum(axis=1), spread, out=none, where=spread > floor)
+    return slope
+
+
 def decile_edges(predictions: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "edges"]:
     """The inner edges of the tenths."""
     return equal_mass_edges(predictions, DECILES)

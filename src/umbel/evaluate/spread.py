@@ -14,7 +14,7 @@ from umbel.evaluate.metrics import Undefined
 
 Values = Mapping[str, float | Undefined]
 Draws = Mapping[str, Float[np.ndarray, "draws"]]
-AMOUNTS = ("gini", "decile_error", "rmse", "mae", "calibration_ratio")
+AMOUNTS = ("gini", "decile_error", "decile_slope", "rmse", "mae", "calibration_ratio")
 COUNTS = ("d2", "deviance", "rmse", "mae", "calibration_ratio")
 QUANTILES = ("d2", "pinball", "coverage", "coverage_gap", "width")
 CLASSES = ("d2", "logloss", "accuracy", "ece")
@@ -22,10 +22,10 @@ GRADES = (*CLASSES, "mae")
 
 
 def amount_figures(rows: Rows) -> Figures:
-    """Of an expected amount: the normalised Gini, the decile error, RMSE, MAE and the calibration ratio."""
+    """Of an expected amount: the normalised Gini, the decile error and slope, RMSE, MAE and the calibration ratio."""
     y, p = rows.labels.astype(np.float64), rows.predictions
     found = _figures(_errors(y, p), lambda: _error_draws(rows, y, p), rows)
-    more: dict[str, Sampled | Undefined] = {"gini": _gini(rows), "decile_error": _decile(rows)}
+    more: dict[str, Sampled | Undefined] = {"gini": _gini(rows), **_deciles(rows)}
     return figures(rows, {name: {**more, **found}[name] for name in AMOUNTS}, curve=curve(y, p))
 
 
@@ -141,22 +141,29 @@ def _gini(rows: Rows) -> Sampled | Undefined:
     return sampled(value, follow(ranked.gini, rows.by, count=1)[:, 0], rows)
 
 
-def _decile(rows: Rows) -> Sampled | Undefined:
-    """Under every resample in the tenths of the rows as they are; the noise as `Sampled` wants it of a sum of gaps."""
+def _deciles(rows: Rows) -> dict[str, Sampled | Undefined]:
+    """Under every resample in the tenths of the rows as they are; the error's noise as `Sampled` wants it of a sum of gaps."""
     y, p = rows.labels.astype(np.float64), rows.predictions
-    value = amounts.decile_error(y, p)
-    if isinstance(value, Undefined):
-        return value
+    values = {"decile_error": amounts.decile_error(y, p), "decile_slope": amounts.decile_slope(y, p)}
+    lost = metrics.broken(y, p)
+    if lost is not None:
+        return dict.fromkeys(values, lost)
     edges = amounts.decile_edges(p)
     place, users, bins = metrics.bin_of(p, edges), rows.by.count.shape[1], len(edges) + 1
-    sums = [np.bincount(rows.by.code * bins + place, column, minlength=users * bins).reshape(users, bins) for column in (y, p)]
-    own, promised = (resampled_sums(one, rows.by) for one in sums)
+    columns = np.ones_like(y), y, p
+    sums = [np.bincount(rows.by.code * bins + place, column, minlength=users * bins).reshape(users, bins) for column in columns]
+    count, own, promised = (resampled_sums(one, rows.by) for one in sums)
+    slope = sampled(values["decile_slope"], amounts.slopes(np.stack([count, own, promised])), rows)
+    error = values["decile_error"]
+    if isinstance(error, Undefined):
+        return {"decile_error": error, "decile_slope": slope}
     with np.errstate(invalid="ignore", divide="ignore"):
         gaps = np.where(own > 0, (promised - own) / own, np.nan)
-    here, there = (one.sum(axis=0) for one in sums)
+    here, there = (one.sum(axis=0) for one in sums[1:])
     whole = np.divide(there - here, here, out=np.zeros(bins), where=here > 0)
     used = here > 0
-    return Sampled(value, np.abs(gaps[:, used]).mean(axis=1), rows.by.users, np.abs(gaps - whole)[:, used].mean(axis=1))
+    found = Sampled(error, np.abs(gaps[:, used]).mean(axis=1), rows.by.users, np.abs(gaps - whole)[:, used].mean(axis=1))
+    return {"decile_error": found, "decile_slope": slope}
 
 
 def _sums(rows: Rows, columns: tuple[Float[np.ndarray, "rows"], ...]) -> Float[np.ndarray, "columns draws"]:

@@ -7,7 +7,7 @@ from umbel.evaluate.metrics import FALLS as FALLS
 TITLES = {
     "auc": "AUC", "gauc": "GAUC", "pr_auc": "PR-AUC", "logloss": "log-loss", "ne": "NE", "ece": "ECE",
     "calibration_ratio": "ratio", "rmse": "RMSE", "mae": "MAE", "r2": "R²",
-    "gini": "Gini", "d2": "D²", "deviance": "deviance", "decile_error": "decile error",
+    "gini": "Gini", "d2": "D²", "deviance": "deviance", "decile_error": "decile error", "decile_slope": "decile slope",
     "pinball": "pinball", "coverage": "coverage", "coverage_gap": "coverage gap", "width": "width", "accuracy": "accuracy",
 }  # fmt: skip
 MEANINGS = {
@@ -24,6 +24,7 @@ MEANINGS = {
     "D²": "share of the best constant's deviance (or log-loss, or pinball loss) that is explained; 0 is no better than it.",
     "deviance": "mean unit deviance of the task's own family.",
     "decile error": "over tenths of the rows by prediction, the mean gap between predicted and observed sums, relative to observed.",
+    "decile slope": "of the observed means of these tenths over the predicted ones; 1 is right, below 1 predictions are too far apart.",
     "pinball": "mean loss of the quantiles, in the label's unit.",
     "coverage": "share of labels from the lowest to the highest quantile.",
     "coverage gap": "how far that share is from the difference of the two levels; 0 is right.",

@@ -19,7 +19,7 @@ from umbel.study.trial import Lost, Trial
 from umbel.study.variants import controlled
 
 LOST = Undefined("its training diverged")
-LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "r2")  # stand in a run's own report
+LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "decile_slope", "r2")  # stand in a run's own report
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,10 @@ def explain_log(bundle: Path, log: str, *, joins: Sequence[str] = (), tasks: Seq
 
 
 def explain_row(bundle: Path, log: str, number: int, *, joins: Sequence[str] = (), tasks: Sequence[str] = ()) -> Row:
-    """Explain one row of a raw log, by its number from 0; :raises UserError: as `explain_log` does, or if there is no such row."""
+    """Explain one row of a raw log, by its number from 1, as messages count them.
+
+    :raises UserError: as `explain_log` does, or if there is no such row.
+    """
     made = Bundle.load(bundle)
     explainer = Explainer(made, tasks)
     frame, batch = one(source_of(made, log, joins=joins, labels=False), made.encoder, number)
