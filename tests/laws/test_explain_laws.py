@@ -44,7 +44,7 @@ def test_a_combination_is_explained(choice: Choice) -> None:
     x, base = seen(model, rows), seen(model, fields(1, seed=9))[0]
     above = doubled(model)
     found = integrate(above.beyond, x, base)
-    assert found.contributions.shape == (2, 3, len(rows))
+    assert found.contributions.shape == (*model(rows).shape, len(rows))  # auxiliary outputs, too
     assert misses(found).max() <= 1
     expected = model(rows).double() - model.beyond(base.float().unsqueeze(0)).double()
     torch.testing.assert_close(found.change, expected, atol=1e-4, rtol=1e-4)

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from tests import logs
-from tests.logs import NUMBER, changed
+from tests.logs import ID, NUMBER, changed
 from tests.values.test_bundle import EVERY, RICH, made
 
 from umbel.bundle import Bundle
@@ -23,7 +23,7 @@ from umbel.evaluate.calibrate import Identity
 from umbel.evaluate.intervals import Interval, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.kinds import REGRESSION, LogNormal, MultiClass, ZeroInflated
-from umbel.learn.predict import centre
+from umbel.learn.predict import centre, predict
 from umbel.run.fitting import mean_row
 from umbel.schema import Field, Schema, Task
 from umbel.study.explain.deletion import Deletion, deletions
@@ -131,6 +131,20 @@ def test_an_explanation_adds_up_and_names_its_columns(bundle: Bundle) -> None:
     assert (np.abs(missed) <= 1e-3 * np.abs(found.value - found.base)).all()
     logits = bundle.model(encoded(raw(), bundle.encoder).fields).detach().numpy()
     np.testing.assert_allclose(found.value, logits, atol=1e-5)
+
+
+def test_what_training_raised_is_taken_off(tmp_path: Path) -> None:
+    """A task that trains on a tenth of its rows without the event is explained at its true odds, as it is scored."""
+    found = []
+    for share in (1.0, 0.1):
+        schema = Schema((Field("user", ID, min_count=1), Field("age", NUMBER)), (Task("buy"), Task("click", negatives=share)))
+        table = logs.table(tmp_path / str(share), logs.ROWS, schema)
+        bundle = whole(made(table, calibrators={"buy": Identity(), "click": Identity()}), table)
+        found.append(explain(bundle, raw(logs.ROWS)))
+        np.testing.assert_allclose(found[-1].value, predict(bundle.model, [encoded(raw(logs.ROWS), bundle.encoder)]), atol=1e-5)
+    np.testing.assert_allclose(found[1].value - found[0].value, np.tile([0.0, np.log(0.1)], (10, 1)), atol=1e-9)
+    np.testing.assert_allclose(found[1].base - found[0].base, [0.0, np.log(0.1)], atol=1e-9)
+    np.testing.assert_array_equal(found[1].contributions, found[0].contributions)
 
 
 def test_tasks_are_chosen_by_name(bundle: Bundle) -> None:
