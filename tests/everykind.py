@@ -34,8 +34,8 @@ PAIRS = [(recipe, paradigm) for recipe in RECIPES for paradigm in (PARADIGMS if 
 
 def cover(layers: int) -> list[tuple[str, str | None, int]]:
     """Every recipe with every paradigm, and either with every depth up to `layers`, in one case a pair."""
-    places = {name: at for at, name in enumerate([*RECIPES, *PARADIGMS])}
-    return [(recipe, paradigm, 1 + (places[recipe] + places.get(paradigm or "", 0)) % layers) for recipe, paradigm in PAIRS]
+    rows, columns = ({name: at for at, name in enumerate(names)} for names in (RECIPES, PARADIGMS))  # another recipe moves no other's case
+    return [(recipe, paradigm, 1 + (rows[recipe] + columns.get(paradigm or "", 0)) % layers) for recipe, paradigm in PAIRS]
 
 
 def build(recipe: str, paradigm: str | None, model_sizes: Sizes, *, tasks: int = 2) -> Recommender:

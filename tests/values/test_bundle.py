@@ -23,6 +23,7 @@ from umbel.data.split import ByColumn
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Identity, Isotonic, Linear, Platt
+from umbel.learn.predict import predict
 from umbel.nn.recommender import Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES
@@ -111,7 +112,7 @@ def test_the_columns_are_tasks_then_marginals(table: Table) -> None:
 
 def test_each_task_has_its_calibrator_and_the_marginal_is_the_product(table: Table) -> None:
     bundle = made(table)
-    logits = bundle.model(table.batch(np.arange(10)).fields).detach().numpy().astype(np.float64)
+    logits = predict(bundle.model, [table.batch(np.arange(10))]).astype(np.float64)
     found = bundle.predict(table.batch(np.arange(10)))
     for at, name in enumerate(("click", "buy", "spent")):
         assert_allclose(found[:, at], CALIBRATORS[name](logits[:, at]), rtol=1e-12)
