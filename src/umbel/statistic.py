@@ -19,9 +19,9 @@ class Statistic:
     statistic is `logit((sum y + a m) / (n + a)) - logit(m)` if it is binary, else `(sum y - n m) / (n + a)`; the last number is
     `log(1 + rows)`. All are scaled by the training rows. Values that no training row has give 0, the mean itself.
 
-    Which rows a training row sees is the `mode`. With `time` (the default where the log has a time column) it sees rows before its own time
-    less `window`, in the unit of that column, or in seconds where it holds dates. With `folds` it sees the other folds, to which rows
-    belong by a hash and `seed`. Validation, test and scored rows see all training rows.
+    Which rows a training row sees is the `mode`. With `time` (the default where the log has a time column) it sees rows before its
+    own time less `window`, in the unit of that column, or in seconds where it holds dates; a missing time is 0. With `folds` it
+    sees the other folds, to which rows belong by a hash and `seed`. Validation, test and scored rows see all training rows.
 
     Daniele Micci-Barreca, SIGKDD Explorations 2001, https://doi.org/10.1145/507533.507538, has the smoothed mean;
     CatBoost (https://arxiv.org/abs/1706.09516) shows why a row must not see its own label, and takes a drawn order for time.

@@ -310,3 +310,39 @@ def test_other_rows_of_a_log_change_nothing_that_training_rows_see(tmp_path: Pat
     straight, other = (made(tmp_path / str(n), statistic(), rows=rows) for n, rows in enumerate((ROWS, turned)))
     for part in ("train", "valid", "test"):
         np.testing.assert_array_equal(straight.column("past", part), other.column("past", part))
+
+
+def test_a_log_read_in_small_pieces_gives_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, folds and totals are of the whole log, however it is cut into batches."""
+    draw = np.random.default_rng(3)
+    size = 200
+    rows: dict[str, list[Any]] = {
+        "user": draw.integers(12, size=size).tolist(), "item": draw.choice(["a", "b", "c"], size=size).tolist(),
+        "time": (np.arange(size) // 3).tolist(),
+        "click": draw.integers(2, size=size).tolist(), "like": draw.integers(2, size=size).tolist(),
+    }  # fmt: skip
+    rows["item"][::9] = [None] * len(rows["item"][::9])
+    fields = (
+        Field("user", ID, min_count=1), statistic(("item",), ("click", "like")),
+        replace(statistic(("user", "item"), mode="folds"), name="pair"),
+    )  # fmt: skip
+    schema, split = Schema(fields, TASKS), ByTime(40, 50)
+    whole = contents(table(tmp_path / "whole", rows, schema, split=split).folder)
+    monkeypatch.setattr("umbel.data.ingest.CHUNK", 1 << 6)
+    monkeypatch.setattr("umbel.data.statistics.STEP", 7)
+    pieces = contents(table(tmp_path / "pieces", rows, schema, split=split).folder)
+    assert pieces.keys() == whole.keys()
+    assert pieces["float32.npy"] == whole["float32.npy"]
+    assert pieces["statistics.json"] == whole["statistics.json"]
+    assert pieces["statistic/past.parquet"] == whole["statistic/past.parquet"]
+
+
+def test_a_log_of_text_csv_is_read_with_the_types_of_training(tmp_path: Path) -> None:
+    """Ids that are numbers in training find the same rows in a CSV that writes them otherwise."""
+    frame = pl.DataFrame(ROWS, strict=False)
+    frame.write_csv(tmp_path / "log.csv")
+    schema = Schema((Field("user", ID, min_count=1), statistic(("user",))), TASKS)
+    made_of_csv = ingest(Source(str(tmp_path / "log.csv"), user="user", time="time"), schema, SPLIT, folder=tmp_path / "csv")
+    made_of_parquet = made(tmp_path / "parquet", statistic(("user",)))
+    for part in ("train", "valid", "test"):
+        np.testing.assert_array_equal(made_of_csv.column("past", part), made_of_parquet.column("past", part))
