@@ -219,6 +219,10 @@ def test_the_weights_are_those_of_the_kept_epoch_after_every_epoch(rule: Keep) -
         assert epoch.scores == WAVES[len(after) - 1]
         assert epoch.state.best.keys() == after[kept].keys()
         assert equal(list(epoch.state.best.values()), list(after[kept].values()))
+        for number, weights in enumerate(after):
+            held = epoch.state.after(number)
+            assert bool(held) == (number in rule.contenders(WAVES[: len(after)]))
+            assert not held or equal(list(held.values()), list(weights.values()))
 
 
 @every_rule

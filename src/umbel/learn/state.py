@@ -53,7 +53,11 @@ class State:
     @property
     def best(self) -> dict[str, Tensor]:
         """The weights of the epoch kept so far (empty before the first judgement), for `model.load_state_dict`."""
-        prefix = f"{self.progress.best}/"
+        return {} if self.progress.best is None else self.after(self.progress.best)
+
+    def after(self, epoch: int) -> dict[str, Tensor]:
+        """The weights after an epoch, counted from 0, that may yet be chosen; empty for any other."""
+        prefix = f"{epoch}/"
         return {name.removeprefix(prefix): tensor for name, tensor in self.kept.items() if name.startswith(prefix)}
 
 
