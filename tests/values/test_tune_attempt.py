@@ -21,7 +21,7 @@ from umbel.run.fitting import Fitted, fit_model
 from umbel.run.run import prepare
 from umbel.run.settings import Settings, parse
 from umbel.run.watch import Silence
-from umbel.study.trial import Trial, spent
+from umbel.study.trial import Lost, Trial, spent
 from umbel.study.tune import attempt as module
 from umbel.study.tune.attempt import CANDIDATES, Asking, StoppedError, attempt, latency, over_pipe
 from umbel.study.tune.outcome import Outcome
@@ -62,7 +62,7 @@ class Other:
         return self.said.pop(0) if self.said else ""
 
 
-def run(log: Path, folder: Path, said: str, **fit: Any) -> tuple[Outcome | None, list[str]]:  # noqa: ANN401
+def run(log: Path, folder: Path, said: str, **fit: Any) -> tuple[Outcome | Lost | None, list[str]]:  # noqa: ANN401
     """A trial that hears these answers; what it came to, and what it told."""
     other = Other(said)
     return attempt(settings(log, **fit), log.parent / "table", folder, ask=other), other.told
@@ -70,7 +70,7 @@ def run(log: Path, folder: Path, said: str, **fit: Any) -> tuple[Outcome | None,
 
 def test_every_epoch_is_told_and_the_last_one_as_such(log: Path, tmp_path: Path) -> None:
     found, lines = run(log, tmp_path / "trial", "go go")
-    assert found is not None
+    assert isinstance(found, Outcome)
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert lines[1].endswith(" last")
     assert "last" not in lines[0]
@@ -80,7 +80,7 @@ def test_every_epoch_is_told_and_the_last_one_as_such(log: Path, tmp_path: Path)
 
 def test_it_leaves_its_outcome_its_cost_and_what_a_run_would_go_on_with(log: Path, tmp_path: Path) -> None:
     found, _ = run(log, tmp_path / "trial", "go go")
-    assert found is not None
+    assert isinstance(found, Outcome)
     assert Outcome.load(tmp_path / "trial") == found
     assert Trial.load(tmp_path / "trial") == found.trial
     names = {path.name for path in (tmp_path / "trial").iterdir()}
@@ -106,7 +106,7 @@ def test_a_trial_that_was_told_to_end_makes_the_same_epoch_again(log: Path, tmp_
     assert lines == first
     resumed = Outcome.load(tmp_path / "trial")
     assert resumed is not None
-    assert whole is not None
+    assert isinstance(whole, Outcome)
     assert resumed.tasks == whole.tasks
 
 
@@ -124,9 +124,11 @@ def test_a_folder_of_other_settings_is_refused(log: Path, tmp_path: Path) -> Non
 
 
 def test_one_that_diverges_says_so(log: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="training:"):
-        run(log, tmp_path / "trial", "go go", rate=1e30)
+    found, _ = run(log, tmp_path / "trial", "go go", rate=1e30)
+    assert isinstance(found, Lost)
+    assert "training" in found.why
     assert Outcome.load(tmp_path / "trial") is None
+    assert run(log, tmp_path / "trial", "", rate=1e30) == (found, []), "and is not trained again"
 
 
 def test_the_test_rows_change_nothing(log: Path, tmp_path: Path) -> None:
@@ -142,8 +144,8 @@ def test_the_test_rows_change_nothing(log: Path, tmp_path: Path) -> None:
     asked = Other("go go")
     changed = attempt(settings(log), other / "table", tmp_path / "changed", ask=asked)
     assert asked.told == lines
-    assert changed is not None
-    assert found is not None
+    assert isinstance(changed, Outcome)
+    assert isinstance(found, Outcome)
     assert (changed.tasks, changed.trial.score) == (found.tasks, found.trial.score)
 
 
@@ -155,8 +157,8 @@ def test_weights_of_tasks_reach_the_training(log: Path, tmp_path: Path) -> None:
     losses = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])["losses"] for name in ("plain", "heavy")]
     assert losses[1][1] / losses[0][1] == pytest.approx(30, rel=0.3)
     assert losses[1][0] / losses[0][0] == pytest.approx(1, rel=0.3)
-    assert found is not None
-    assert plain is not None
+    assert isinstance(found, Outcome)
+    assert isinstance(plain, Outcome)
     assert found.tasks != plain.tasks
 
 
@@ -169,7 +171,7 @@ def fitted(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fitted,
 @pytest.mark.parametrize("keep", ["mean", {"name": "primary", "task": "like"}])
 def test_scores_are_those_of_the_kept_epoch(log: Path, tmp_path: Path, keep: Any) -> None:  # noqa: ANN401
     found, lines = run(log, tmp_path / "trial", "go go", keep=keep)
-    assert found is not None
+    assert isinstance(found, Outcome)
     epochs = [json.loads(line)["scores"] for line in (tmp_path / "trial" / "log.jsonl").read_text().splitlines()]
     by = [np.mean(list(one.values())) if keep == "mean" else one["like"] for one in epochs]
     assert found.tasks == epochs[int(np.argmax(by))]

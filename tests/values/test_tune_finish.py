@@ -15,6 +15,7 @@ from umbel.data.simulate import Planted, simulate
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.run.settings import Settings, parse, read
+from umbel.study.trial import Lost
 from umbel.study.tune import tune
 from umbel.study.tune.attempt import attempt
 from umbel.study.tune.door import Door
@@ -49,7 +50,8 @@ class Here:
             number, score, *_ = line.split()
             return "go" if heard(int(number), float(score)) else "stop"
 
-        return attempt(settings, folder.parents[1] / "table", folder, ask=ask) or Pruned()
+        found = attempt(settings, folder.parents[1] / "table", folder, ask=ask)
+        return Failed(found.why) if isinstance(found, Lost) else found or Pruned()
 
     def halt(self) -> None:
         """There is nobody to halt."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from umbel.errors import UserError
 from umbel.run.settings import Settings, parse, read
-from umbel.study.trial import Trial
+from umbel.study.trial import Lost, Trial
 from umbel.study.tune.outcome import Outcome
 from umbel.study.tune.runner import End, Failed, Heard, Interrupted, Processes, Pruned
 
@@ -109,14 +110,11 @@ def test_the_last_epoch_is_heard_but_is_not_cut_short(shell: Shell, tmp_path: Pa
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        ("echo 'umbel: training: the loss is nan; lower fit.rate' >&2; exit 2", "training: the loss is nan; lower fit.rate"),
-        ("echo first >&2; echo 'umbel: last; mend' >&2; exit 2", "last; mend"),
-        ("exit 2", "no message"),
         ("echo 'umbel: KeyError: x' >&2; exit 1", "its process ended with 1: KeyError: x"),
         ("kill -9 $$", "its process ended with -9: no message"),
         ("echo '1 0.5'; read a; kill -9 $$", "its process ended with -9: no message"),
         ("exit 0", "its process ended with 0: no message"),
-        ("exec 0<&-; echo '1 0.5'; exit 2", "no message"),
+        ("exec 0<&-; echo '1 0.5'; exit 3", "its process ended with 3: no message"),
     ],
 )
 def test_an_end_without_an_outcome_is_a_failure_with_its_reason(shell: Shell, tmp_path: Path, does: str, reason: str) -> None:
@@ -124,16 +122,40 @@ def test_an_end_without_an_outcome_is_a_failure_with_its_reason(shell: Shell, tm
     assert ended(tmp_path) == Failed(reason)
 
 
-@pytest.mark.parametrize("does", ["exit 130", "kill -2 $$; sleep 1", "echo '1 0.5'; read a; exit 130"])
+@pytest.mark.parametrize("does", ["exit 130", "kill -2 $$; sleep 1", "kill -15 $$; sleep 1", "echo '1 0.5'; read a; exit 130"])
 def test_an_interrupted_one_has_not_failed(shell: Shell, tmp_path: Path, does: str) -> None:
     shell(f"trap - INT; {does}")
     with pytest.raises(Interrupted):
         ended(tmp_path)
 
 
-def test_one_that_fails_after_it_was_told_to_stop_has_failed(shell: Shell, tmp_path: Path) -> None:
-    shell("echo '1 0.5'; read a; echo 'umbel: the disk is full; free some' >&2; exit 2")
-    assert ended(tmp_path, lambda *_: False) == Failed("the disk is full; free some")
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("echo 'umbel: out: the disk is full; free some' >&2; exit 2", "trial 7: out: the disk is full; free some; the search goes on"),
+        ("echo first >&2; echo 'umbel: last; mend' >&2; exit 2", "trial 7: last; mend; the search goes on"),
+        ("exit 2", "trial 7: no message; the search goes on"),
+        ("echo '1 0.5'; read a; echo 'umbel: the disk is full; free some' >&2; exit 2", "trial 7: the disk is full"),
+    ],
+)
+def test_what_is_no_fault_of_the_point_ends_the_search(shell: Shell, tmp_path: Path, does: str, said: str) -> None:
+    """Else a full disk would use up the number of trials."""
+    shell(does)
+    with pytest.raises(UserError) as caught:
+        ended(tmp_path, lambda *_: False)
+    assert str(caught.value).startswith(said)
+
+
+def test_one_that_diverged_has_failed_and_says_why(shell: Shell, tmp_path: Path) -> None:
+    shell("echo '1 0.5'; read a; exit 0")
+    (tmp_path / "trials" / "0007").mkdir(parents=True)
+    Lost("training: the loss is nan; lower fit.rate").save(tmp_path / "trials" / "0007")
+    assert ended(tmp_path) == Failed("training: the loss is nan; lower fit.rate")
+
+
+def test_one_that_crashes_after_it_was_told_to_stop_has_failed(shell: Shell, tmp_path: Path) -> None:
+    shell("echo '1 0.5'; read a; kill -9 $$")
+    assert ended(tmp_path, lambda *_: False) == Failed("its process ended with -9: no message")
 
 
 def test_what_it_says_in_passing_is_no_failure(shell: Shell, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from umbel import durable
 from umbel.data.batch import Batch
 from umbel.data.table import Table
+from umbel.errors import DivergedError
 from umbel.learn.fit import Epoch
 from umbel.learn.keep import Mean
 from umbel.learn.predict import predict
@@ -22,7 +23,7 @@ from umbel.run import resolve
 from umbel.run.fitting import fit_model
 from umbel.run.run import claim
 from umbel.run.settings import Settings
-from umbel.study.trial import spent
+from umbel.study.trial import Lost, spent
 from umbel.study.tune.outcome import Outcome
 
 CANDIDATES = 200  # rows of one request whose scoring is timed
@@ -68,24 +69,28 @@ class Asking:
         """Nothing."""
 
 
-def attempt(settings: Settings, table: Path, folder: Path, *, ask: Ask = over_pipe) -> Outcome | None:
-    """Train one model under the eyes of the search, which is asked after every epoch; None where it ended it.
+def attempt(settings: Settings, table: Path, folder: Path, *, ask: Ask = over_pipe) -> Outcome | Lost | None:
+    """Train one model under the eyes of the search, which is asked after every epoch; None where it ended it. One that diverges is lost.
 
     Its rows are those of training and validation: of the test part it knows no more than how many there are.
     A trial whose process was killed goes on from its checkpoint; one that is finished is read.
     """
     with durable.hold(folder, wait=True):
         claim(settings, folder)
-        return Outcome.load(folder) or _attempted(settings, table, folder, ask=ask)
+        return Outcome.load(folder) or Lost.load(folder) or _attempted(settings, table, folder, ask=ask)
 
 
-def _attempted(settings: Settings, table: Path, folder: Path, *, ask: Ask) -> Outcome | None:
+def _attempted(settings: Settings, table: Path, folder: Path, *, ask: Ask) -> Outcome | Lost | None:
     began = time.monotonic()
     rows = Table.open(table).seal("test").under(resolve.schema(settings).tasks)
     try:
         fitted = fit_model(settings, rows, folder, watch=Asking(ask))
     except StoppedError:
         return None
+    except DivergedError as error:
+        lost = Lost(str(error))
+        lost.save(folder)
+        return lost
     cost = spent(fitted, time.monotonic() - began)
     kept = fitted.scores[fitted.rule.best(fitted.scores)]
     found = Outcome(cost, dict(kept), len(fitted.history), latency(fitted.model, rows))

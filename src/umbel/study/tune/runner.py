@@ -15,12 +15,14 @@ from threading import Lock
 from typing import Protocol, runtime_checkable
 
 from umbel import durable
+from umbel.errors import UserError
 from umbel.run.settings import Settings
+from umbel.study.trial import Lost
 from umbel.study.tune.attempt import GO
 from umbel.study.tune.outcome import Outcome
 
 STOP = "stop"
-INTERRUPTED = 130  # as the verbs exit
+INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)  # as the verbs exit, or as whoever ends a process does
 Heard = Callable[[int, float], bool]  # epoch and score: whether to go on
 
 
@@ -66,7 +68,7 @@ class Processes:
     lock: Lock = field(default_factory=Lock, hash=False)
 
     def __call__(self, settings: Settings, folder: Path, heard: Heard) -> End:
-        """Start, talk, wait; :raises Interrupted: if the process was."""
+        """Start, talk, wait; :raises Interrupted: if the process was, or UserError: for what is no fault of the point, as a full disk."""
         file = folder.parent / f"{folder.name}.toml"
         durable.write(file, settings.to_toml())
         words = [sys.executable, "-m", "umbel", "attempt", str(file), "--table", str(self.table), "-o", str(folder)]
@@ -111,15 +113,17 @@ def _talk(child: subprocess.Popen[str], heard: Heard) -> bool:
 
 
 def _ended(code: int, folder: Path, *, stopped: bool, said: str) -> End:
-    if code in (INTERRUPTED, -signal.SIGINT):
+    if code in INTERRUPTED:
         raise Interrupted
+    last = (said.strip().splitlines() or ["no message"])[-1].removeprefix("umbel: ")
+    if code == 2:
+        raise UserError(f"trial {int(folder.name)}: {last}", mend="the search goes on where it stopped once this is mended")
+    lost = Lost.load(folder)
+    if lost is not None:
+        return Failed(lost.why)
     if code == 0 and stopped:
         return Pruned()
-    found = Outcome.load(folder) if code == 0 else None
-    if found is not None:
-        return found
-    last = (said.strip().splitlines() or ["no message"])[-1].removeprefix("umbel: ")
-    return Failed(last if code == 2 else f"its process ended with {code}: {last}")
+    return (Outcome.load(folder) if code == 0 else None) or Failed(f"its process ended with {code}: {last}")
 
 
 def _close(child: subprocess.Popen[str]) -> None:
