@@ -152,3 +152,19 @@ def test_without_a_time_column_a_window_is_refused(job: Job, tmp_path: Path) -> 
     said = say("train", tmp_path / "run.toml", "-o", tmp_path / "run")
     assert said.code == 2
     assert "fields.item_past: window = 3.6e+06, but [data] names no time column" in said.line
+
+
+def test_statistics_are_explained_as_fields(job: Job, tmp_path: Path) -> None:
+    """What a statistic adds is summed over its numbers; sums come out with it among the fields, over a log and in one row."""
+    bundle = job.folder / "bundle"
+    said = say("explain", bundle, job.test, "--rows", "100", "-o", tmp_path / "why")
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "why" / "explain.json").read_text())
+    assert found["error"] < 1e-3
+    fields = {field.name for field in Bundle.load(bundle).schema.fields}
+    for task in found["tasks"]:
+        assert {one["field"] for one in task["fields"]} == fields
+        assert sum(one["share"] for one in task["fields"] if one["field"].endswith("_past")) > 0
+    assert say("explain", bundle, job.test, "--row", "3", "-o", tmp_path / "row").code == 0
+    row = json.loads((tmp_path / "row" / "explain.json").read_text())
+    assert row["values"]["item_past"] == str(pl.read_parquet(job.test)["item"][2])

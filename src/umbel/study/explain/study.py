@@ -12,13 +12,13 @@ import polars as pl
 
 from umbel import durable
 from umbel.bundle import Bundle
-from umbel.data.derive import evaluate, field_value
+from umbel.data.derive import by_values, evaluate, field_value
 from umbel.data.raw import one, some
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import calibrate_all
 from umbel.evaluate.metrics import Undefined
 from umbel.run.use import source_of
-from umbel.schema import Schema
+from umbel.schema import Field, Schema
 from umbel.study.explain.deletion import Deletion, deletions
 from umbel.study.explain.explain import Explainer, Explanation
 from umbel.study.explain.gates import Gate, gates
@@ -126,8 +126,15 @@ def explain_row(bundle: Path, log: str, number: int, *, joins: Sequence[str] = (
 
 
 def values(schema: Schema, frame: pl.DataFrame) -> pl.DataFrame:
-    """The raw value of every field, a column each."""
-    return evaluate(frame, [field_value(field) for field in schema.fields])
+    """The raw value of every field, a column each; of a statistic, as text, the values that it is by."""
+    return pl.DataFrame([_raw(schema, field, frame) for field in schema.fields])
+
+
+def _raw(schema: Schema, field: Field, frame: pl.DataFrame) -> pl.Series:
+    if field.statistic is None:
+        return evaluate(frame, [field_value(field)]).to_series()
+    by = evaluate(frame, by_values(schema, field)).select(pl.all().cast(pl.String).fill_null("missing"))
+    return by.select(pl.concat_str(pl.all(), separator=", ").alias(field.name)).to_series()
 
 
 def leave(content: Mapping[str, object], path: Path) -> None:
