@@ -49,7 +49,7 @@ def integrate(f: Scores, x: Float[Tensor, "rows views fields dim"], base: Float[
     Integrated gradients (Sundararajan, Taly & Yan, 2017, https://arxiv.org/abs/1703.01365), over embeddings and all views of a
     field. Contributions of a row sum to `f(x) - f(x0)`, which is known on every piece of the way too: in a row whose sum
     misses that by more than `TOLERANCE`, the pieces that miss most are halved. (With steps all alike, kinks of ReLU leave an
-    error that falls as slowly as 1 / steps: docs/decisions/0008.) f reads rows one by one; x is float64.
+    error that falls as slowly as 1 / steps: docs/decisions/0009.) f reads rows one by one; x is float64.
 
     Example
     -------
