@@ -12,7 +12,10 @@ from tests import everykind
 from tests.everykind import Labels, fields, sizes
 from torch import Tensor
 
+from umbel.data.batch import Batch
 from umbel.evaluate.judge import Predictions, calibrate_all, evaluate, fit_calibrators, mean_score
+from umbel.learn.plan import Plan
+from umbel.learn.step import Fast
 from umbel.nn.heads import HEADS
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Parts, Recommender, Sizes
@@ -202,3 +205,16 @@ def test_auxiliary_outputs_are_in_nobody_s_way(head: str) -> None:
         assert evaluate(other, given) == report
         scores = [mean_score(SCHEMA, one.events, one.observed, logits=one.logits) for one in (plain, other)]
         assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_step_in_half_precision_pays_about_the_same(head: str) -> None:
+    """Losses are taken in single precision of what a step in bfloat16 said; nothing in it becomes no number."""
+    labels = chained()
+    batch = Batch(fields(40), labels.labels, labels.seen, torch.arange(40))
+    paid = []
+    for precision in (None, torch.bfloat16):
+        model = made(head)
+        paid.append(Fast(model, Plan(rate=0.01, precision=precision))(batch))
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+    torch.testing.assert_close(paid[1], paid[0], rtol=0.02, atol=0.01)

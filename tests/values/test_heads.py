@@ -122,6 +122,16 @@ def test_what_is_wrong_is_said_in_one_line_before_the_log_is_read(head: Choice, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("section", "key"), [("model", "head"), ("tasks", "kind")])
+def test_what_is_no_name_is_told_its_key(section: str, key: str) -> None:
+    tree = settings(None).model_dump(exclude_none=True)
+    (tree[section] if section == "model" else tree[section]["click"])[key] = 3
+    with pytest.raises(UserError) as caught:
+        parse(tree, where="run.toml")
+    place = f"{section}.{key}" if section == "model" else f"{section}.click.{key}"
+    assert str(caught.value) == f"run.toml: {place} = 3; input should be a valid string"
+
+
 CHAIN_HEADS = ("esmm", "escm2_ips", "escm2_dr", "aitm")
 
 

@@ -229,6 +229,8 @@ def _in_one_line(detail: ErrorDetails, where: str) -> UserError:
     # pydantic puts the kind of split between "split" and its key, and the shape of what is searched after its key.
     shape = {"split": 1, "tune": 3}.get(str(detail["loc"][0]) if detail["loc"] else "")
     place = [str(part) for at, part in enumerate(detail["loc"]) if at != shape]
+    if detail["type"] == "string_type" and place[-1] == "str":
+        place.pop()  # the branch of what is a name, or a table of parameters
     path = ".".join(place)
     if detail["type"] == "extra_forbidden":
         return UserError(f"{where}: unknown key {path!r}", mend=nearest(place[-1], _keys(detail["loc"])))
