@@ -231,5 +231,30 @@ def test_counts_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frequency, "FRESH", 0)
     texts = frequency._Texts()
     texts._merged = pl.DataFrame({"value": ["a"], "count": [2**32 - 1]}, schema={"value": pl.String, "count": pl.Int64})
-    texts.add(pl.Series(["a", "a"]))
+    texts.add(pl.Series(["a", "a"]), 1)
     assert texts.counted()[1].tolist() == [2**32 + 1]
+
+
+@pytest.mark.parametrize(("values", "kept"), [
+    (pl.Series([5, None, 3, 5, 2**40]), {3: 30, 5: 50, 2**40: 50}),
+    (pl.Series([5, None, 3, 5, 7]), {3: 30, 5: 50, 7: 50}),
+    (pl.Series([0.5, None, -0.0, 0.5, 0.0]), {0.0: 80, 0.5: 50}),
+    (pl.Series(["b", None, "a", "b", "c"]), {"a": 30, "b": 50, "c": 50}),
+])
+def test_values_that_occur_so_many_times(values: pl.Series, kept: dict[object, int]) -> None:
+    """A value counted with its times is the value that often; the times of missing ones count nothing."""
+    times = np.array([10, 20, 30, 40, 50])
+    at_once, one_by_one = frequency.Frequencies(), frequency.Frequencies()
+    at_once.add(values, times)
+    for value, often in zip(values, times, strict=True):
+        one_by_one.add(pl.Series([value] * int(often), dtype=values.dtype))
+    found = [dict(counted["value", "count"].iter_rows()) for counted in (at_once.counted(), one_by_one.counted())]
+    assert found == [kept, kept]
+
+
+def test_times_add_up_over_batches() -> None:
+    counts = frequency.Frequencies()
+    for _ in range(3):
+        counts.add(pl.Series([1, 2]), np.array([2**33, 1]))
+        counts.add(pl.Series([2, 2]))
+    assert dict(counts.counted().iter_rows()) == {1: 3 * 2**33, 2: 9}

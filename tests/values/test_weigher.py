@@ -79,6 +79,33 @@ def test_the_table_follows_the_weights_and_each_row_its_own_task() -> None:
     assert model.head.weight.grad[:, 0].tolist() == pytest.approx([0.3 * sum(ERRORS[0]), 0.3 * sum(ERRORS[1])])
 
 
+@final
+class Fixed(Balancer):
+    """Weights that are given."""
+
+    def __init__(self, tasks: int, weights: tuple[float, float]) -> None:
+        super().__init__()
+        self.given = torch.tensor(weights, dtype=torch.float64)
+
+    def forward(self, losses: Tensor, gramian: Gramian) -> Tensor:
+        return self.given
+
+
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (0.3, -5.0), (2e3, 2e-3), (0.0, 1.0), (3.0, 1e-12), (0.0, 0.0), (1e-40, 1e30)])
+def test_what_a_task_owns_follows_its_plain_gradient_whatever_its_weight(weights: tuple[float, float]) -> None:
+    """Divided by the weight, or taken in a pass of its own where the weight leaves too little to divide."""
+    model = known()
+    backward(model, Balance(partial(Fixed, weights=weights)))
+    assert model.head.weight.grad is not None
+    assert model.head.bias.grad is not None
+    assert model.head.weight.grad[:, 0].tolist() == pytest.approx([0.3 * sum(ERRORS[0]), 0.3 * sum(ERRORS[1])], rel=1e-5)
+    assert model.head.bias.grad.tolist() == pytest.approx([sum(ERRORS[0]), sum(ERRORS[1])], rel=1e-5)
+    table = model.table.grad
+    assert table is not None
+    wanted = [sum(weight * AT_VIEW[task][row] for task, weight in enumerate(weights)) for row in range(2)]
+    assert table[[1, 2, 3], 0].tolist() == pytest.approx([wanted[0], wanted[0], wanted[1]], rel=1e-5)
+
+
 def test_the_scalar_form_weighs_the_rows_too() -> None:
     model = known()
     backward(model, Balance(Doubling, scalar=True))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int8
+from jaxtyping import Float64, Int8, Int64
 
 from umbel.data.derive import by_values, evaluate, field_value
 from umbel.data.frequency import COUNT, VALUE, Frequencies, in_order
@@ -22,15 +23,17 @@ class Tally:
     """What the training rows say about the fields, gathered batch by batch.
 
     A vocabulary counts the values of every field that shares it, sequences cut to their length; whether a value is kept (`min_count`
-    of the field that owns the vocabulary) and its place follow from the sum.
+    of the field that owns the vocabulary) and its place follow from the sum. Of the fields in `once`, batches hold no value but, in the
+    column named there, the row of a table that has it: these rows are counted, and `count` takes the values when all is read.
     """
 
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+    def __init__(self, schema: Schema, once: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._schema, self._once = schema, once
         self._statistics = [field for field in schema.fields if field.statistic is not None]
-        self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
+        self._derived = [field_value(field) for field in schema.fields if field.statistic is None and field.name not in once]
         self._kinds: dict[str, list[Key]] = {}
         self._values = {field.name: Frequencies() for field in schema.fields if field.coded}
+        self._places = {place: Frequencies() for place in once.values()}
         self._moments = {field.name: _Moments() for field in schema.fields if field.kind is FieldKind.NUMBER}
 
     def add(self, frame: pl.DataFrame, parts: Int8[np.ndarray, "rows"], *, each: Each = map) -> None:
@@ -43,7 +46,18 @@ class Tally:
         for name, moments in self._moments.items():
             moments.add(numbers(raw[name], self._schema.field(name)), training)
         mine = raw if training.all() or not raw.width else raw.filter(pl.Series(training))
-        deque(each(lambda name: self._values[name].add(_flat(mine[name], self._schema.field(name))), self._values), maxlen=0)
+        own = [name for name in self._values if name not in self._once]
+        deque(each(lambda name: self._values[name].add(_flat(mine[name], self._schema.field(name))), own), maxlen=0)
+        deque(each(lambda place: self._places[place].add(frame[place].filter(pl.Series(training))), self._places), maxlen=0)
+
+    def met(self, place: str) -> tuple[pl.Series, Int64[np.ndarray, "met"]]:
+        """The rows of a table that the training rows met, and how often."""
+        counted = self._places[place].counted().filter(pl.col(VALUE) >= 0)
+        return counted[VALUE], counted[COUNT].to_numpy()
+
+    def count(self, name: str, values: pl.Series, times: Int64[np.ndarray, "values"]) -> None:
+        """Take values of a field that each occur so many times."""
+        self._values[name].add(_flat(values, self._schema.field(name)), times)
 
     def encoder(self) -> Encoder:
         """The encoder that these counts and moments make; :raises UserError: for infinite numbers."""

@@ -69,7 +69,7 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
 
 def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
     """The raw columns that fields, labels, user, item and time read, each with the first that reads it."""
-    values = [*(one for field in schema.fields for one in _values(schema, field)), *(map(label_value, schema.tasks) if labels else ())]
+    values = [*(one for field in schema.fields for one in field_values(schema, field)), *(map(label_value, schema.tasks) if labels else ())]
     ends = {"data.user": source.user, "data.item": source.item, "data.time": source.time}
     wanted = [(name, one.where) for one in values for name in one.reads]
     wanted += [(name, where) for where, name in ends.items() if name is not None]
@@ -79,7 +79,8 @@ def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
     return found
 
 
-def _values(schema: Schema, field: Field) -> tuple[Derived, ...]:
+def field_values(schema: Schema, field: Field) -> tuple[Derived, ...]:
+    """The raw values that a field is made of: its own, or those that its statistic is by."""
     return (field_value(field),) if field.statistic is None else by_values(schema, field)
 
 

@@ -12,6 +12,7 @@ from umbel.data.lookup import Hashed
 VALUE = "value"
 COUNT = "count"
 SPAN = 1 << 22  # values within a span up to this are counted in an array
+Times = int | Int64[np.ndarray, "values"]
 FRESH = 1_000_000  # counts of text that wait before they are merged
 _NUMPY = {Key.INTEGER: np.int64, Key.UNSIGNED: np.uint64, Key.FLOAT: np.float64}
 
@@ -65,12 +66,12 @@ class _Array:
             self._least, self._counts = least, counts
         return True
 
-    def add(self, values: pl.Series) -> None:
+    def add(self, values: pl.Series, times: Times) -> None:
         places = values.to_numpy() - self._least
-        if len(self._counts) < len(places):
-            self._counts += np.bincount(places, minlength=len(self._counts))
+        if len(self._counts) < len(places) and isinstance(times, int):
+            self._counts += times * np.bincount(places, minlength=len(self._counts))
         else:
-            np.add.at(self._counts, places, 1)
+            np.add.at(self._counts, places, times)
 
     def counted(self) -> tuple[Int64[np.ndarray, "values"], Int64[np.ndarray, "values"]]:
         places = np.flatnonzero(self._counts)
@@ -95,7 +96,7 @@ class _Table:
         self._table.add(keys)
         self._counts = counts
 
-    def add(self, values: pl.Series) -> None:
+    def add(self, values: pl.Series, times: Times) -> None:
         keys = bits(values)
         places = self._table.find(keys)
         if (places < 0).any():
@@ -104,7 +105,7 @@ class _Table:
         if self._table.size > len(self._counts):
             room = max(self._table.size, len(self._counts) * 5 // 4)
             self._counts = np.concatenate([self._counts, np.zeros(room - len(self._counts), np.int64)])
-        np.add.at(self._counts, places, 1)
+        np.add.at(self._counts, places, times)
 
     def counted(self) -> tuple[Int64[np.ndarray, "values"], Int64[np.ndarray, "values"]]:
         return self._table.keys, self._counts[: self._table.size]
@@ -117,9 +118,9 @@ class _Texts:
         self._merged = pl.DataFrame(schema={VALUE: pl.String, COUNT: pl.Int64})
         self._waiting: list[pl.DataFrame] = []
 
-    def add(self, values: pl.Series) -> None:
-        keys = values.rename(VALUE).to_frame()
-        self._waiting.append(keys.group_by(VALUE).agg(pl.len().cast(pl.Int64).alias(COUNT)))  # pl.len() is 32 bits wide
+    def add(self, values: pl.Series, times: Times) -> None:
+        keys = pl.DataFrame([values.rename(VALUE), pl.Series(COUNT, np.broadcast_to(np.int64(times), len(values)))])
+        self._waiting.append(keys.group_by(VALUE).agg(pl.col(COUNT).sum()))
         if sum(frame.height for frame in self._waiting) > max(FRESH, self._merged.height):
             self._merge()
 
@@ -143,17 +144,19 @@ class Frequencies:
         self._key = Key.INTEGER
         self._counter: _Counter | None = None
 
-    def add(self, values: pl.Series) -> None:
-        """Count the values of a batch; missing ones count nothing."""
+    def add(self, values: pl.Series, times: Times = 1) -> None:
+        """Count the values of a batch, each so many times; missing ones count nothing."""
         if self._counter is None:
             self._key = key_of(values)
             self._counter = _Texts() if self._key is Key.TEXT else _Array() if self._key is Key.INTEGER else _Table()
         known = canonical(values, self._key)
-        known = known.drop_nulls() if known.null_count() else known
+        if known.null_count():
+            times = times if isinstance(times, int) else times[known.is_not_null().to_numpy()]
+            known = known.drop_nulls()
         if isinstance(self._counter, _Array) and not self._counter.holds(known):
             self._counter = self._counter.spread()
         if len(known):
-            self._counter.add(known)
+            self._counter.add(known, times)
 
     def counted(self) -> pl.DataFrame:
         """The distinct values and their counts, in no order that means anything but always the same."""

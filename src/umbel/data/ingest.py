@@ -17,12 +17,13 @@ from umbel.data.count import Tally
 from umbel.data.derive import needed
 from umbel.data.groups import groups, times
 from umbel.data.labels import events
+from umbel.data.once import Once
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
 from umbel.data.statistics import Statistics, key_file, second
 from umbel.data.storage import FORMAT, GOLDEN, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
-from umbel.data.vocab import Each, Encoder
+from umbel.data.vocab import Each, Encoder, Ready
 from umbel.errors import UserError
 from umbel.schema import Schema
 
@@ -60,11 +61,12 @@ def _fill(folder: Path, rows: _Rows, *, ordered: bool) -> None:
 
 def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
-    audit, tally = Audit(rows.schema), Tally(rows.schema)
+    audit, tally = Audit(rows.schema), Tally(rows.schema, rows.once.fields)
     for frame, parts in rows.read():
         audit.add(events(frame, rows.schema, audit.rows, log=rows.source.log), parts, times(frame, rows.source))
         tally.add(frame, parts, each=rows.each)
     audit.check(ordered=ordered)
+    rows.once.settle(tally)
     return audit, tally.encoder()
 
 
@@ -76,10 +78,13 @@ class _Rows:
     ) -> None:  # fmt: skip
         self.source, self.schema, self.each = source, schema, each
         self._log = Log(source)
-        self._columns = needed(schema, source, self._log.names, labels=True)
-        self.typed = self._log.typed(self._columns)
+        columns = needed(schema, source, self._log.names, labels=True)
+        self.typed = self._log.typed(columns)
         self.second = second(schema, self._log)
         self._part = split.label(self._log)
+        border = self._part.meta.root_names()
+        self.once = Once(schema, self._log, border)
+        self._columns = self.once.columns([*columns, *border])
         self._progress = progress
         self._halves = 0
 
@@ -87,8 +92,7 @@ class _Rows:
         """Batches and their parts, -1 for rows that belong to none."""
         slots = sum(field.size for field in self.schema.fields)
         size = min(CHUNK, max(CHUNK >> 4, (CHUNK << 5) // slots))
-        columns = dict.fromkeys([*self._columns, *self._part.meta.root_names()])
-        for frame in self._log.read(list(columns), size):
+        for frame in self._log.read(self._columns, size):
             yield frame, frame.select(self._part.fill_null(-1)).to_series().to_numpy()
             self._halves += frame.height
             if self._progress is not None:
@@ -96,7 +100,8 @@ class _Rows:
 
     def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The first raw rows of a batch, joined, with what fields, user, item and time read: the labels are nobody's business later."""
-        return frame.head(KEPT).select(needed(self.schema, self.source, frame.columns, labels=False))
+        whole = self.once.whole(frame.head(KEPT))
+        return whole.select(needed(self.schema, self.source, whole.columns, labels=False))
 
 
 class _Encoding:
@@ -109,9 +114,11 @@ class _Encoding:
         self._files: dict[str, Rows] = {}
         self._open = ExitStack()
         self._read = 0
+        self._ready: dict[str, Ready] = {}
 
     def run(self) -> None:
         """:raises UserError: if the log has not the rows that were counted."""
+        self._ready = self._rows.once.ready(self._encoder)
         with self._open:
             for frame, parts in self._rows.read():
                 if not self._read:
@@ -139,7 +146,7 @@ class _Encoding:
             raise UserError(f"{self._rows.source.log}: changed while it was read", mend="run again when nothing writes to it")
 
     def _arrays(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
-        columns = self._encoder.encode(frame, each=self._rows.each)
+        columns = self._encoder.encode(frame, each=self._rows.each, ready=self._ready)
         start, self._read = self._read, self._read + frame.height
         return {
             "int32": columns.codes,

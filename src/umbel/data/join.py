@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,26 +66,33 @@ _Rows = _ByKey | _AsOf
 
 
 class Held:
-    """The columns of a table in memory, joined to one batch after another."""
+    """The columns of a table in memory, joined to one batch after another; `place` names a column for the row of the table itself."""
 
-    def __init__(self, table: pl.DataFrame, rows: _Rows) -> None:
+    def __init__(self, table: pl.DataFrame, rows: _Rows, *, place: str | None = None) -> None:
         # Rows are fetched from all over the table: numbers as narrow as they go are twice as often in the cache.
         narrow = [column.shrink_dtype() if column.dtype.is_integer() else column for column in table]
-        self._table, self._rows, self._types = pl.DataFrame(narrow), rows, table.schema
+        self._table, self._rows, self._types, self._place = pl.DataFrame(narrow), rows, table.schema, place
 
     def to(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The batch with the table's columns beside its own; null where no row matches."""
-        if self._table.width == 0:
+        """The batch with the table's columns beside its own; null where no row matches (of places: -1)."""
+        if self._table.width == 0 and self._place is None:
             return frame
         places = self._rows.find(frame)
-        known = places >= 0
-        rows = pl.Series(places.astype(np.uint32))
-        found = self._table[rows] if known.all() else self._table.select(pl.all().gather(rows.set(pl.Series(~known), None)))
-        return frame.hstack(found.cast(self._types))
+        whole = frame if self._place is None else frame.with_columns(pl.Series(self._place, places))
+        return whole.hstack(fetched(self._table, places).cast(self._types)) if self._table.width else whole
+
+
+def fetched(table: pl.DataFrame, places: Int32[np.ndarray, "rows"] | Int64[np.ndarray, "rows"]) -> pl.DataFrame:
+    """The rows of a table at those places; null where the place is -1."""
+    known = places >= 0
+    rows = pl.Series(places.astype(np.uint32))
+    return table[rows] if known.all() else table.select(pl.all().gather(rows.set(pl.Series(~known), None)))
 
 
 class Joined:
     """A join, opened: `adds` are the columns that it brings, `reads` those of the log that it needs.
+
+    One by key alone brings, where it is asked for, `place` too: for each row of the log the row of the table (of those with a key), or -1.
 
     :raises UserError: for a missing or unreadable file, or a column that is not there.
     """
@@ -102,6 +109,17 @@ class Joined:
             raise UserError(f"{join.table}: joined by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
         self.adds = [name for name in names if name not in (join.on, join.time)]
         self.reads = [join.on] if join.time is None or log_time is None else [join.on, log_time]
+        self.place = f"{join.table}\n{join.on}" if join.time is None else None  # no column is called so
+
+    def wanted(self, columns: Collection[str]) -> bool:
+        """Whether it brings any of those columns."""
+        return self.place in columns or not set(self.adds).isdisjoint(columns)
+
+    def table(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Those of the table's columns, of its rows that have a key (and a time)."""
+        ends = [self._on] if self._time is None else [self._on, self._time]
+        with reading(self._path):
+            return self._table.select(list(dict.fromkeys([*ends, *columns]))).collect().drop_nulls(ends)
 
     def typed(self, columns: Sequence[str]) -> Join:
         """The join with the types of what is read of it for those columns."""
@@ -112,9 +130,7 @@ class Joined:
     def held(self, columns: Sequence[str]) -> Held:
         """The wanted ones of its columns, in memory; :raises UserError: if a key stands twice and no time tells its rows apart."""
         own = [name for name in columns if name in self.adds]
-        with reading(self._path):
-            table = self._table.select([self._on, *([] if self._time is None else [self._time]), *own]).collect()
-        table = table.drop_nulls(self.reads[:1] if self._time is None else [self._on, self._time])
+        table = self.table(own)
         keys = table[self._on]
         if keys.dtype.is_nested():
             raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
@@ -124,7 +140,7 @@ class Joined:
             twice = keys.filter(keys.is_duplicated())[0]
             what = f"{self._path}: key {self._on} = {twice!r} stands twice"
             raise UserError(what, mend="keep one row a key, or give the join a time column")
-        return Held(table.select(own), _ByKey(keys, self._on))
+        return Held(table.select(own), _ByKey(keys, self._on), place=self.place if self.place in columns else None)
 
 
 def _integers(times: pl.Series) -> pl.Series:

@@ -49,15 +49,28 @@ class Log:
             self._add(join)
 
     def read(self, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
-        """Those columns of all rows, in the order of the log, exactly `size` rows at a time (the last may be fewer)."""
+        """Those columns of all rows, in the order of the log, exactly `size` rows at a time (the last may be fewer).
+
+        Among the columns may be places, as `places` names them.
+        """
         wanted = self._wanted(columns)
-        held = [join.held(wanted) for join in self._joins if not set(wanted).isdisjoint(join.adds)]
+        held = [join.held(wanted) for join in self._joins if join.wanted(wanted)]
         own = [name for name in wanted if name in self._own]
         for frame in _batches(self._frame.select(own), size, path=self.source.log):
             whole = frame
             for table in held:
                 whole = table.to(whole)
             yield whole.select(list(dict.fromkeys(columns)))
+
+    @property
+    def places(self) -> dict[str, str]:
+        """For every column of a table joined by key alone, the column that says in which row of the table it stands (-1: in none)."""
+        return {name: join.place for join in self._joins if join.place is not None for name in join.adds}
+
+    def table(self, place: str, columns: Sequence[str]) -> pl.DataFrame:
+        """Columns of the joined table whose rows `place` numbers."""
+        (join,) = (join for join in self._joins if join.place == place)
+        return join.table(columns).select(columns)
 
     def first(self, name: str) -> pl.Series:
         """The first known value of a column, as a series of its type (empty where there is none)."""
@@ -81,7 +94,7 @@ class Log:
         """Those columns, and what the tables that bring some of them are joined by."""
         wanted = dict.fromkeys(columns)
         for join in reversed(self._joins):  # a later table may be joined by a column of an earlier one
-            if not wanted.keys().isdisjoint(join.adds):
+            if join.wanted(wanted):
                 wanted |= dict.fromkeys(join.reads)
         return list(wanted)
 

@@ -23,6 +23,8 @@ from umbel.errors import UserError
 from umbel.schema import Field, FieldKind, Schema
 
 Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]  # `map`, or that of a pool
+Ready = Callable[[pl.DataFrame], Int32[np.ndarray, "rows"]]  # the codes of one field in a batch
+NONE: Mapping[str, Ready] = MappingProxyType({})
 
 
 class Vocabulary:
@@ -100,18 +102,20 @@ class Encoder:
         self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
         self._by = {field.name: by_values(schema, field) for field in schema.fields if field.statistic is not None}
 
-    def encode(self, frame: pl.DataFrame, *, each: Each = map) -> Columns:
+    def encode(self, frame: pl.DataFrame, *, each: Each = map, ready: Mapping[str, Ready] = NONE) -> Columns:
         """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
+
+        `ready` gives the codes of fields of single values whose columns the frame has not.
 
         :raises UserError: for an infinite number or a vector of another width.
         """
-        values = evaluate(frame, self._derived)
+        values = evaluate(frame, [one for one in self._derived if one.name not in ready])
         coded, plain = layout(self.schema, coded=True), layout(self.schema, coded=False)
         codes = np.empty((frame.height, sum(part.stop - part.start for part in coded.values())), np.int32)
         plains = np.empty((frame.height, sum(part.stop - part.start for part in plain.values())), np.float32)
 
         def fill(name: str) -> None:
-            codes[:, coded[name]] = self._codes(self.schema.field(name), values[name])
+            codes[:, coded[name]] = ready[name](frame)[:, None] if name in ready else self._codes(self.schema.field(name), values[name])
 
         deque(each(fill, coded), maxlen=0)
         for name, part in plain.items():
@@ -128,6 +132,11 @@ class Encoder:
             values = evaluate(frame, by)
             found[name] = self.statistics[name].find(pl.DataFrame([single(one, self.schema.field(name)) for one in values]))
         return found
+
+    def code(self, name: str, raw: pl.Series) -> Int32[np.ndarray, "rows"]:
+        """The codes of raw values of a field that holds one a row."""
+        field = self.schema.field(name)
+        return self.vocabularies[field.table].encode(single(raw, field))
 
     def decode(self, name: str, codes: Int32[np.ndarray, "rows"]) -> pl.Series:
         """The raw values behind a field's codes."""
@@ -162,7 +171,7 @@ class Encoder:
     def _codes(self, field: Field, raw: pl.Series) -> Int32[np.ndarray, "rows *length"]:
         vocabulary = self.vocabularies[field.table]
         if not field.many:
-            return vocabulary.encode(single(raw, field))[:, None]
+            return self.code(field.name, raw)[:, None]
         lists = as_lists(raw, field)
         lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = vocabulary.encode(lists.explode(empty_as_null=False, keep_nulls=False))

@@ -15,6 +15,8 @@ from umbel.errors import UserError
 from umbel.learn.taps import At, Declared, Taps
 from umbel.nn.bank import Part
 
+LEAST = 1e-3  # a weight below this has no gradient divided by it
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -35,8 +37,8 @@ class Weigher:
     A group of parameters that two tasks or more teach gets `sum_t w_t g_t`; one that a single task teaches (its tower, its own
     gate, experts and view) gets its plain `g_t`. Which is which the model declares, and the gradient law holds it to. So a
     task's gate follows its plain gradient, and what flows on through the gate into a view that others teach too is weighted with
-    all else that enters there. It is two backward passes, each to its own leaves: the weighted sum's to shared ones, the
-    plain sum's to the others; the second stops early where what a task owns stands at the top.
+    all else that enters there. It is one backward pass of the weighted sum: what task t alone teaches has `w_t g_t` from it, which is
+    divided by `w_t`. Where a weight is so small that nothing would be left to divide, the plain sum's pass to what tasks own follows.
     Weights of 1 are the plain step, to the same bytes.
     """
 
@@ -92,26 +94,28 @@ class Weigher:
 
     def _apart(self, losses: Tensor, weights: Tensor, leaves: Mapping[str, Tensor]) -> None:
         """The weighted sum's gradient on what is shared, the plain sum's on what is not."""
-        needed = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
-        plain = {name: leaf for name, leaf in needed.items() if name in self.own}
-        found = _gradients(losses, {name: leaf for name, leaf in needed.items() if name in self.shared}, weights, keep=bool(plain))
-        for name, gradient in _gradients(losses, plain, torch.ones_like(weights), keep=False).items():
-            if name not in found:
-                found[name] = gradient
-                continue
-            for part in self.own[name]:
-                found[name][part.index] = gradient[part.index]
+        needed = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and (name in self.own or name in self.shared)}
+        divides = all(abs(float(weights[task])) >= LEAST for parts in self.own.values() for _, task in parts)
+        found = _gradients(losses, needed, weights, keep=not divides)
+        plain = {} if divides else {name: leaf for name, leaf in needed.items() if name in self.own}
+        alone = _gradients(losses, plain, torch.ones_like(weights), keep=False)
+        for name in self.own.keys() & found.keys():
+            for part, task in self.own[name]:
+                if divides:
+                    found[name][part.index].div_(weights[task])
+                else:
+                    found[name][part.index] = alone[name][part.index]
         for name, gradient in found.items():
             leaf = needed[name]
             leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
-def _own(model: Declared) -> dict[str, list[Part]]:
-    """The pieces of each parameter that one task alone teaches."""
-    found: dict[str, list[Part]] = {}
+def _own(model: Declared) -> dict[str, list[tuple[Part, int]]]:
+    """The pieces of each parameter that one task alone teaches, with that task."""
+    found: dict[str, list[tuple[Part, int]]] = {}
     for group, parts in model.groups().items():
         for part in parts if len(model.reach[group]) == 1 else ():
-            found.setdefault(part.name, []).append(part)
+            found.setdefault(part.name, []).append((part, model.reach[group][0]))
     return found
 
 
