@@ -135,7 +135,8 @@ def test_the_page_is_whole_and_loads_nothing(found: Tuned) -> None:
 def test_the_page_says_what_was_found() -> None:
     text = " ".join(read(tune_page(ONE)).text)
     assert "at most 2 epochs" in text
-    for part in ("Trial 1: mean 0.7500", "the best on validation", "fit.rate 0.002", "test reads", "best.toml", "What mattered", "75%"):
+    assert "rate 0.002, recipe stem" in text
+    for part in ("Trial 1: mean 0.7500", "the best on validation", "test reads", "best.toml", "What mattered", "75%"):
         assert part in text, part
     for name in ("trial 1", "trees", "trees + target means"):
         assert name in text
@@ -212,6 +213,7 @@ def test_the_terminal_has_the_trials_the_test_part_and_the_reads(capsys: pytest.
     out = capsys.readouterr().out
     assert "validation: the best of 5 trials" in out
     assert "1 chosen" in out
+    assert "rate 0.002, recipe stem" in out
     assert out.index("1 chosen") < out.index("│ 4 ") < out.index("│ 0 ")
     assert "test: 123 rows" in out
     assert "0.7100 ±0.1000" in out

@@ -7,6 +7,7 @@ from html import escape
 
 from umbel.run import markup as html
 from umbel.run.comparison import sections
+from umbel.study.tune.dimension import Point
 from umbel.study.tune.pictures import front, progress
 from umbel.study.tune.result import Tuned
 from umbel.study.tune.search import Tried
@@ -42,15 +43,26 @@ def short(key: str) -> str:
     return key.removeprefix("model.").removeprefix("fit.")
 
 
+def written(point: Point) -> str:
+    """A point in one line.
+
+    Example
+    -------
+    >>> written({"fit.rate": 0.00123456, "model.recipe": "stem"})
+    'rate 0.001235, recipe stem'
+    """
+    return ", ".join(f"{short(key)} {spelt(value)}" for key, value in point.items())
+
+
 def _head(found: Tuned) -> str:
     one = found.chosen
     values = ", ".join(f"{name} {html.number(value)}" for name, value in zip(found.objectives, one.values, strict=True))
     why = f"the best {found.objectives[0]} of {len(found.front)} that no other beats" if len(found.objectives) > 1 else "the best"
     facts = {"trials": str(len(found.trials)), **{state: str(number) for state, number in found.counts.items()}}
     facts["test reads"] = str(found.reads)
-    settings = ", ".join(f"{key} {spelt(value)}" for key, value in one.point.items())
-    chosen = f"<p><b>Trial {one.number}: {escape(values)}</b>, {escape(why)} on validation.</p><p><code>{escape(settings)}</code></p>"
-    leaves = '<p><a href="best/report.html">Its report</a>, and its run file: <code>best.toml</code>.</p>'
+    chosen = f"<p><b>Trial {one.number}: {escape(values)}</b>, {escape(why)} on validation.</p>"
+    leaves = f"<p><code>{escape(written(one.point))}</code></p>"
+    leaves += '<p><a href="best/report.html">Its report</a>, and its run file: <code>best.toml</code>.</p>'
     return f"<header><h1>Search</h1>{html.facts(facts)}{chosen}{leaves}</header>"
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from umbel.run.comparison import entrants_of
 from umbel.run.screen import cell, show
-from umbel.study.tune.page import short, spelt
+from umbel.study.tune.page import written
 from umbel.study.tune.result import Tuned
 from umbel.study.tune.search import Tried
 
@@ -19,11 +19,11 @@ def tuned(found: Tuned) -> None:
     """Print the trials that are in front, then the best of the others; then the test part."""
     first = ", those that none beats first" if len(found.rises) > 1 else ""
     table = Table(title=f"validation: the best of {len(found.trials)} trials{first}")
-    for name in ("trial", *found.objectives, *map(short, found.space)):
-        table.add_column(name, justify="left" if name == "trial" else "right")
+    for name in ("trial", *found.objectives, "settings"):
+        table.add_column(name, justify="right" if name in found.objectives else "left")
     for one in _best(found):
         marks = "chosen" if one is found.chosen else "front" if one.number in found.front else ""
-        table.add_row(f"{one.number} {marks}".strip(), *(f"{value:.5g}" for value in one.values), *map(spelt, one.point.values()))
+        table.add_row(f"{one.number} {marks}".strip(), *(f"{value:.5g}" for value in one.values), written(one.point))
     show(table)
     show(_test(found))
 

@@ -25,7 +25,7 @@ from umbel.study.trial import run_trees
 from umbel.study.tune.dimension import Dimension
 from umbel.study.tune.door import Door
 from umbel.study.tune.outcome import objectives
-from umbel.study.tune.page import short, spelt, tune_page
+from umbel.study.tune.page import tune_page, written
 from umbel.study.tune.point import pointed
 from umbel.study.tune.result import Tuned
 from umbel.study.tune.runner import Failed, Interrupted, Processes, Runner
@@ -141,7 +141,7 @@ def _place(study: _Study, number: int) -> Path:
 def _line(one: Tried, study: _Study) -> str:
     values = ", ".join(f"{goal.name} {value:.5g}" for goal, value in zip(study.search.goals, one.values, strict=False))
     said = values or " ".join(part for part in (one.state, one.reason) if part)
-    return f"trial {one.number}: {said}  ({', '.join(f'{short(key)} {spelt(value)}' for key, value in one.point.items())})"
+    return f"trial {one.number}: {said}  ({written(one.point)})"
 
 
 def _tidy(study: _Study) -> None:
