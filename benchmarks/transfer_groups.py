@@ -44,7 +44,7 @@ class Kindred:
     """A log of several tasks in known groups: `groups` are the tasks' numbers, `agree` the correlation of two tasks of one group."""
 
     groups: tuple[tuple[int, ...], ...]
-    agree: float = 0.9
+    agree: float = 1.0
     users: int = 40
     items: int = 20
     rows: int = 8_000
