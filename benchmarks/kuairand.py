@@ -1,7 +1,7 @@
 """Who wins on KuaiRand-Pure with target statistics: recipes, what stands before their experts, balancers, and boosted trees.
 
 Run `python benchmarks/kuairand.py -o runs/kuairand-study`; a stopped run goes on. Everything but the named changes is
-`examples/kuairand-statistics.toml`, whose dropout and statistics were chosen on validation for one of the entrants (`ple`).
+`examples/kuairand-statistics.toml`, whose dropout and statistics were chosen on validation with `ple` and `me_mmoe`.
 """
 
 from __future__ import annotations
