@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from umbel.run.screen import Screen
@@ -29,10 +30,12 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
 }
 
 
-def settings(seeds: int, *, controls: bool) -> Settings:
-    """The run file of the study."""
+def settings(seeds: int, *, controls: bool, only: Sequence[str]) -> Settings:
+    """The run file of the study, with all entrants or `only` some."""
     plain = read(HERE.parent / "examples" / "kuairand-statistics.toml")
-    asked = {"recipes": RECIPES, "variants": VARIANTS, "seeds": seeds, "controls": controls}
+    recipes = [name for name in RECIPES if not only or name in only]
+    variants = {name: made for name, made in VARIANTS.items() if not only or name in only}
+    asked = {"recipes": recipes, "variants": variants, "seeds": seeds, "controls": controls}
     return plain.model_copy(update={"compare": CompareSection.model_validate(asked)})
 
 
@@ -42,11 +45,13 @@ def main() -> None:
     parser.add_argument("-o", dest="folder", type=Path, default=Path("runs/kuairand-study"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[], help="entrants by name (all)")
     parser.add_argument("--controls", action="store_true", help="width controls, too")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kuairand-statistics.json")
     options = parser.parse_args()
+    asked = settings(options.seeds, controls=options.controls, only=options.only)
     with Screen() as screen:
-        found = run_compare(settings(options.seeds, controls=options.controls), options.folder, jobs=options.jobs, watch=screen)
+        found = run_compare(asked, options.folder, jobs=options.jobs, watch=screen)
     standings(found)
     shutil.copy(options.folder / "compare.json", options.out)
     sys.stdout.write(f"{options.out}\n")
