@@ -30,12 +30,12 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
 }
 
 
-def settings(seeds: int, *, controls: bool, only: Sequence[str]) -> Settings:
+def settings(only: Sequence[str], *, seeds: int, controls: bool, trees: bool) -> Settings:
     """The run file of the study, with all entrants or `only` some."""
     plain = read(HERE.parent / "examples" / "kuairand-statistics.toml")
     recipes = [name for name in RECIPES if not only or name in only]
     variants = {name: made for name, made in VARIANTS.items() if not only or name in only}
-    asked = {"recipes": recipes, "variants": variants, "seeds": seeds, "controls": controls}
+    asked = {"recipes": recipes, "variants": variants, "seeds": seeds, "controls": controls, "trees": trees}
     return plain.model_copy(update={"compare": CompareSection.model_validate(asked)})
 
 
@@ -46,10 +46,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[], help="entrants by name (all)")
+    parser.add_argument("--no-trees", action="store_true")
     parser.add_argument("--controls", action="store_true", help="width controls, too")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kuairand-statistics.json")
     options = parser.parse_args()
-    asked = settings(options.seeds, controls=options.controls, only=options.only)
+    asked = settings(options.only, seeds=options.seeds, controls=options.controls, trees=not options.no_trees)
     with Screen() as screen:
         found = run_compare(asked, options.folder, jobs=options.jobs, watch=screen)
     standings(found)
