@@ -40,8 +40,8 @@ class Line:
 class Standing:
     """One entrant, judged: per task and metric the mean over seeds with its interval over users, and what it cost.
 
-    `draws` are the resampled values of each seed, behind the paired differences. A seed whose run was lost has no value there and
-    takes no part in means and differences.
+    `draws` are the resampled values of each seed, behind the paired differences, and `valid` each seed's validation score. A seed
+    whose run was lost has no value there and takes no part in means and differences.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Standing:
     seeds: Mapping[str, Mapping[str, tuple[float | None, ...]]]
     cost: Trial
     draws: Mapping[str, tuple[Sampled | Undefined, ...]] = field(repr=False)
+    valid: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def _standing(table: Table, line: Line, by: Resamples) -> Standing:
         tasks[task.name] = {name: _mean(values) for name, values in each.items()}
         seeds[task.name] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
         draws[task.name] = each[names[0]]
-    return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws)
+    valid = tuple(None if trial is None else trial.score for trial in map(Trial.load, line.folders))
+    return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws, valid)
 
 
 def _saved(folder: Path) -> Mapping[str, np.ndarray]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from umbel.evaluate.intervals import Sampled
 from umbel.evaluate.paired import Verdict
 from umbel.run.names import FALLS
@@ -14,7 +16,7 @@ from umbel.study.scene import gap
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.probed import Probed
 from umbel.study.variants import controlled
-from umbel.study.verdict import Comparison, Difference
+from umbel.study.verdict import Comparison, Difference, Standing
 
 
 class Action(StrEnum):
@@ -46,12 +48,17 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The grouping that the probes asked for, the one that stood best on validation once trained, by how much, of how many."""
+    """The grouping that the probes asked for, the one that stood best on validation once trained, by how much, of how many.
+
+    `spread` is the standard deviation of that gap over seeds, None where fewer than two can be compared. Training overrules the
+    probes where the gap is larger: they look at all steps of a training, it is one number a seed.
+    """
 
     asked: str
     best: str
     gap: float
     trained: int
+    spread: float | None = None
 
     @property
     def agrees(self) -> bool:
@@ -59,12 +66,19 @@ class Check:
         return self.asked == self.best
 
     @property
+    def overruled(self) -> bool:
+        """Whether training decides against the probes."""
+        return not self.agrees and self.spread is not None and self.gap > self.spread
+
+    @property
     def says(self) -> str:
         """In words; a disagreement is told as one."""
         if self.agrees:
             return f"The probes asked for {_told(self.asked)}; trained, it is the best of {self.trained} groupings on validation too."
+        noise = "and one seed cannot tell that from chance" if self.spread is None else f"within the seeds' spread of {self.spread:.4f}"
+        ends = "and training decides" if self.overruled else f"{noise}, so the probes' grouping stands"
         return (f"The probes asked for {_told(self.asked)}, but trained it is {self.gap:.4f} lower on validation than {_told(self.best)}: "
-                "they disagree, and training decides.")  # fmt: skip
+                f"they disagree, {ends}.")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +100,39 @@ def advise(
 ) -> Advice:  # fmt: skip
     """The entrant that stood best on validation among `choices` (those that may be recommended, and what each means).
 
-    Nothing is chosen on test: there it is only asked whether the choice holds against separate models. `labels` are
-    sentences of their own, told last.
+    Where that is a grouping of tasks, the one that the probes asked for stands unless training overrules it (`Check`). Nothing is
+    chosen on test: there it is only asked whether the choice holds against separate models. `labels` are sentences of their own, told last.
     """
     scores = {one.name: one.cost.score for one in found.recipes if one.name in choices}
     best = max(scores, key=lambda name: scores[name])
+    check = None if probes is None else _check(probes, {one.name: one for one in found.recipes if one.name in choices})
+    leads = check is None or best != check.best or check.overruled or check.agrees
+    if check is not None and not leads:
+        best = check.asked
     chosen, options = choices[best], choices[best].options or OptionSection()
     verdicts = [one for one in found.paired if one.against == AGAINST]
     confidence = _confidence(best, verdicts)
-    check = None if probes is None else _check(probes, scores)
     checked = [check.says] if check else []
-    first = (_answer(best, chosen, confidence), *_by_width(found, best), *checked, *_kept(found, choices))
+    first = (_answer(best, chosen, confidence, leads=leads), *_by_width(found, best), *checked, *_kept(found, choices))
     says = (*first, *_by_task(found, verdicts, choices), *_by_group(cells, choices), *labels)
     return Advice(best, chosen.action, confidence, says, options.groups, options.own, check)
 
 
-def _check(probes: Probed, scores: Mapping[str, float]) -> Check | None:
+def _check(probes: Probed, among: Mapping[str, Standing]) -> Check | None:
     """Of the groupings that were trained; None where not even the first of them was."""
-    trained = [one.entrant for one in probes.groupings if one.entrant in scores]
+    trained = [one.entrant for one in probes.groupings if one.entrant in among]
     asked = probes.groupings[0].entrant
     if asked not in trained or len(trained) < 2:
         return None
-    best = max(trained, key=lambda name: scores[name])
-    return Check(asked, best, scores[best] - scores[asked], len(trained))
+    best = max(trained, key=lambda name: among[name].cost.score)
+    gap = among[best].cost.score - among[asked].cost.score
+    return Check(asked, best, gap, len(trained), spread=_spread(among[best], among[asked]))
+
+
+def _spread(one: Standing, other: Standing) -> float | None:
+    """The standard deviation over seeds of their difference on validation; None of fewer than two."""
+    gaps = [left - right for left, right in zip(one.valid, other.valid, strict=True) if left is not None and right is not None]
+    return float(np.std(gaps, ddof=1)) if len(gaps) > 1 else None
 
 
 def _confidence(best: str, verdicts: Sequence[Difference]) -> Confidence:
@@ -158,12 +182,13 @@ SURE = {
 }
 
 
-def _answer(best: str, chosen: Choice, confidence: Confidence) -> str:
+def _answer(best: str, chosen: Choice, confidence: Confidence, *, leads: bool) -> str:
     options = chosen.options or OptionSection()
     groups = "; ".join(" with ".join(group) if len(group) > 1 else f"{group[0]} alone" for group in options.groups or ())
     meaning = MEANING[chosen.action].format(fields=", ".join(options.own or ()), groups=groups)
     name = {Action.GROUP: "grouped", Action.OWN_FIELDS: "stem_fields"}.get(chosen.action, best)
-    return f"{meaning[0].upper()}{meaning[1:]} ({name}, the best on validation): {SURE[confidence]}."
+    why = "the best on validation" if leads else "which the probes ask for"
+    return f"{meaning[0].upper()}{meaning[1:]} ({name}, {why}): {SURE[confidence]}."
 
 
 def _by_width(found: Comparison, best: str) -> list[str]:
