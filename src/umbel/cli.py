@@ -123,7 +123,7 @@ def tune(
     jobs: Annotated[int, typer.Option(min=1, help="trials at a time; the same seed tries the same points with one")] = 1,
     change: Change = None,
 ) -> None:
-    """Search the settings of [tune.space] on validation; the winner is judged on test, once, beside boosted trees."""
+    """Search settings on validation (which ones, the run file says); the winner is judged on test, once, beside boosted trees."""
     from umbel.run.screen import Screen
     from umbel.run.settings import read
     from umbel.study.tune.show import said, tuned

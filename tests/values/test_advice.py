@@ -69,6 +69,12 @@ def test_how_sure_separate_models_are(verdicts: Mapping[str, Sequence[Verdict]],
     assert (found.recipe, found.action, found.confidence) == ("alone", Action.SEPARATE, confidence)
 
 
+def test_trees_say_nothing_of_sharing() -> None:
+    verdicts = {"mmoe": (L, O), "stem": (O, O), "trees": (H, H), "trees + target means": (H, H)}
+    found = said({"alone": 0.73, "mmoe": 0.71, "stem": 0.72}, verdicts)
+    assert (found.recipe, found.confidence) == ("alone", Confidence.EQUAL)
+
+
 def test_the_choice_is_made_on_validation_whatever_test_says() -> None:
     found = said({"alone": 0.70, "mmoe": 0.74, "stem": 0.72}, {"mmoe": (L, L), "stem": (H, H)})
     assert (found.recipe, found.action, found.confidence) == ("mmoe", Action.SHARE, Confidence.CONTRADICTED)

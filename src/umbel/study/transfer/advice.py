@@ -12,6 +12,7 @@ from umbel.evaluate.intervals import Sampled
 from umbel.evaluate.paired import Verdict
 from umbel.run.names import FALLS
 from umbel.run.section import OptionSection
+from umbel.study.entrants import TREES
 from umbel.study.scene import gap
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.probed import Probed
@@ -110,7 +111,7 @@ def advise(
     if check is not None and not leads:
         best = check.asked
     chosen, options = choices[best], choices[best].options or OptionSection()
-    verdicts = [one for one in found.paired if one.against == AGAINST]
+    verdicts = [one for one in found.paired if one.against == AGAINST and one.recipe not in TREES]  # which share nothing
     confidence = _confidence(best, verdicts)
     checked = [check.says] if check else []
     first = (_answer(best, chosen, confidence, leads=leads), *_by_width(found, best), *checked, *_kept(found, choices))
