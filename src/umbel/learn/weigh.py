@@ -47,6 +47,7 @@ class Weigher:
             raise UserError("fit.balancer: this model does not say which tasks teach what", mend="train it without a balancer")
         self.balance, self.balancer, self.taps = balance, balance.make(tasks), Taps(model, balance.at)
         self.own = _own(model)
+        self.owners = sorted({task for parts in self.own.values() for _, task in parts})
         self.shared = {part.name for group, parts in model.groups().items() if len(model.reach[group]) != 1 for part in parts}
         self.sums = torch.zeros(tasks, dtype=torch.float64)
         self.steps = torch.zeros((), dtype=torch.float64)
@@ -95,7 +96,7 @@ class Weigher:
     def _apart(self, losses: Tensor, weights: Tensor, leaves: Mapping[str, Tensor]) -> None:
         """The weighted sum's gradient on what is shared, the plain sum's on what is not."""
         needed = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and (name in self.own or name in self.shared)}
-        divides = all(abs(float(weights[task])) >= LEAST for parts in self.own.values() for _, task in parts)
+        divides = bool((weights[self.owners].abs() >= LEAST).all())
         found = _gradients(losses, needed, weights, keep=not divides)
         plain = {} if divides else {name: leaf for name, leaf in needed.items() if name in self.own}
         alone = _gradients(losses, plain, torch.ones_like(weights), keep=False)
