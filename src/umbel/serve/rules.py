@@ -1,0 +1,94 @@
+"""How events become labels: each task's rule, and all that a store is told of the log that is made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from umbel.errors import UserError, nearest
+from umbel.expression import check
+
+UNITS: Mapping[str, int] = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+COLUMNS = ("kind", "value")  # of an event, that a rule may read
+
+
+class Attribution(StrEnum):
+    """Which shown item an event belongs to."""
+
+    REQUEST = "request"  # the one of the request it names; an event that names none belongs to nothing
+    LAST = "last"        # of an event that names no request: the latest one that showed the item to the user before it
+
+
+class Amount(StrEnum):
+    """The label that several events make: did any come, or their values."""
+
+    ANY = "any"  # 1 where one came, else 0
+    SUM = "sum"
+    MAX = "max"
+    LAST = "last"  # of the latest event; of several at one moment, that of the greatest id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The label of a task: an event counts that satisfies `positive_when` within `window` milliseconds after the item was shown.
+
+    `positive_when` is an expression of the closed list of SQL over an event's `kind` and `value`. The label is `value` of those events;
+    where there are none it is 0, and known only once the window has closed.
+
+    Example
+    -------
+    >>> Rule(task="finish", window=duration("1h"), positive_when="kind = 'watch' AND value >= 30").window
+    3600000
+    >>> Rule(task="buy", window=1, positive_when="price > 3")
+    Traceback (most recent call last):
+    umbel.errors.UserError: tasks.buy.positive_when: an event has no 'price'; known: kind, value
+    """
+
+    task: str
+    window: int
+    positive_when: str
+    value: Amount = Amount.ANY
+    attribution: Attribution = Attribution.LAST
+
+    def __post_init__(self) -> None:
+        if self.window <= 0:
+            raise UserError(f"tasks.{self.task}.window: {self.window}", mend="give a time above 0")
+        for name in check(self.positive_when, where=f"tasks.{self.task}.positive_when"):
+            if name not in COLUMNS:
+                raise UserError(f"tasks.{self.task}.positive_when: an event has no {name!r}", mend=nearest(name, COLUMNS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What a store is told once: the rules of its labels, and how the columns of its log are called.
+
+    A label is settled when its window and `lateness` have passed by the clock of the events themselves: the latest one that has come.
+    `user`, `item` and `time` are the names of those columns, as a run file has them under `[data]`.
+    """
+
+    rules: tuple[Rule, ...]
+    lateness: int = 0
+    user: str = "user"
+    item: str = "item"
+    time: str = "time_ms"
+    labels: Mapping[str, str] = field(default_factory=dict)  # the column of a task's label, where it is not the task's name
+
+    def label(self, task: str) -> str:
+        """The column of a task's label."""
+        return self.labels.get(task, task)
+
+
+def duration(text: str) -> int:
+    """Milliseconds of a time such as `90s`, `30m`, `24h`, `7d`; :raises UserError: for anything else.
+
+    Example
+    -------
+    >>> duration("30m"), duration("7d")
+    (1800000, 604800000)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text.strip())
+    if match is None:
+        raise UserError(f"{text!r} is no time", mend="write a number and one of ms, s, m, h, d, such as 30m")
+    return round(float(match[1]) * UNITS[match[2]])

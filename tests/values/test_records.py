@@ -1,0 +1,159 @@
+"""What may be kept: ids, events and decisions, right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.serve.records import (
+    LAST,
+    Decision,
+    Event,
+    Outcome,
+    Result,
+    Rung,
+    Shown,
+    read_event,
+    request_id,
+    wrong_decision,
+    wrong_event,
+    wrong_id,
+)
+from umbel.serve.rules import Amount, Attribution, Feedback, Rule, duration
+
+EVENT = Event(id="e1", kind="click", item="i1", time=1_000, user="u1")
+DECISION = Decision(
+    request="r1", user="u1", time=5, bundle="b", fusion="f", rung=Rung.FULL, outputs=("click", "buy"),
+    shown=(Shown(item="i1", fused=0.5, propensity=0.25, predictions=(0.1, 0.2)), Shown(item="i2")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("u1", None), ("é" * 128, None), ("x" * 256, None), ("x" * 257, "is longer than 256 bytes"),
+        ("é" * 129, "is longer than 256 bytes"),
+        ("", "is empty"), (7, "is no text"), (None, "is no text"), ("a\0b", "has a zero byte"), ("\ud800", "is not valid Unicode"),
+    ],
+)  # fmt: skip
+def test_an_id_is_short_text(text: object, why: str | None) -> None:
+    assert wrong_id(text) == why
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"id": ""}, "event_id is empty"),
+        ({"kind": "a\0"}, "type has a zero byte"),
+        ({"item": "x" * 300}, "item_id is longer than 256 bytes"),
+        ({"user": ""}, "user_id is empty"),
+        ({"request": "\udfff"}, "request_id is not valid Unicode"),
+        ({"user": None}, "neither user_id nor request_id: it belongs to nothing"),
+        ({"user": None, "request": "r1"}, None),
+        ({"value": 3}, None),
+        ({"value": float("nan")}, "value is not finite"),
+        ({"value": float("-inf")}, "value is not finite"),
+        ({"value": 10**400}, "value is not finite"),
+        ({"value": True}, "value is no number"),
+        ({"time": -1}, "occurred_at is not between 1970 and 9999"),
+        ({"time": LAST + 1}, "occurred_at is not between 1970 and 9999"),
+        ({"time": 2_500}, None),
+        ({"time": 2_501}, "occurred_at is 2 s in the future"),
+    ],
+)  # fmt: skip
+def test_an_event_is_rejected_with_a_reason(change: dict[str, Any], why: str | None) -> None:
+    assert wrong_event(replace(EVENT, **change), now=1_000, skew=1_500) == why
+
+
+SENT = {"event_id": "e1", "type": "click", "item_id": "i1", "occurred_at": 1_000, "user_id": "u1"}
+
+
+def test_an_event_as_it_is_sent() -> None:
+    assert read_event(SENT) == EVENT
+    assert read_event({**SENT, "value": None, "request_id": "r"}) == replace(EVENT, request="r")
+    assert read_event({**SENT, "value": 3}) == replace(EVENT, value=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"value": "3"}, "value is no number"),
+        ({"value": float("inf")}, "value is not finite"),
+        ({"occurred_at": 1.5}, "occurred_at is no whole number of milliseconds"),
+        ({"occurred_at": True}, "occurred_at is no whole number of milliseconds"),
+        ({"occurred_at": None}, "occurred_at is missing"),
+        ({"item_id": ["i"]}, "item_id is no text"),
+        ({"user_id": 7}, "user_id is no text"),
+        ({"colour": "red"}, "unknown key 'colour'; known: event_id, item_id, occurred_at, request_id, type, user_id, value"),
+    ],
+)
+def test_wrong_types_are_rejected_one_by_one(change: dict[str, object], why: str) -> None:
+    assert read_event({**SENT, **change}) == Outcome("e1", Result.REJECTED, why)
+
+
+@pytest.mark.parametrize("tree", [None, [], "x", 3])
+def test_what_is_no_object_is_no_event(tree: object) -> None:
+    assert read_event(tree) == Outcome("", Result.REJECTED, "is no object")
+
+
+def test_a_clock_may_be_behind_by_any_time() -> None:
+    assert wrong_event(replace(EVENT, time=0), now=LAST, skew=0) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"user": None}, None),
+        ({"shown": ()}, None),
+        ({"user": ""}, "user is empty"),
+        ({"request": "a\0"}, "request has a zero byte"),
+        ({"shown": (Shown(item=""),)}, "item is empty"),
+        ({"shown": (Shown(item="i"), Shown(item="i"))}, "an item stands in it twice"),
+        ({"shown": (Shown(item="i", predictions=(0.1,)),)}, "predictions are not the 2 of its outputs"),
+        ({"shown": (Shown(item="i", fused=float("nan")),)}, "a score or propensity is not finite"),
+        ({"shown": (Shown(item="i", propensity=0.0),)}, "a propensity of 0"),
+        ({"shown": (Shown(item="i", propensity=1.5),)}, "a propensity of 1.5"),
+        ({"time": -1}, "occurred_at is not between 1970 and 9999"),
+    ],
+)  # fmt: skip
+def test_a_decision_that_cannot_be_kept(change: dict[str, Any], why: str | None) -> None:
+    assert wrong_decision(replace(DECISION, **change)) == why
+
+
+def test_request_ids_are_in_the_order_of_time_and_never_equal() -> None:
+    ids = [request_id(time) for time in (0, 1, 255, 256, 1_700_000_000_000, LAST) for _ in range(3)]
+    assert len(set(ids)) == len(ids)
+    assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)
+    assert all(wrong_id(one) is None and len(one) == 32 for one in ids)
+
+
+def test_a_rule_says_what_it_counts() -> None:
+    rule = Rule(task="watch", window=1, positive_when="kind = 'watch'", value=Amount.SUM)
+    assert (rule.attribution, rule.value) == (Attribution.LAST, Amount.SUM)
+    with pytest.raises(UserError, match=r"tasks\.watch\.window: 0; give a time above 0"):
+        Rule(task="watch", window=0, positive_when="kind = 'watch'")
+    with pytest.raises(UserError, match=r"positive_when: an event has no 'values'; did you mean 'value'"):
+        Rule(task="watch", window=1, positive_when="values > 3")
+    with pytest.raises(UserError, match="closed list of functions"):
+        Rule(task="watch", window=1, positive_when="LENGTH(kind) > 3")
+
+
+def test_a_label_has_the_name_of_its_task_unless_told() -> None:
+    feedback = Feedback(rules=(), labels={"click": "is_click"})
+    assert (feedback.label("click"), feedback.label("buy")) == ("is_click", "buy")
+
+
+@pytest.mark.parametrize(("text", "found"), [("90s", 90_000), ("1.5h", 5_400_000), (" 2 d ", 172_800_000), ("5ms", 5)])
+def test_a_duration(text: str, found: int) -> None:
+    assert duration(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-3s", "5 weeks", "1e3s"])
+def test_no_duration(text: str) -> None:
+    with pytest.raises(UserError, match="is no time; write a number and one of ms, s, m, h, d"):
+        duration(text)
