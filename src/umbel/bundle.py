@@ -25,6 +25,8 @@ from umbel.data.vocab import Encoder
 from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.judge import calibrate_all, marginals
+from umbel.fusion import Fusion
+from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
 from umbel.learn.predict import predict
 from umbel.nn.heads import HEADS
@@ -42,6 +44,7 @@ FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
 CENTRE = "centre"
+FUSION = "fusion.json"
 SIZE = 4096          # rows scored at a time
 
 
@@ -77,6 +80,7 @@ class Bundle:
     `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
     its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
     `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
+    `fusion` is the policy to rank by until another is chosen; None where its tasks have no single prediction to rank by.
 
     Example
     -------
@@ -90,6 +94,7 @@ class Bundle:
     calibrators: Mapping[str, Calibrator]
     report: Mapping[str, object]
     centre: Float[Tensor, "views fields dim"] | None = None
+    fusion: Fusion | None = None
 
     @property
     def schema(self) -> Schema:
@@ -104,7 +109,11 @@ class Bundle:
 
     def predict(self, batch: Batch) -> Float[np.ndarray, "rows columns"]:
         """Calibrated predictions of encoded rows."""
-        given = calibrate_all(self.schema, predict(self.model, [batch]), self.calibrators)
+        return self.calibrated(predict(self.model, [batch]))
+
+    def calibrated(self, logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, "rows columns"]:
+        """The predictions that logits come to."""
+        given = calibrate_all(self.schema, logits, self.calibrators)
         whole = [marginals(self.schema, given, name)[:, None] for name in _chained(self.schema)]
         return np.concatenate([given, *whole], axis=1)
 
@@ -125,6 +134,8 @@ class Bundle:
             save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, made / "weights.safetensors")
             if self.centre is not None:
                 save_file({CENTRE: self.centre}, made / f"{CENTRE}.safetensors")
+            if self.fusion is not None:
+                self.fusion.save(made / FUSION)
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
@@ -164,7 +175,10 @@ class Bundle:
             calibrators={name: from_json(one) for name, one in _read(folder, "calibrators.json").items()},
             report=_read(folder, "report.json"),
             centre=load_file(centre)[CENTRE] if (centre := folder / f"{CENTRE}.safetensors").exists() else None,
+            fusion=read_fusion(fusion) if (fusion := folder / FUSION).exists() else None,
         )
+        if bundle.fusion is not None:
+            bundle.fusion.places(bundle.columns)
         bundle._check_golden(folder)
         return bundle
 

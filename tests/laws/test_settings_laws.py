@@ -77,7 +77,7 @@ TASK = some(
     {},
     {
         "kind": CHOSEN, "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE, "loss": CHOSEN,
-        "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(),
+        "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(), "unwanted": st.booleans(),
     },
 )  # fmt: skip
 SPLIT = st.one_of(

@@ -22,7 +22,10 @@ from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn
 from umbel.data.table import Table
 from umbel.errors import UserError
-from umbel.evaluate.calibrate import Calibrator, Identity, Isotonic, Linear, Platt
+from umbel.evaluate.calibrate import Calibrator, Identity, Isotonic, Platt
+from umbel.evaluate.calibrate import Linear as Line
+from umbel.fusion import Fusion, Term
+from umbel.fusion.shapes import Linear
 from umbel.learn.predict import predict
 from umbel.nn.recommender import Sizes
 from umbel.nn.routing import PARADIGMS
@@ -32,7 +35,7 @@ from umbel.schema import REGRESSION, Field, Schema, Task
 CALIBRATORS: dict[str, Calibrator] = {
     "click": Isotonic((-1.0, 0.0, 2.0), (0.1, 0.4, 0.8), slope=0.7),
     "buy": Platt(slope=0.5, intercept=-0.25),
-    "spent": Linear(slope=2.0, intercept=1.0),
+    "spent": Line(slope=2.0, intercept=1.0),
 }
 EVERY = Schema(
     (
@@ -323,3 +326,21 @@ def test_golden_rows_that_are_not_in_the_table(tmp_path: Path, spoil: Callable[[
 def test_a_table_may_lie_in_a_folder_with_brackets(tmp_path: Path) -> None:
     own = ingest(source(tmp_path), SCHEMA, SPLIT, folder=tmp_path / "table [1] *")
     assert own.golden().height == 10
+
+
+def test_a_bundle_carries_its_fusion(table: Table, tmp_path: Path) -> None:
+    policy = Fusion((Term("buy_marginal", Linear(2.0)), Term("click", Linear(0.5), -1)), "mine")
+    replace(made(table), fusion=policy).save(tmp_path / "bundle", golden=table.golden())
+    assert Bundle.load(tmp_path / "bundle").fusion == policy
+    assert (tmp_path / "bundle" / "fusion.json").is_file()
+
+
+def test_a_bundle_without_fusion_loads(saved: Path) -> None:
+    assert not (saved / "fusion.json").exists()
+    assert Bundle.load(saved).fusion is None
+
+
+def test_a_fusion_of_tasks_that_are_not_predicted_is_refused(table: Table, tmp_path: Path) -> None:
+    replace(made(table), fusion=Fusion((Term("clik", Linear()),))).save(tmp_path / "bundle", golden=table.golden())
+    with pytest.raises(UserError, match=r"no prediction 'clik'; did you mean 'click'\?"):
+        Bundle.load(tmp_path / "bundle")

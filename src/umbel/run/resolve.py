@@ -79,7 +79,7 @@ def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:
 def _task(name: str, section: TaskSection) -> Task:
     kind = choose(f"tasks.{name}.kind", section.kind, TASK_KINDS)
     loss = choose(f"tasks.{name}.loss", section.loss, OBJECTIVES)
-    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss"}))
+    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss", "unwanted"}))
 
 
 def split(settings: Settings) -> Split:

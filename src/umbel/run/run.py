@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
 from umbel.run import resolve
 from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
+from umbel.run.fusing import start
 from umbel.run.kept import Kept
 from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
@@ -104,6 +105,7 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, b
     report = _report(settings, table, fitted, tasks=tasks, validation=validation, began=began)
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre)
+    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=[name for name, task in settings.tasks.items() if task.unwanted]))
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))

@@ -47,7 +47,10 @@ class DataSection(Section):
 
 
 class TaskSection(Section):
-    """`[tasks.NAME]`: see `umbel.schema.Task`; `kind` and `loss` are a name, or `{ name = "...", parameter = ... }`."""
+    """`[tasks.NAME]`: see `umbel.schema.Task`; `kind` and `loss` are a name, or `{ name = "...", parameter = ... }`.
+
+    An `unwanted` event, such as hiding an item, is ranked down by the bundle's fusion policy.
+    """
 
     kind: Chosen = "binary"
     label: str | None = None
@@ -57,6 +60,7 @@ class TaskSection(Section):
     auxiliary: bool = False
     loss: Chosen = "likelihood"
     negatives: float = Field(1.0, gt=0, le=1)
+    unwanted: bool = False
 
 
 class TimeSplit(Section):
