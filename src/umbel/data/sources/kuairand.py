@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import polars as pl
 
 from umbel import durable
 from umbel.data.source import Join, Source
+from umbel.data.sources.convert import door
 from umbel.data.sources.download import Progress, fetch
 from umbel.data.split import ByTime
 from umbel.errors import UserError, nearest
@@ -201,3 +203,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}", mend="unpack the owners' archive again") from error
+
+
+if __name__ == "__main__":
+    sys.exit(door(convert))
