@@ -18,7 +18,7 @@ def drawn(units: pl.Series, share: float, *, seed: int) -> pl.Series:
     Example
     -------
     >>> drawn(pl.Series([7, 8, 7, 9]), 0.5, seed=1).to_list()
-    [False, True, False, True]
+    [True, False, True, False]
     """
     return pl.Series(units.name, uniform(stable(units), seed) < share)
 
