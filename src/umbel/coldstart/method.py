@@ -1,0 +1,68 @@
+"""What a cold-start method is: a recommender and an adapter over episodes, and the batches that train it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from umbel.coldstart.source import Reader, Training
+from umbel.data.batch import Batch
+from umbel.data.episodes import Episodes, Protocol, user_field
+from umbel.learn.episode import Adapter, Learner
+from umbel.learn.fit import Batches
+from umbel.nn.recommender import Recommender
+from umbel.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every method starts from: a table's reader, how an untrained model is made, and how training draws episodes.
+
+    `build` makes a model over a schema: the table's, or that with fields of a method's own.
+    """
+
+    reader: Reader
+    build: Callable[[Schema], Recommender]
+    protocol: Protocol
+    size: int = 32
+    seed: int = 1
+    forget: float = 0.0
+
+    @property
+    def schema(self) -> Schema:
+        """The table's."""
+        return self.reader.table.schema
+
+    @property
+    def training(self) -> Training:
+        """Episodes of training users, drawn anew every epoch."""
+        return Training(self.reader, self.protocol, size=self.size, seed=self.seed, forget=self.forget)
+
+    def new_user(self, model: Recommender, adapter: Adapter) -> Learner:
+        """A learner that knows no user by id."""
+        return Learner(model, adapter, user=user_field(self.reader.table))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A method at its start: what is trained, on which batches (None: nothing is), and how episodes become what it reads."""
+
+    learner: Learner
+    batches: Batches | None
+    read: Callable[[Episodes], Batch]
+
+
+class Method(ABC):
+    """A way to serve a user from a few rows; a frozen dataclass, whose fields are what a run file may give (`umbel.chosen`).
+
+    To add one: its class in a file here, its line in `METHODS`, a row in the tests. Laws find it there: an empty support is no error, no
+    label of the query reaches a prediction, users together are users alone, padding and the order of users change nothing.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, setup: Setup) -> Prepared:
+        """Its learner, untrained, and what trains it."""

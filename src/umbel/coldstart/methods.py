@@ -1,0 +1,8 @@
+"""Every cold-start method by name."""
+
+from __future__ import annotations
+
+from umbel.coldstart.gradient import Anil, Maml, Melu, MetaSgd, Unadapted
+from umbel.coldstart.method import Method
+
+METHODS: dict[str, type[Method]] = {one.name: one for one in (Unadapted, Maml, Melu, Anil, MetaSgd)}

@@ -1,0 +1,159 @@
+"""A recommender that reads a user's support before it answers the query: what training sees is a model like any other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from umbel.data.shots import QUERY_PRIOR, Shots, divided, parted
+from umbel.nn.losses import Denominator, Labelled
+from umbel.nn.recommender import Recommender
+from umbel.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A batch of users as an adapter reads it: the table and the places of query and support rows, fields, and what happened.
+
+    `user` names the field of user ids, whose codes are all unknown here: a new user has none.
+    """
+
+    model: Recommender
+    rows: Mapping[str, Tensor]
+    query: Mapping[str, Tensor]
+    support: Shots
+    query_prior: Float[Tensor, "users shots outputs"]
+    user: str | None = None
+
+    @property
+    def query_shape(self) -> tuple[int, int]:
+        """Users, and query rows of each."""
+        return self.query_prior.shape[0], self.query_prior.shape[1]
+
+    @property
+    def support_shape(self) -> tuple[int, int]:
+        """Users, and support rows of each."""
+        return self.support.labels.shape[0], self.support.labels.shape[1]
+
+    def seen(self) -> tuple[Float[Tensor, "users support views fields dim"], Float[Tensor, "users query views fields dim"]]:
+        """Support and query as the model's views see them."""
+        support, query = self._places()
+        flat = {name: column.flatten(0, 1) for name, column in self.support.fields.items()}
+        found = [self.model.views({**self.rows, "place": place}, fields) for place, fields in ((support, flat), (query, self.query))]
+        return divided(found[0], self.support_shape), divided(found[1], self.query_shape)
+
+    def placed(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Support and query as places in the table, beside their fields."""
+        support, query = self._places()
+        own = {name: divided(column, self.query_shape) for name, column in self.query.items()}
+        return ({**self.support.fields, "place": divided(support, self.support_shape)},
+                {**own, "place": divided(query, self.query_shape)})
+
+    def own_rows(self) -> Float[Tensor, "touched 1"]:
+        """1 at the table row that stands for the user, 0 elsewhere."""
+        return own_rows(self.model, self.rows, self.user)
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        place = self.rows["place"]
+        count = place.shape[0] - self.support_shape[0] * self.support_shape[1]
+        return place[count:], place[:count]
+
+
+def own_rows(model: Recommender, rows: Mapping[str, Tensor], user: str | None) -> Float[Tensor, "touched 1"]:
+    """1 at the table rows that a field of user ids reads, 0 elsewhere; of a new user that is the unknown row."""
+    slots = [field.name for field in model.places.fields for _ in range(field.size)]
+    mask = rows["table"].new_zeros(len(rows["table"]), 1)
+    return mask.index_fill(0, rows["place"][:, slots.index(user)], 1.0) if user in slots else mask
+
+
+def raised(logits: Float[Tensor, "*rows outputs"], prior: Float[Tensor, "*rows owned"]) -> Float[Tensor, "*rows outputs"]:
+    """Logits and prior added; a head's auxiliary outputs, which come last, have no prior."""
+    return logits + nn.functional.pad(prior, (0, logits.shape[-1] - prior.shape[-1]))
+
+
+class Adapter(nn.Module, ABC):
+    """How the support changes what a model answers; `costs` says whether a last column of its answer is paid beside the losses."""
+
+    costs: bool = False
+
+    @abstractmethod
+    def forward(self, model: Recommender, episode: Episode) -> Float[Tensor, "users shots outputs"]:
+        """Logits of the query, prior included; after them, if it `costs`, what each row costs."""
+
+
+@final
+class Untouched(Adapter):
+    """The model as it is, whatever the support says."""
+
+    def forward(self, model: Recommender, episode: Episode) -> Float[Tensor, "users shots outputs"]:
+        """The model's own logits."""
+        _, query = episode.seen()
+        return raised(divided(model.beyond(query.flatten(0, 1)), episode.query_shape), episode.query_prior)
+
+
+@final
+class Learner(nn.Module):
+    """A recommender and an adapter, as one model over episode batches (`umbel.data.shots`): it trains in the one loop.
+
+    `user` is the field of user ids, read as unknown.
+    """
+
+    def __init__(self, model: Recommender, adapter: Adapter, *, user: str | None = None) -> None:
+        super().__init__()
+        self.model, self.adapter, self.user = model, adapter, user
+
+    @property
+    def schema(self) -> Schema:
+        """The model's."""
+        return self.model.schema
+
+    @property
+    def table(self) -> nn.Parameter:
+        """The model's."""
+        return self.model.table
+
+    def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The table, and the places of query rows and then of support rows."""
+        support, query = parted(fields)
+        flat = {name: column.flatten(0, 1) for name, column in support.fields.items()}
+        places = [self.model.rows(self._new(one))["place"] for one in (query, flat)]
+        return {"table": self.model.table, "place": torch.cat(places)}
+
+    def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
+        """Logits of the query rows, each by its user's own model."""
+        support, query = parted(fields)
+        users = support.labels.shape[0]
+        prior = fields[QUERY_PRIOR]
+        episode = Episode(self.model, rows, query, support, prior.view(users, -1, prior.shape[1]), self.user)
+        logits: Tensor = self.adapter(self.model, episode)
+        return logits.flatten(0, 1)
+
+    def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
+        """Logits of the query rows of an episode batch."""
+        return self.score(self.rows(fields), fields)
+
+    def losses(self, logits: Float[Tensor, "rows outputs"], batch: Labelled, *, denominator: Denominator) -> Float[Tensor, "tasks"]:
+        """The model's losses on the query, and in equal shares what the adapter costs."""
+        if not self.adapter.costs:
+            return self.model.losses(logits, batch, denominator=denominator)
+        losses = self.model.losses(logits[:, :-1], batch, denominator=denominator)
+        return losses + logits[:, -1].mean() / len(losses)
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that is trained, but the table."""
+        return [one for name, one in self.named_parameters() if name != "table" and one.requires_grad]
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter by name, the model's table as `table`."""
+        for name, one in super().named_parameters(prefix, recurse, remove_duplicate):
+            yield ("table" if one is self.model.table else name), one
+
+    def _new(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The fields of a user nobody knows."""
+        return fields if self.user is None else {**fields, self.user: torch.zeros_like(fields[self.user])}
