@@ -15,6 +15,15 @@ CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)  # no file can 
 LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)         # the file system knows no locks
 
 
+class HeldError(UserError):
+    """Another process has the lock; `holder` is its number, empty where it is not known."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        who = f"another process ({holder})" if holder else "another process"
+        super().__init__(f"{path}: {who} works on it", mend="wait until it ends, or name another folder")
+        self.holder = holder
+
+
 @contextmanager
 def lock(path: Path, file: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only process at work on `path` while the block runs, by a lock on `file`.
@@ -22,7 +31,7 @@ def lock(path: Path, file: Path, *, wait: bool = False) -> Iterator[None]:
     `file` holds the number of our process, and is gone after the block; one that a killed process left does no harm.
     Where nothing may be written, or the file system knows no locks, nothing is held.
 
-    :raises UserError: if another process holds it, unless told to `wait` for it.
+    :raises HeldError: if another process holds it, unless told to `wait` for it.
     """
     handle = _locked(path, file, wait=wait)
     try:
@@ -62,8 +71,7 @@ def _taken(handle: int, path: Path, *, wait: bool) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         holder = os.read(handle, 32).decode()
-        who = f"another process ({holder})" if holder else "another process"
-        raise UserError(f"{path}: {who} works on it", mend="wait until it ends, or name another folder") from None
+        raise HeldError(path, holder) from None
     except OSError as error:
         if error.errno in LOCKLESS:
             return False

@@ -1,0 +1,67 @@
+"""Users or items as the service knows them: raw id, attributes, and when they were last written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import sqlalchemy as sa
+
+from umbel.serve.records import Known
+from umbel.serve.store.append import MOST, chunks
+from umbel.serve.store.rows import known_row, to_known
+from umbel.serve.store.session import Session
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """One table of ids and attributes."""
+
+    session: Session
+    table: sa.Table
+
+    def put(self, known: Sequence[Known]) -> None:
+        """Write them whole, durably; of two of one id the later in time stays, whichever comes first, and of one time the last."""
+        place = self.session.place
+        rows = [known_row(one) for one in {one.id: one for one in sorted(known, key=lambda one: one.time)}.values()]
+        insert = place.insert(self.table)
+        given = insert.excluded
+        statement = insert.on_conflict_do_update(
+            index_elements=["id"], set_={"fields": given.fields, "time": given.time}, where=self.table.c.time <= given.time
+        )
+        with self.session.writing() as connection:
+            if rows:
+                connection.execute(statement, rows)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Known]:
+        """Those of them that are known."""
+        columns = self.table.c
+        with self.session.reading() as connection:
+            found = [
+                row for some in chunks(ids) for row in connection.execute(sa.select(self.table).where(columns.id.in_(some), self._there))
+            ]
+        return {row.id: to_known(row) for row in found}
+
+    def delete(self, known: str, *, time: int) -> bool:
+        """Forget its attributes; whether it was known. That it was deleted stays known, so that others who hold a copy learn it."""
+        statement = sa.update(self.table).where(self.table.c.id == known, self._there).values(fields=None, time=time)
+        with self.session.writing() as connection:
+            return connection.execute(statement).rowcount > 0
+
+    def all(self) -> Iterator[Known]:
+        """All of them by id, streamed."""
+        with self.session.reading() as connection:
+            rows = connection.execute(sa.select(self.table).where(self._there).order_by(self.table.c.id).execution_options(yield_per=MOST))
+            yield from map(to_known, rows)
+
+    def changed(self, since: int) -> tuple[list[Known], list[str]]:
+        """Those written at `since` or later, and the ids of those deleted then."""
+        with self.session.reading() as connection:
+            rows = list(connection.execute(sa.select(self.table).where(self.table.c.time >= since)))
+        return [to_known(row) for row in rows if row.fields is not None], [row.id for row in rows if row.fields is None]
+
+    @property
+    def _there(self) -> sa.ColumnElement[bool]:
+        return self.table.c.fields.is_not(None)

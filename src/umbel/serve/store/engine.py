@@ -1,0 +1,216 @@
+"""Where a store lies: an SQLite file or a PostgreSQL database, opened, and their failures in one line."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from umbel import durable
+from umbel.errors import UserError
+from umbel.lock import HeldError
+
+Insert = sqlite.Insert | postgresql.Insert
+WAIT = 10_000       # milliseconds that a write waits for another process's
+MIGRATION = 0x756D  # the number of the lock that two servers of one database take in turn when they open it
+OTHER = "stop that one, or give this one a store of its own or a PostgreSQL database"
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",            # a commit is on the disk
+    "secure_delete = ON",            # what is deleted is overwritten
+    "cache_size = -65536",           # KiB
+    "wal_autocheckpoint = 8192",     # pages: fewer, larger write-backs than by default
+    "journal_size_limit = 67108864",  # bytes that the log keeps of the disk once it is written back
+)
+MENDS = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space; all that was acknowledged is there"),
+    sqlite3.SQLITE_BUSY: ("another process writes to it, for too long", "try again when it has ended"),
+    sqlite3.SQLITE_READONLY: ("not writable", "choose a file you may write to"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "name a file in a folder you may write to"),
+    sqlite3.SQLITE_NOTADB: ("is no store", "name the file that `umbel serve` made, or a new one"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore it from a copy"),
+}
+
+
+class UnavailableError(UserError):
+    """The store cannot be read or written now; nothing that was acknowledged is lost."""
+
+
+class Place(ABC):
+    """One kind of database: how it is opened, and what only it does."""
+
+    where: str  # for messages; without password
+
+    @abstractmethod
+    def engine(self) -> sa.Engine:
+        """Connections; a transaction under the option `writes` may write."""
+
+    @abstractmethod
+    def snapshots(self, engine: sa.Engine) -> sa.Engine:
+        """The same connections; a transaction sees one moment."""
+
+    @abstractmethod
+    def insert(self, table: sa.Table) -> Insert:
+        """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+
+    @abstractmethod
+    def begin_migration(self, connection: sa.Connection) -> None:
+        """Let nobody else change the schema until this transaction ends."""
+
+    @abstractmethod
+    def compact(self, engine: sa.Engine) -> None:
+        """Rewrite the files, so that no byte of what was deleted is left in them."""
+
+    @abstractmethod
+    def why(self, error: DBAPIError) -> tuple[str, str] | None:
+        """What is wrong and its mend, if the user or the surroundings can be to blame."""
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turn the failures of a database under the block into `UnavailableError`."""
+        try:
+            yield
+        except DBAPIError as error:
+            why = self.why(error)
+            if why is None:
+                raise
+            raise UnavailableError(f"{self.where}: {why[0]}", mend=why[1]) from error
+
+
+@final
+class Sqlite(Place):
+    """One file, with its write-ahead log beside it; an acknowledged write is on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.where = path, str(path)
+
+    def engine(self) -> sa.Engine:
+        """Connections that begin their transactions themselves, since Python's driver would begin them late."""
+        with durable.disk(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": WAIT / 1000})
+        sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "begin", _begin)
+        return engine
+
+    def snapshots(self, engine: sa.Engine) -> sa.Engine:
+        """As they are: SQLite shows nothing else."""
+        return engine
+
+    def insert(self, table: sa.Table) -> Insert:
+        """SQLite's own insert."""
+        return sqlite.insert(table)
+
+    def begin_migration(self, connection: sa.Connection) -> None:
+        """Nothing: a transaction that may write has the file for itself."""
+
+    def compact(self, engine: sa.Engine) -> None:
+        """VACUUM, and the write-ahead log emptied; deleted content was overwritten with zeros before (`secure_delete`)."""
+        with engine.connect() as connection, self.failures():
+            cursor = connection.connection.cursor()
+            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                cursor.execute(statement)
+                busy = cursor.fetchone()
+            if busy is not None and busy[0]:
+                raise UnavailableError(f"{self.where}: its write-ahead log is being read", mend="run it again when the reader has ended")
+
+    def why(self, error: DBAPIError) -> tuple[str, str] | None:
+        """By SQLite's result code, without its details."""
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        return MENDS.get(code & 0xFF)
+
+
+@final
+class Postgres(Place):
+    """A PostgreSQL database; an acknowledged write is what its `synchronous_commit` says."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.url, self.where = url.set(drivername="postgresql+psycopg"), url.render_as_string(hide_password=True)
+
+    def engine(self) -> sa.Engine:
+        """Connections, tried before use, so that a server that went and came back is met by a new one."""
+        try:
+            return sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": WAIT // 1000})
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.where}: PostgreSQL needs {error.name}", mend="pip install 'umbel[postgres]'") from None
+
+    def snapshots(self, engine: sa.Engine) -> sa.Engine:
+        """Transactions of repeatable reads."""
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+
+    def insert(self, table: sa.Table) -> Insert:
+        """PostgreSQL's own insert."""
+        return postgresql.insert(table)
+
+    def begin_migration(self, connection: sa.Connection) -> None:
+        """A lock of the database, freed with the transaction."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION)))
+
+    def compact(self, engine: sa.Engine) -> None:
+        """VACUUM FULL; what the server's own log and its backups hold is its administrator's."""
+        with self.failures(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM FULL")
+
+    def why(self, error: DBAPIError) -> tuple[str, str] | None:
+        """A lost or refused connection, a full disk, or a server that stops."""
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        if state.startswith("53"):
+            return "the server has no room", "free some space; all that was acknowledged is there"
+        if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
+            return f"the server does not answer ({_first_line(error.orig)})", "see that it runs; the next request tries again"
+        return None
+
+
+def place(store: str) -> Place:
+    """The place that a path or a URL names; :raises UserError: for a URL of another database."""
+    if "://" not in store:
+        return Sqlite(Path(store))
+    try:
+        url = sa.make_url(store)
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise UserError("the store's URL is not one", mend="write postgresql://USER:PASSWORD@HOST/DATABASE") from None
+    if url.get_backend_name() == "sqlite" and url.database:
+        return Sqlite(Path(url.database))
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise UserError(f"{url.drivername}: no such store", mend="name a file, or a postgresql:// URL")
+    return Postgres(url)
+
+
+@contextmanager
+def sole(store: str) -> Iterator[None]:
+    """Be the only server of an SQLite file while the block runs; its worker processes open the store inside. PostgreSQL takes several.
+
+    :raises UserError: if another server has the file.
+    """
+    where = place(store)
+    with ExitStack() as held:
+        if isinstance(where, Sqlite):
+            try:
+                held.enter_context(durable.sole(where.path))
+            except HeldError as error:
+                raise UserError(f"{where.where}: another server ({error.holder}) uses it", mend=OTHER) from None
+        yield
+
+
+def _first_line(error: BaseException | None) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _prepare(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,55 @@
+"""The connections of one open store: transactions that write, and snapshots to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import sqlalchemy as sa
+
+from umbel.serve.store.engine import Place, place
+from umbel.serve.store.migrate import migrate
+
+
+@final
+class Session:
+    """A place, opened and brought to this version's schema.
+
+    :raises UserError: if it is no store or a newer one's; UnavailableError: if it cannot be reached now.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.place: Place = place(store)
+        self.engine = self.place.engine()
+        self._writes = self.engine.execution_options(writes=True)
+        self._reads = self.place.snapshots(self.engine)
+        try:
+            with self.writing() as connection:
+                self.place.begin_migration(connection)
+                migrate(connection, where=self.place.where)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction; durable after the block, undone if that fails.
+
+        :raises UnavailableError: if it cannot be done now.
+        """
+        with self.place.failures(), self._writes.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A view of one moment, whatever others write meanwhile.
+
+        :raises UnavailableError: if it cannot be read now.
+        """
+        with self.place.failures(), self._reads.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
