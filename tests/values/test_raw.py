@@ -11,7 +11,7 @@ import torch
 from tests import logs
 from tests.logs import ID, changed, one_field
 
-from umbel.data.raw import rows
+from umbel.data.raw import encoded, rows
 from umbel.data.source import Join, Source
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError
@@ -167,3 +167,14 @@ def test_decoding_through_the_encoder(encoder: Encoder) -> None:
     assert encoder.decode("item", codes).to_list() == [None, "a", "b", "c", None]
     assert encoder.decode("watched", codes).to_list() == [None, "a", "b", "c", None]
     assert encoder.decode("user", codes).to_list() == [None, 1, 2, 3, None]
+
+
+def test_some_fields_are_encoded_as_all_are(encoder: Encoder) -> None:
+    frame = pl.DataFrame(logs.ROWS, strict=False)
+    whole = encoded(frame, encoder).fields
+    found = encoder.some(frame.select("user", "age"), ["age", "user"])
+    assert list(found) == ["age", "user"]
+    assert found["user"][:, 0].tolist() == whole["user"].tolist()
+    assert found["age"].tobytes() == whole["age"].numpy().tobytes()
+    watched = encoder.some(frame.select("watched"), ["watched"])["watched"]
+    assert watched.tolist() == whole["watched"].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from umbel.schema import Field, FieldKind, Schema
 
 Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]  # `map`, or that of a pool
 Ready = Callable[[pl.DataFrame], Int32[np.ndarray, "rows"]]  # the codes of one field in a batch
+Encoded = Int32[np.ndarray, "rows width"] | Float32[np.ndarray, "rows width"]  # one field of some rows
 NONE: Mapping[str, Ready] = MappingProxyType({})
 
 
@@ -125,10 +126,25 @@ class Encoder:
             plains[:, plain[name]] = self.statistics[name].read(keys)
         return Columns(codes, plains)
 
-    def keys(self, frame: pl.DataFrame) -> dict[str, Int64[np.ndarray, "rows"]]:
-        """What each statistic's rows are looked up by."""
+    def some(self, frame: pl.DataFrame, names: Collection[str]) -> dict[str, Encoded]:
+        """The columns of some fields, as `encode` packs them, from a frame that needs to have no more than those read."""
+        values = evaluate(frame, [one for one in self._derived if one.name in names])
+        keys = self.keys(frame, names)
+        found: dict[str, Encoded] = {}
+        for name in names:
+            field = self.schema.field(name)
+            if name in keys:
+                found[name] = self.statistics[name].read(keys[name])
+            else:
+                found[name] = self._codes(field, values[name]) if field.coded else self._numbers(field, values[name])
+        return found
+
+    def keys(self, frame: pl.DataFrame, names: Collection[str] | None = None) -> dict[str, Int64[np.ndarray, "rows"]]:
+        """What each statistic's rows are looked up by; only of some where they are named."""
         found = {}
         for name, by in self._by.items():
+            if names is not None and name not in names:
+                continue
             values = evaluate(frame, by)
             found[name] = self.statistics[name].find(pl.DataFrame([single(one, self.schema.field(name)) for one in values]))
         return found

@@ -114,7 +114,10 @@ class Recommender(nn.Module):
 
     def beyond(self, seen: Float[Tensor, "rows views fields dim"]) -> Float[Tensor, "rows outputs"]:
         """Logits from the fields as the views see them: what `score` does after its look-up."""
-        inputs: tuple[Tensor, ...] = self.interact(seen)
+        return self.above(self.interact(seen))
+
+    def above(self, inputs: tuple[Float[Tensor, "rows width"], ...]) -> Float[Tensor, "rows outputs"]:
+        """Logits from what each view comes to: what `beyond` does after its interaction."""
         for layer in self._levels:
             voices = layer(inputs)
             inputs = tuple(voices[own] for own in layer.voice)
