@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -101,8 +101,9 @@ class Pieced(Tensor):
         return self._whole
 
     @classmethod
-    def __torch_function__(cls, func: Call, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
-        named = dict(kwargs or {})
+    def __torch_function__(cls, func: Call, types: object, *given: Any) -> Any:  # noqa: ANN401
+        args: tuple[Any, ...] = given[0] if given else ()
+        named: dict[str, Any] = dict(given[1] or {}) if len(given) > 1 else {}
         if func is linear and isinstance(args[0], Pieced):
             return _linear(*args, **named)
         if func in (Tensor.add, Tensor.__add__, torch.add) and not named and _alike(args):
