@@ -144,7 +144,9 @@ def test_no_input_is_changed() -> None:
     one, each, weight = ONE.clone(), EACH.clone(), WEIGHT.clone()
     x = made(one, each)
     linear(x, weight, BIAS).relu_()
-    (x + x).whole().mul_(2)
+    total = x + x
+    assert isinstance(total, Pieced)
+    total.whole().mul_(2)
     assert torch.equal(one, ONE)
     assert torch.equal(each, EACH)
     assert torch.equal(weight, WEIGHT)
