@@ -43,7 +43,8 @@ def test_padding_says_nothing(name: str) -> None:
     noise[:, ::3] = np.nan
     changed = [np.where(mask, one, noise) for one in (ratings, predictions)]
     longer = [np.concatenate([one, noise[:, :5]], axis=1) for one in changed]
-    same(ALL[name](*longer, np.concatenate([mask, np.zeros((USERS, 5), dtype=bool)], axis=1)), ALL[name](ratings, predictions, mask))
+    wider = np.concatenate([mask, np.zeros((USERS, 5), dtype=bool)], axis=1)
+    same(ALL[name](longer[0], longer[1], wider), ALL[name](ratings, predictions, mask))
 
 
 @pytest.mark.parametrize("name", ALL)

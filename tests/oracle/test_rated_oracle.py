@@ -58,7 +58,7 @@ def test_precision_and_recall_are_means_over_all_orders_of_ties(k: int) -> None:
 
 def log_sum(values: list[float]) -> float:
     """The discounted sum, as each of the three repositories writes it."""
-    return sum(value / np.log2(place + 1) for place, value in enumerate(values, start=1))
+    return sum(float(value / np.log2(place + 1)) for place, value in enumerate(values, start=1))
 
 
 def test_compatible_forms_are_those_of_plain_loops() -> None:

@@ -37,7 +37,8 @@ class PerUser:
     @property
     def defined(self) -> Bool[np.ndarray, "users"]:
         """Which users have a value."""
-        return ~np.isnan(self.values)
+        known: Bool[np.ndarray, "users"] = ~np.isnan(self.values)
+        return known
 
     @property
     def users(self) -> int:

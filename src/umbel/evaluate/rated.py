@@ -63,7 +63,8 @@ class Queries:
         first[:, 1:] = (score[:, 1:] != score[:, :-1]) | (mask[:, 1:] != mask[:, :-1])
         run = np.cumsum(first.ravel()) - 1
         means = np.bincount(run, sorted_amounts.ravel()) / np.bincount(run)
-        return means[run].reshape(mask.shape)
+        shared: Float[np.ndarray, "users shots"] = means[run].reshape(mask.shape)
+        return shared
 
 
 def mae(ratings: Ratings, predictions: Ratings, mask: Mask) -> PerUser:
@@ -149,17 +150,21 @@ RATED: Mapping[str, Metric] = listing()
 def discounted(placed: Float[np.ndarray, "users shots"], k: int) -> Float[np.ndarray, "users"]:
     """The sum of what stands at the first k places, each over the logarithm (base 2) of one more than its number."""
     top = placed[:, :k]
-    return top @ (1 / np.log2(np.arange(2, top.shape[1] + 2)))
+    total: Float[np.ndarray, "users"] = top @ (1 / np.log2(np.arange(2, top.shape[1] + 2)))
+    return total
 
 
 def _error(query: Queries) -> Float[np.ndarray, "users"]:
-    return np.abs(query.predictions - query.ratings).sum(axis=1) / query.count
+    mean: Float[np.ndarray, "users"] = np.abs(query.predictions - query.ratings).sum(axis=1) / query.count
+    return mean
 
 
 def _root(query: Queries) -> Float[np.ndarray, "users"]:
-    return np.sqrt(np.square(query.predictions - query.ratings).sum(axis=1) / query.count)
+    root: Float[np.ndarray, "users"] = np.sqrt(np.square(query.predictions - query.ratings).sum(axis=1) / query.count)
+    return root
 
 
 def _hits(query: Queries, k: int, relevant: float) -> Float[np.ndarray, "users"]:
     hit = (query.ratings >= relevant).astype(np.float64)
-    return query.placed(hit, query.predictions)[:, :k].sum(axis=1)
+    hits: Float[np.ndarray, "users"] = query.placed(hit, query.predictions)[:, :k].sum(axis=1)
+    return hits
