@@ -16,6 +16,7 @@ from tests.stores import Open
 
 from umbel.errors import UserError
 from umbel.serve.records import Candidates, Decision, Event, Known, Outcome, Result, Rung, Shown
+from umbel.serve.rules import Amount, Attribution, Feedback, Rule
 from umbel.serve.store import Store
 from umbel.serve.store.tables import METADATA, candidates, events, shown
 
@@ -242,6 +243,32 @@ def test_the_audit_tells_who_did_what(store: Store) -> None:
     assert [(who, what, detail) for _, who, what, detail in store.notes(2)] == [
         ("ops", "promote", {"bundle": "b2"}), ("ops", "promote", {"bundle": "b1"}),
     ]  # fmt: skip
+
+
+def test_the_rules_of_labels_are_kept(store: Store) -> None:
+    with pytest.raises(UserError, match="has no rules of labels; serve a bundle with them on it, or give --rules"):
+        store.feedback  # noqa: B018
+    rules = (
+        Rule(task="click", window=5, positive_when="kind = 'click'", attribution=Attribution.REQUEST),
+        Rule(task="watch", window=7, positive_when="value > 3", value=Amount.LAST),
+    )
+    for lateness in (1, 2):
+        told = Feedback(rules=rules, lateness=lateness, user="user_id", labels={"click": "is_click"})
+        store.declare(told)
+        assert store.feedback == told
+
+
+@pytest.mark.parametrize(
+    ("rules", "what"),
+    [
+        ([("a", "kind = 'x'"), ("a", "kind = 'y'")], "tasks.a: has two rules; keep one"),
+        ([("a", "value + 1")], r"tasks\.a\.positive_when: 'value \+ 1' is neither true nor false; compare it with a value"),
+        ([("a", "kind > 3")], r"tasks\.a: .*; correct the expression"),
+    ],
+)
+def test_rules_that_cannot_be_computed_are_refused(store: Store, rules: list[tuple[str, str]], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        store.declare(Feedback(rules=tuple(Rule(task=task, window=1, positive_when=test) for task, test in rules)))
 
 
 # threads, closing, opening

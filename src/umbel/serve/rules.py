@@ -11,6 +11,7 @@ from umbel.errors import UserError, nearest
 from umbel.expression import check
 
 UNITS: Mapping[str, int] = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+SKEW = 5 * UNITS["m"]
 COLUMNS = ("kind", "value")  # of an event, that a rule may read
 
 
@@ -65,11 +66,13 @@ class Feedback:
     """What a store is told once: the rules of its labels, and how the columns of its log are called.
 
     A label is settled when its window and `lateness` have passed by the clock of the events themselves: the latest one that has come.
+    An event may seem to have happened before what it names was shown, by `skew`: the clocks of clients differ.
     `user`, `item` and `time` are the names of those columns, as a run file has them under `[data]`.
     """
 
     rules: tuple[Rule, ...]
-    lateness: int = 0
+    lateness: int = UNITS["h"]
+    skew: int = SKEW
     user: str = "user"
     item: str = "item"
     time: str = "time_ms"

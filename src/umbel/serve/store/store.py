@@ -12,14 +12,14 @@ from typing import final
 import sqlalchemy as sa
 
 from umbel.serve.records import Decision, Event, Outcome, Value, wrong_decision
+from umbel.serve.rules import SKEW, Feedback
 from umbel.serve.store.append import Append, append
 from umbel.serve.store.catalogue import Catalogue
+from umbel.serve.store.facts import declare, declared
 from umbel.serve.store.rows import to_decision, to_event, to_json
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import audit, candidates, decisions, events, items, shown, users
 from umbel.serve.store.writer import WINDOW, Writer
-
-SKEW = 300_000  # milliseconds by which a client's clock may be ahead
 
 Answer = tuple[Outcome, ...]
 
@@ -111,6 +111,15 @@ class Store:
         wanted = sa.select(events.c.item, count).where(events.c.kind.in_(kinds), events.c.time >= since).group_by(events.c.item)
         with self._session.reading() as connection:
             return [(row.item, row.number) for row in connection.execute(wanted.order_by(count.desc(), events.c.item).limit(most))]
+
+    def declare(self, feedback: Feedback) -> None:
+        """Tell the store the rules of its labels; :raises UserError: for one that cannot be computed."""
+        declare(self._session, feedback)
+
+    @property
+    def feedback(self) -> Feedback:
+        """The rules of its labels; :raises UserError: if none were given yet."""
+        return declared(self._session)
 
     def note(self, actor: str, action: str, detail: Mapping[str, Value]) -> None:
         """Add a line to the audit: who did what, and why."""

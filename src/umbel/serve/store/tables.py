@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 
 METADATA = MetaData()
+# Text that is compared: by its bytes, whatever the language of a database.
+KEY = Text().with_variant(Text(collation="C"), "postgresql")
 
 decisions = Table(
     "decisions",
     METADATA,
-    Column("request", Text, primary_key=True),
-    Column("user", Text),
+    Column("request", KEY, primary_key=True),
+    Column("user", KEY),
     Column("time", BigInteger, nullable=False),
     Column("bundle", Text, nullable=False),
     Column("fusion", Text, nullable=False),
@@ -27,8 +29,8 @@ decisions = Table(
 shown = Table(
     "shown",
     METADATA,
-    Column("request", Text, primary_key=True),
-    Column("item", Text, primary_key=True),
+    Column("request", KEY, primary_key=True),
+    Column("item", KEY, primary_key=True),
     Column("position", SmallInteger, nullable=False),
     Column("fused", Double),
     Column("propensity", Double),
@@ -39,7 +41,7 @@ shown = Table(
 candidates = Table(
     "candidates",
     METADATA,
-    Column("request", Text, primary_key=True),
+    Column("request", KEY, primary_key=True),
     Column("items", Text, nullable=False),               # JSON
     Column("predictions", LargeBinary, nullable=False),  # float32, little-endian, row-major
     Column("fused", LargeBinary, nullable=False),        # float32
@@ -48,13 +50,13 @@ candidates = Table(
 events = Table(
     "events",
     METADATA,
-    Column("id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("item", Text, nullable=False),
+    Column("id", KEY, primary_key=True),
+    Column("kind", KEY, nullable=False),
+    Column("item", KEY, nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("received", BigInteger, nullable=False),
-    Column("user", Text),
-    Column("request", Text),
+    Column("user", KEY),
+    Column("request", KEY),
     Column("value", Double),
     Index("events_by_request", "request", "item"),
     Index("events_by_user", "user", "time"),
@@ -64,7 +66,7 @@ events = Table(
 users = Table(
     "users",
     METADATA,
-    Column("id", Text, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("fields", Text),  # JSON; null: it was deleted
     Column("time", BigInteger, nullable=False),
     Index("users_by_time", "time"),
@@ -73,7 +75,7 @@ users = Table(
 items = Table(
     "items",
     METADATA,
-    Column("id", Text, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("fields", Text),  # JSON; null: it was deleted
     Column("time", BigInteger, nullable=False),
     Index("items_by_time", "time"),
@@ -91,6 +93,6 @@ audit = Table(
 facts = Table(
     "facts",
     METADATA,
-    Column("name", Text, primary_key=True),
+    Column("name", KEY, primary_key=True),
     Column("content", Text, nullable=False),  # JSON
 )

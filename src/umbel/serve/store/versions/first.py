@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision, down_revision = "0001", None
+KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -23,7 +24,7 @@ def upgrade() -> None:
 def _answers() -> None:
     said = [_text(name) for name in ("bundle", "fusion", "rung", "arm", "policy", "outputs", "fields")]
     op.create_table(
-        "decisions", _key("request"), sa.Column("user", sa.Text), _time("time"), sa.Column("temperature", sa.Double), *said,
+        "decisions", _key("request"), sa.Column("user", KEY), _time("time"), sa.Column("temperature", sa.Double), *said,
         sqlite_with_rowid=False,
     )  # fmt: skip
     op.create_index("decisions_by_time", "decisions", ["time", "request"])
@@ -40,8 +41,8 @@ def _answers() -> None:
 
 def _events() -> None:
     op.create_table(
-        "events", _key("id"), _text("kind"), _text("item"), _time("time"), _time("received"),
-        sa.Column("user", sa.Text), sa.Column("request", sa.Text), sa.Column("value", sa.Double),
+        "events", _key("id"), _key_text("kind"), _key_text("item"), _time("time"), _time("received"),
+        sa.Column("user", KEY), sa.Column("request", KEY), sa.Column("value", sa.Double),
         sqlite_with_rowid=False,
     )  # fmt: skip
     op.create_index("events_by_request", "events", ["request", "item"])
@@ -50,7 +51,11 @@ def _events() -> None:
 
 
 def _key(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, primary_key=True)
+    return sa.Column(name, KEY, primary_key=True)
+
+
+def _key_text(name: str) -> sa.Column[str]:
+    return sa.Column(name, KEY, nullable=False)
 
 
 def _text(name: str) -> sa.Column[str]:

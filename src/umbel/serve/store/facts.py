@@ -1,0 +1,52 @@
+"""What a store is told about itself: the rules of its labels, kept in it so that whoever reads it knows them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from umbel.errors import UserError
+from umbel.serve.rules import Amount, Attribution, Feedback, Rule
+from umbel.serve.store.labels import check_rules
+from umbel.serve.store.session import Session
+from umbel.serve.store.tables import facts
+
+FEEDBACK = "feedback"
+
+
+def declare(session: Session, feedback: Feedback) -> None:
+    """Keep the rules of labels, in place of those that were there.
+
+    :raises UserError: for a rule that cannot be computed, or two of one task.
+    """
+    check_rules(feedback)
+    put(session, FEEDBACK, asdict(feedback))
+
+
+def declared(session: Session) -> Feedback:
+    """The rules of labels; :raises UserError: if none were given yet."""
+    found = get(session, FEEDBACK)
+    if found is None:
+        raise UserError(f"{session.place.where}: has no rules of labels", mend="serve a bundle with them on it, or give --rules FILE.toml")
+    rules = tuple(
+        Rule(**{**rule, "value": Amount(rule.pop("value")), "attribution": Attribution(rule.pop("attribution"))})
+        for rule in found.pop("rules")
+    )
+    return Feedback(rules=rules, **found)
+
+
+def put(session: Session, name: str, content: object) -> None:
+    """Keep a fact, in place of the one of that name."""
+    insert = session.place.insert(facts).values(name=name, content=json.dumps(content))
+    with session.writing() as connection:
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"content": insert.excluded.content}))
+
+
+def get(session: Session, name: str) -> dict[str, Any] | None:
+    """A fact; None where there is none of that name."""
+    with session.reading() as connection:
+        content = connection.execute(sa.select(facts.c.content).where(facts.c.name == name)).scalar_one_or_none()
+    return None if content is None else dict(json.loads(content))

@@ -1,0 +1,59 @@
+"""The label table as a plain loop over dictionaries: what every store must give, whatever came when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from umbel.serve.records import Decision, Event
+from umbel.serve.rules import Amount, Attribution, Feedback, Rule
+
+Place = tuple[str, str]  # request and item
+Told = tuple[float | None, bool]  # the label, and whether it was corrected late
+Test = Callable[[Event], bool]
+
+
+def table(
+    decisions: Mapping[str, Decision], events: Mapping[str, tuple[Event, int]], feedback: Feedback, *, tests: Mapping[str, Test]
+) -> dict[tuple[str, str, str], Told]:
+    """(request, item, task) → what is told of it; `tests` say what each rule's expression says."""
+    clock = max((event.time for event, _ in events.values()), default=-1)
+    belongs = {name: attributed(event, decisions) for name, (event, _) in events.items()}
+    found: dict[tuple[str, str, str], Told] = {}
+    for decision in decisions.values():
+        for shown in decision.shown:
+            place = (decision.request, shown.item)
+            own = sorted((events[name] for name, where in belongs.items() if where == place), key=lambda one: (one[0].time, one[0].id))
+            for rule in feedback.rules:
+                closed = decision.time + rule.window + feedback.lateness
+                told = label(own, decision, rule, feedback, test=tests[rule.task])
+                found[(*place, rule.task)] = told if closed <= clock else (None, False)
+    return found
+
+
+def attributed(event: Event, decisions: Mapping[str, Decision]) -> Place | None:
+    """The place an event belongs to."""
+    if event.request is not None:
+        known = decisions.get(event.request)
+        return (event.request, event.item) if known and any(one.item == event.item for one in known.shown) else None
+    before = [
+        (decision.time, decision.request)
+        for decision in decisions.values()
+        if decision.user is not None and decision.user == event.user and decision.time <= event.time
+        and any(one.item == event.item for one in decision.shown)
+    ]  # fmt: skip
+    return (max(before)[1], event.item) if before else None
+
+
+def label(own: Sequence[tuple[Event, int]], decision: Decision, rule: Rule, feedback: Feedback, *, test: Test) -> Told:
+    """The label of one place from its events, in the order of their times."""
+    counted = [
+        (event, received)
+        for event, received in own
+        if -feedback.skew <= event.time - decision.time < rule.window and test(event)
+        and (rule.attribution is Attribution.LAST or event.request is not None)
+    ]  # fmt: skip
+    values = [event.value or 0.0 for event, _ in counted]
+    late = any(received >= decision.time + rule.window + feedback.lateness for _, received in counted)
+    if not values:
+        return 0.0, False
+    return {Amount.ANY: 1.0, Amount.SUM: sum(values), Amount.MAX: max(values), Amount.LAST: values[-1]}[rule.value], late
