@@ -9,7 +9,7 @@ import pytest
 from jaxtyping import Bool, Float
 
 from umbel.evaluate.compat import COMPAT
-from umbel.evaluate.intervals import resample
+from umbel.evaluate.intervals import Sampled, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import paired
 from umbel.evaluate.peruser import PerUser
@@ -172,6 +172,21 @@ def test_a_draw_is_the_metric_of_the_users_drawn(name: str) -> None:
     for count, draw in zip(by.count, found.draws, strict=True):
         users = np.repeat(np.arange(USERS), count)
         assert draw == pytest.approx(ALL[name](ratings[users], predictions[users], mask[users]).value, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_summary_says_the_figure_its_users_and_who_is_lost(name: str) -> None:
+    ratings, predictions, mask = drawn(15)
+    mask[:4] = False
+    by = resample(np.arange(USERS), resamples=60, seed=3)
+    found = ALL[name](ratings, predictions, mask)
+    told, drawn_again = found.summary(by), found.sampled(by)
+    assert isinstance(drawn_again, Sampled)
+    assert told.figure == drawn_again.interval()
+    assert told.users + sum(told.lost.values()) == USERS
+    assert told.lost["no query row"] == 4
+    nobody = ALL[name](ratings, predictions, np.zeros_like(mask)).summary(by)
+    assert (nobody.figure, nobody.users, nobody.lost) == (Undefined("no query row"), 0, {"no query row": USERS})
 
 
 def test_a_figure_of_too_few_users_has_no_bounds() -> None:

@@ -9,8 +9,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from umbel.evaluate.figures import divide
-from umbel.evaluate.intervals import Resamples, Sampled, resampled_sums, user_sums
+from umbel.evaluate.intervals import Interval, Resamples, Sampled, resampled_sums, user_sums
 from umbel.evaluate.metrics import Undefined
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A figure with its interval over users, how many users it is of, and how many have no value, for each reason."""
+
+    figure: Interval | Undefined
+    users: int
+    lost: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,11 @@ class PerUser:
         """What each user adds above and below the line of the figure; 0 where there is no value."""
         weight = np.where(self.defined, self.weight, 0.0)
         return weight * np.where(self.defined, self.values, 0.0) ** self.power, weight
+
+    def summary(self, by: Resamples) -> Summary:
+        """What a report says of it; `by` as for `sampled`."""
+        drawn = self.sampled(by)
+        return Summary(drawn if isinstance(drawn, Undefined) else drawn.interval(), self.users, self.lost)
 
     def sampled(self, by: Resamples) -> Sampled | Undefined:
         """The figure and its draws, users resampled: `by` is made of the users, one a row, in this order.

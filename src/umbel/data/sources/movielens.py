@@ -22,10 +22,10 @@ def convert(folder: Path, out: Path) -> None:
     r"""Turn a folder of MovieLens-1M into `log`, `users` and `movies` (.parquet) in another.
 
     The log has all 1,000,209 rows of the split that MetaHIN published (Lu et al., KDD 2020), in its order: 585,366 `train`, 65,040
-    `warm`, 153,744 `user_cold`, 153,696 `item_cold`, 42,363 `both_cold`; movies from 1998 on are new, and so are 1,208 users. It
-    writes two movies under the numbers of their doubles, so that eight ratings carry another movie than in the owners' file and
-    four pairs of user and movie stand twice. `part` is `train`, `valid` (63,825 rows: all that 513 of the 4,832 training users
-    have in `train`) or `test` (the other four scenarios).
+    `warm`, 153,744 `user_cold`, 153,696 `item_cold`, 42,363 `both_cold`; movies from 1998 on are new, and so are 1,208 users. Two movies
+    that the owners list twice have one number there (860 is 811, 1795 is 1741): so twelve ratings carry another number than in the
+    owners' file, and four pairs of user and movie stand twice. `part` is `train`, `valid` (63,825 rows: all that 513 of the 4,832
+    training users have in `train`) or `test` (the other four scenarios).
 
     Ages are the owners' codes of ranges. Of a movie: title, year, content rating, and lists of genres, directors (without what
     stands in brackets behind a name) and actors; `N/A` is missing, of a list an empty one.
