@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 from umbel.coldstart.method import Method, Prepared, Setup
 from umbel.learn.adapt import Inner, Steps
-from umbel.learn.episode import Untouched
+from umbel.learn.episode import Adapter, Untouched
+from umbel.learn.offset import Centred
 from umbel.learn.rates import MakeRates, fixed, per_weight
 from umbel.learn.scope import ALL, DECISION, LAST
 
@@ -15,13 +16,17 @@ from umbel.learn.scope import ALL, DECISION, LAST
 @final
 @dataclass(frozen=True, slots=True)
 class Unadapted(Method):
-    """`base`: trained on the same episodes, never adapted; what every adaptation has to beat."""
+    """`base`: trained on the same episodes, never adapted; what every adaptation has to beat.
+
+    `centred`, here and below, puts the user's offset under it (`umbel.learn.offset.Centred`).
+    """
 
     name: ClassVar[str] = "base"
+    centred: bool = False
 
     def prepare(self, setup: Setup) -> Prepared:
         """The model as it is."""
-        learner = setup.new_user(setup.build(setup.schema), Untouched())
+        learner = setup.new_user(setup.build(setup.schema), _over(Untouched(), centred=self.centred))
         return Prepared(learner, setup.training, setup.reader.batch)
 
 
@@ -34,10 +39,11 @@ class Maml(Method):
     steps: int = 1
     rate: float = 0.05
     second: bool = False
+    centred: bool = False
 
     def prepare(self, setup: Setup) -> Prepared:
         """Steps over all parameters."""
-        return stepped(setup, Inner(ALL, steps=self.steps, second=self.second), fixed(self.rate))
+        return stepped(setup, Inner(ALL, steps=self.steps, second=self.second), fixed(self.rate), centred=self.centred)
 
 
 @final
@@ -53,10 +59,11 @@ class Melu(Method):
     steps: int = 3
     rate: float = 0.05
     second: bool = False
+    centred: bool = False
 
     def prepare(self, setup: Setup) -> Prepared:
         """Steps over experts, gates and towers."""
-        return stepped(setup, Inner(DECISION, steps=self.steps, second=self.second), fixed(self.rate))
+        return stepped(setup, Inner(DECISION, steps=self.steps, second=self.second), fixed(self.rate), centred=self.centred)
 
 
 @final
@@ -68,10 +75,11 @@ class Anil(Method):
     steps: int = 3
     rate: float = 0.05
     second: bool = False
+    centred: bool = False
 
     def prepare(self, setup: Setup) -> Prepared:
         """Steps over every tower's last layer."""
-        return stepped(setup, Inner(LAST, steps=self.steps, second=self.second), fixed(self.rate))
+        return stepped(setup, Inner(LAST, steps=self.steps, second=self.second), fixed(self.rate), centred=self.centred)
 
 
 @final
@@ -83,15 +91,18 @@ class MetaSgd(Method):
     steps: int = 1
     rate: float = 0.05
     second: bool = True
+    centred: bool = False
 
     def prepare(self, setup: Setup) -> Prepared:
         """Steps whose rates are trained."""
-        return stepped(setup, Inner(DECISION, steps=self.steps, second=self.second), per_weight(self.rate))
+        return stepped(setup, Inner(DECISION, steps=self.steps, second=self.second), per_weight(self.rate), centred=self.centred)
 
 
-def stepped(setup: Setup, inner: Inner, rates: MakeRates) -> Prepared:
+def stepped(setup: Setup, inner: Inner, rates: MakeRates, *, centred: bool = False) -> Prepared:
     """A model, gradient steps, plain episodes."""
     model = setup.build(setup.schema)
-    return Prepared(setup.new_user(model, Steps(model, inner, rates=rates)), setup.training, setup.reader.batch)
+    return Prepared(setup.new_user(model, _over(Steps(model, inner, rates=rates), centred=centred)), setup.training, setup.reader.batch)
 
 
+def _over(adapter: Adapter, *, centred: bool) -> Adapter:
+    return Centred(adapter) if centred else adapter
