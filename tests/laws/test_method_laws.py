@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields as parameters
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from umbel.data.batch import Batch
 from umbel.data.episodes import Episodes, Protocol, episodes
 from umbel.data.shots import LABELS, PRIOR, SEEN, SUPPORT, WEIGHT
 from umbel.data.table import Table
+from umbel.learn.episode import Learner
 from umbel.learn.fit import fit
 from umbel.learn.plan import Plan
 from umbel.nn.losses import Denominator
@@ -138,7 +140,7 @@ def test_no_query_label_reaches_a_prediction(tmp_path: Path, table: Table, name:
     one, two = before.read(own), after.read(own)
     assert not torch.equal(one.labels, two.labels)
     support = {key: one.fields[key] for key in (LABELS, SEEN)}
-    close(answers(after, replace(two, fields=two.fields | support), len(own)), answers(before, one, len(own)))
+    close(answers(after, replace(two, fields={**two.fields, **support}), len(own)), answers(before, one, len(own)))
 
 
 @every_method
@@ -154,9 +156,9 @@ def test_every_task_is_answered(table: Table, prepared: Callable[[str], Prepared
     assert (losses > 0).all()
 
 
-def judged(made: Prepared, batch: Batch) -> float:
+def judged(learner: Learner, *, batch: Batch) -> float:
     with torch.no_grad():
-        return -float(made.learner.losses(made.learner(batch.fields), batch, denominator=Denominator.SEEN).sum())
+        return -float(learner.losses(learner(batch.fields), batch, denominator=Denominator.SEEN).sum())
 
 
 @every_method
@@ -171,7 +173,7 @@ def test_it_trains_in_the_one_loop_the_same_by_the_same_seed(table: Table, name:
             return
         before = {key: one.detach().clone() for key, one in made.learner.state_dict().items()}
         batch = made.read(own)
-        (epoch,) = fit(made.learner, made.batches, plan=Plan(epochs=1), judge=lambda _, made=made, batch=batch: judged(made, batch))  # type: ignore[misc]
+        (epoch,) = fit(made.learner, made.batches, plan=Plan(epochs=1), judge=partial(judged, batch=batch))
         assert all(np.isfinite(epoch.losses))
         trained.append({key: one.detach().clone() for key, one in made.learner.state_dict().items()})
         assert any(not torch.equal(one, before[key]) for key, one in trained[-1].items())
@@ -189,7 +191,7 @@ def test_every_trained_parameter_is_taught(table: Table, name: str) -> None:
         for batch in made.batches(epoch, 0):
             made.learner.zero_grad()
             logits = made.learner(batch.fields)
-            made.learner.losses(logits, batch, denominator=Denominator.SEEN).sum().backward()
+            made.learner.losses(logits, batch, denominator=Denominator.SEEN).sum().backward()  # type: ignore[no-untyped-call]
             for key, one in made.learner.named_parameters():
                 if one.requires_grad:
                     taught[key] = taught.get(key, False) or (one.grad is not None and bool((one.grad != 0).any()))
@@ -202,7 +204,7 @@ def test_bad_rows_are_defined(table: Table, prepared: Callable[[str], Prepared],
     made, own = prepared(name), episodes(table, "test", RAGGED)
     batch = made.read(own)
     for change in (bare, strange, loud, twice):
-        found = answers(made, replace(batch, fields=change(batch.fields)), len(own))
+        found = answers(made, replace(batch, fields=change(dict(batch.fields))), len(own))
         assert found.isfinite().all(), change.__name__
 
 
@@ -232,5 +234,5 @@ def test_the_prior_is_what_an_answer_starts_from(table: Table, prepared: Callabl
     made, own = prepared(name), episodes(table, "test", RAGGED)
     batch = made.read(own)
     raise_by = torch.tensor([0.25, 0.0])
-    higher = batch.fields | {key: batch.fields[key] + raise_by for key in (":prior", PRIOR, LABELS)}
-    close(answers(made, replace(batch, fields=higher), len(own)), answers(made, batch, len(own)) + raise_by)
+    higher = {key: batch.fields[key] + raise_by for key in (":prior", PRIOR, LABELS)}
+    close(answers(made, replace(batch, fields={**batch.fields, **higher}), len(own)), answers(made, batch, len(own)) + raise_by)

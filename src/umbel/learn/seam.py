@@ -21,9 +21,17 @@ class Model(Protocol):
     `score` reads any table that the places fit, and gives logits; calling the model is `score` after `rows`.
     """
 
-    schema: Schema
-    table: nn.Parameter
     training: bool
+
+    @property
+    def schema(self) -> Schema:
+        """What it reads and answers."""
+        ...
+
+    @property
+    def table(self) -> nn.Parameter:
+        """Every embedding row, outside the dense part."""
+        ...
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The table and the places that a batch reads."""
