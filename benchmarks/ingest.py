@@ -39,8 +39,8 @@ def ids(count: int, rows: int, column: int, *, spread: bool) -> np.ndarray:
     return numbers * 0x9E3779B97F4A7C1 if spread else numbers
 
 
-def write_log(path: Path, rows: int, distinct: int, *, spread: bool) -> None:
-    """Row groups of `CHUNK` rows; of a CSV, the same rows as text."""
+def write_log(path: Path, rows: int, distinct: int, *, spread: bool, group: int = CHUNK) -> None:
+    """Row groups of `group` rows; of a CSV, the same rows as text."""
     part = path.with_suffix(".parts")
     part.mkdir()
     for start in range(0, rows, CHUNK):
@@ -49,7 +49,7 @@ def write_log(path: Path, rows: int, distinct: int, *, spread: bool) -> None:
         label = np.random.default_rng(start).integers(0, 2, count)
         pl.DataFrame({**columns, "time": np.arange(start, start + count), "click": label}).write_parquet(part / f"{start:012}.parquet")
     frame = pl.scan_parquet(part / "*.parquet")
-    frame.sink_csv(path) if path.suffix == ".csv" else frame.sink_parquet(path, row_group_size=CHUNK)
+    frame.sink_csv(path) if path.suffix == ".csv" else frame.sink_parquet(path, row_group_size=group)
     for one in part.iterdir():
         one.unlink()
     part.rmdir()
@@ -86,7 +86,7 @@ def one(folder: Path, log: Path, rows: int) -> Figures:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     held = sum(vocabulary.frame.height for vocabulary in table.encoder.vocabularies.values())
     figures = {"seconds": wall, "cpu_seconds": cpu, "bytes": peak(), "bytes_at_rest": before, "ids": held, "table_bytes": size(table)}
-    return {**figures, "own_bytes": memory.peak, "own_bytes_at_rest": memory.before}
+    return {**figures, "own_bytes": memory.peak, "own_bytes_at_rest": memory.before, "load": os.getloadavg()[0]}
 
 
 class Watched:
@@ -142,7 +142,7 @@ def measure(folder: Path, rows: int, options: argparse.Namespace) -> list[Figure
         write_joined(folder / f"{key}.parquet", key, options.distinct, spread=options.spread)
     for suffix in options.formats:
         log = folder / f"log.{suffix}"
-        write_log(log, rows, options.distinct, spread=options.spread)
+        write_log(log, rows, options.distinct, spread=options.spread, group=options.group)
         for _ in range(options.repeat):
             figures = apart(folder, log, rows, options.threads)
             found.append(line({"format": suffix, "rows": rows, "log_bytes": log.stat().st_size, **figures}, options))
@@ -155,7 +155,7 @@ def line(figures: Figures, options: argparse.Namespace) -> Figures:
     rows, seconds, cpu, memory, held = (float(str(figures[name])) for name in ("rows", "seconds", "cpu_seconds", "own_bytes", "ids"))
     rest = float(str(figures["own_bytes_at_rest"]))
     figures |= {"rows_per_second": rows / seconds, "rows_per_cpu_second": rows / cpu, "own_bytes_per_id": (memory - rest) / held}
-    figures |= {"distinct": options.distinct, "spread": options.spread}
+    figures |= {"distinct": options.distinct, "spread": options.spread, "group": options.group, "reader": "slices"}
     print(
         f"{figures['format']:8} {rows:11,.0f} rows  {rows / seconds:11,.0f} rows/s  {rows / cpu:11,.0f} rows per CPU second"
         f"  {memory / 2**20:7,.0f} MiB at most, {rest / 2**20:,.0f} at rest  {held:12,.0f} ids kept",
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--distinct", type=lambda text: int(float(text)), default=10**6, help="ids a column")
     parser.add_argument("--spread", action="store_true", help="ids all over int64 instead of from 0")
     parser.add_argument("--formats", nargs="+", default=["parquet", "csv"])
+    parser.add_argument("--group", type=lambda text: int(float(text)), default=CHUNK, help="rows of a row group")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the logs are written (a temporary folder)")

@@ -38,11 +38,10 @@ def test_batches_have_the_size_asked_for_and_keep_order(tmp_path: Path, size: in
 
 @pytest.mark.parametrize("heights", [[1, 2, 3, 4], [10], [4, 0, 6], [7, 3], [0]])
 @pytest.mark.parametrize("size", [1, 3, 4, 20])
-def test_chunks_of_any_size_are_cut_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heights: list[int], size: int) -> None:
-    """Polars promises no size for its chunks."""
+def test_slices_of_any_size_are_cut_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heights: list[int], size: int) -> None:
     ends = np.cumsum([0, *heights]).tolist()
     chunks = [pl.DataFrame({"time": range(start, end)}, schema={"time": pl.Int64}) for start, end in itertools.pairwise(ends)]
-    monkeypatch.setattr(pl.LazyFrame, "collect_batches", lambda _frame, **_options: iter(chunks))
+    monkeypatch.setattr("umbel.data.source.slices", lambda _path, _frame, _columns: iter(chunks))
     frames = list(Log(Source(logs.write(tmp_path))).read(["time"], size))
     assert [frame.height for frame in frames] == [size] * (ends[-1] // size) + ([ends[-1] % size] if ends[-1] % size else [])
     assert [row for frame in frames for row in frame["time"].to_list()] == list(range(ends[-1]))

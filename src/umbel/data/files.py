@@ -19,7 +19,7 @@ from umbel.data.columns import NOTHING, TEXT, Types, met, wider
 from umbel.errors import UserError
 
 GUESS = 10_000  # rows of a CSV from which the types of its columns are told
-BLOCK = 1 << 24  # bytes of a CSV that are checked at a time
+BLOCK = 1 << 22  # bytes of a CSV that are checked or read at a time
 _REFUSED = re.compile(r"could not parse `(.*)` as dtype `(\w+).*` at column '(.*)' \(column number \d+\)$", re.DOTALL | re.MULTILINE)
 _CALLED = {"bool": "truth value", "date": "date", "datetime": "moment", "time": "time of day", "f64": "number"}
 
@@ -33,7 +33,7 @@ def open_file(path: str, types: Types | None = None) -> pl.LazyFrame:
     :raises UserError: where there is none; for a CSV that is not UTF-8, repeats a column, or has a line of another length, and
         for one whose columns are not those of the first.
     """
-    found = _found(path)
+    found = paths(path)
     if Path(path).suffix == ".parquet":
         return pl.scan_parquet(found, glob=False)
     for one in found:
@@ -45,7 +45,7 @@ def open_file(path: str, types: Types | None = None) -> pl.LazyFrame:
 
 def column_names(path: str) -> list[str]:
     """The columns of a file, or of the first of a glob; no row is looked at."""
-    first = _found(path)[0]
+    first = paths(path)[0]
     if Path(path).suffix == ".csv":
         with Path(first).open("rb") as file:
             return _names(file, Path(first))
@@ -76,7 +76,7 @@ def check_csv(path: Path) -> None:
         if twice:
             raise UserError(f"{path}: column {twice[0]!r} stands twice", mend="rename one of them")
         line = 2
-        for block in _blocks(file):
+        for block in blocks(file):
             _text(block, path, line=line)
             line += _check_block(block, len(names), path, line=line)
 
@@ -86,7 +86,7 @@ def _names(file: BinaryIO, path: Path) -> list[str]:
     return next(csv.reader([_text(file.readline(), path, line=1)]), [])
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def blocks(file: BinaryIO) -> Iterator[bytes]:
     """Whole lines, about `BLOCK` bytes of them at a time; a line ends at a line feed outside quotes."""
     rest = b""
     while block := file.read(BLOCK):
@@ -142,7 +142,7 @@ def _text(block: bytes, path: Path, *, line: int) -> str:
         raise UserError(f"{path}, line {at}: not UTF-8", mend="convert it, for example: iconv -f latin1 -t utf-8") from error
 
 
-def _found(path: str) -> list[str]:
+def paths(path: str) -> list[str]:
     """The files of a path or glob, in order; a file whose name has brackets is itself."""
     found = [path] if Path(path).is_file() else sorted(glob.glob(path))  # noqa: PTH207  (Path.glob refuses absolute patterns)
     if not found:
@@ -183,7 +183,7 @@ def _misfit(path: str, error: str) -> str | None:
     value, kind, name = refused.groups()
     if value[:1] == value[-1:] == '"':  # Polars says it as it is written
         value = value[1:-1].replace('""', '"')
-    for one in _found(path):
+    for one in paths(path):
         row = 0
         for frame in pl.scan_csv(one, infer_schema=False, glob=False).select(name).collect_batches(maintain_order=True, lazy=True):
             places = (frame[name] == value).arg_true()

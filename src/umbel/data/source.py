@@ -10,6 +10,7 @@ import polars as pl
 from umbel.data.columns import Types, types
 from umbel.data.files import open_file, reading
 from umbel.data.join import Join, Joined
+from umbel.data.slices import slices
 from umbel.errors import UserError, nearest
 
 __all__ = ["Join", "Log", "Source"]
@@ -56,7 +57,7 @@ class Log:
         wanted = self._wanted(columns)
         held = [join.held(wanted) for join in self._joins if join.wanted(wanted)]
         own = [name for name in wanted if name in self._own]
-        for frame in _batches(self._frame.select(own), size, path=self.source.log):
+        for frame in _batches(slices(self.source.log, self._frame, own), size, path=self.source.log):
             whole = frame
             for table in held:
                 whole = table.to(whole)
@@ -109,12 +110,12 @@ class Log:
         self._joins.append(joined)
 
 
-def _batches(frame: pl.LazyFrame, size: int, *, path: str) -> Iterator[pl.DataFrame]:
+def _batches(chunks: Iterator[pl.DataFrame], size: int, *, path: str) -> Iterator[pl.DataFrame]:
     """The rows in order, exactly `size` at a time, so that sums over them do not depend on threads."""
     kept: list[pl.DataFrame] = []
     held = 0
     with reading(path):
-        for chunk in frame.collect_batches(chunk_size=size, maintain_order=True, lazy=True):
+        for chunk in chunks:
             kept.append(chunk)
             held += chunk.height
             while held >= size:
