@@ -14,6 +14,7 @@ from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.seam import Model
 from umbel.nn.recommender import Recommender
+from umbel.schema import Schema
 
 
 def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows outputs"]:
@@ -30,8 +31,12 @@ def predict(model: Model, batches: Iterable[Batch]) -> Float[np.ndarray, "rows o
         parts = [model(batch.to(device).fields).float().cpu().numpy() for batch in batches]
     if not parts:
         raise UserError("no rows to predict", mend="give a log, or a part of the table, that has rows")
-    logits = np.concatenate(parts)
-    raised = model.schema.raised
+    return lowered(model.schema, np.concatenate(parts))
+
+
+def lowered(schema: Schema, logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, "rows outputs"]:
+    """A model's logits (changed in place) less what training raised them by."""
+    raised = schema.raised
     if raised.any():
         logits[:, : len(raised)] -= raised.astype(np.float32)
     return logits

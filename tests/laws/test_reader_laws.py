@@ -1,0 +1,185 @@
+"""Online is offline: whatever of a row is the request's and whatever the items', its predictions are those of `Bundle.score`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from tests.logs import SPLIT, source, write
+from tests.values.test_bundle import EVERY, RICH, made
+
+from umbel.bundle import Bundle
+from umbel.data.ingest import ingest
+from umbel.data.source import Source
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.recipes import RECIPES
+from umbel.schema import Field, FieldKind, Schema
+from umbel.serve import reader as module
+from umbel.serve.reader import Reader
+from umbel.serve.records import Value
+from umbel.statistic import Statistic
+
+TOLERANCE = 1e-6
+MORE = Schema(
+    (
+        *EVERY.fields,
+        Field("pair", FieldKind.CATEGORY, sql="CASE WHEN age > 20 THEN place ELSE item END", min_count=1),
+        Field("rates", FieldKind.STATISTIC, statistic=Statistic(("user", "item"), ("click", "buy"), mode="folds", folds=2)),
+        Field("one", FieldKind.CATEGORY, sql="CASE WHEN item = 'a' THEN 'first' ELSE place END", min_count=1),
+    ),
+    EVERY.tasks,
+)  # fmt: skip
+COLUMNS = ("user", "item", "age", "watched", "place", "tags", "picture")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    folder = tmp_path_factory.mktemp("reader")
+    rows = source(folder, RICH)
+    return ingest(rows, MORE, SPLIT, folder=folder / "table")
+
+
+@pytest.fixture(scope="module")
+def bundle(table: Table) -> Bundle:
+    return made(table)
+
+
+def offline(bundle: Bundle, folder: Path, rows: Sequence[Mapping[str, Value]]) -> np.ndarray:
+    """What `umbel score` gives for these raw rows."""
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    log = write(folder, {**columns, "time": list(range(len(rows)))})
+    return np.concatenate([scores for _, scores in bundle.score(Source(log, user="user", item="item"))])
+
+
+def raw(row: int) -> dict[str, Value]:
+    values = {name: pl.DataFrame(RICH, strict=False)[name].to_list()[row] for name in COLUMNS}
+    lists = {name: [one for one in value if one is not None] for name, value in values.items() if isinstance(value, list)}
+    return {**{name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()}, **lists}
+
+
+def cut(rows: Sequence[int], shared: Sequence[str]) -> tuple[dict[str, Value], list[dict[str, Value]], list[dict[str, Value]]]:
+    """What rows share (of the first), what is each one's own, and the whole rows that this comes to."""
+    common = {name: value for name, value in raw(rows[0]).items() if name in shared}
+    own = [{name: value for name, value in raw(row).items() if name not in shared} for row in rows]
+    return common, own, [{**common, **one} for one in own]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sets(st.sampled_from(COLUMNS)))
+def test_any_cut_of_the_columns_gives_the_offline_predictions(
+    table: Table, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory, rows: list[int], shared: set[str],
+) -> None:
+    common, own, whole = cut(rows, sorted(shared))
+    expected = offline(bundle, tmp_path_factory.mktemp("log"), whole)
+    assert_allclose(Reader(bundle).predict(common, own), expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_answers_as_it_scores(table: Table, tmp_path: Path, recipe: str) -> None:
+    own = made(table, recipe)
+    common, items, whole = cut([0, 3, 4, 8, 9], ["user", "age", "watched"])
+    assert_allclose(Reader(own).predict(common, items), offline(own, tmp_path, whole), atol=TOLERANCE, rtol=0)
+
+
+def test_items_together_are_items_alone_in_any_order_and_again(bundle: Bundle) -> None:
+    common, items, _ = cut(list(range(10)), ["user", "age", "watched"])
+    reader = Reader(bundle)
+    together = reader.predict(common, items)
+    for at in (3, 0, 9, 9):
+        assert_allclose(reader.predict(common, items[at:at + 1]), together[at:at + 1], atol=TOLERANCE, rtol=0)
+    assert_allclose(reader.predict(common, items[::-1]), together[::-1], atol=TOLERANCE, rtol=0)
+    assert_allclose(reader.predict(common, [*items, *items]), np.concatenate([together, together]), atol=TOLERANCE, rtol=0)
+
+
+def test_what_is_remembered_of_an_item_is_no_other_requests(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    one, items, whole = cut([0, 1, 2], ["user", "age", "watched"])
+    first = reader.predict(one, items)
+    other = {"user": 9, "age": 50.0, "watched": ["z"]}
+    moved = reader.predict(other, items)
+    assert np.abs(moved - first).max() > 1e-4
+    assert_allclose(moved, Reader(bundle).predict(other, items), atol=TOLERANCE, rtol=0)
+    changed = [{**items[0], "place": "θ"}, {**items[0], "tags": ["y"]}, items[0]]
+    assert_allclose(reader.predict(one, changed), Reader(bundle).predict(one, changed), atol=TOLERANCE, rtol=0)
+
+
+def test_more_items_than_there_is_room_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROOM", 4)
+    monkeypatch.setattr(module, "CUTS", 2)
+    reader = Reader(bundle)
+    for rows in ([0, 1, 2], [3, 4, 0], list(range(10)), [2, 2, 2], [9, 0, 9, 1, 5, 6]):
+        for shared in (["user"], ["user", "age"], ["age", "watched", "user"]):
+            common, items, _ = cut(rows, shared)
+            assert_allclose(reader.predict(common, items), Reader(bundle).predict(common, items), atol=TOLERANCE, rtol=0)
+
+
+def test_ids_may_be_texts_of_any_type(bundle: Bundle) -> None:
+    common, items, _ = cut([0, 1, 2], ["user"])
+    expected = Reader(bundle).predict(common, items)
+    assert_allclose(Reader(bundle).predict({"user": str(common["user"])}, items), expected, atol=TOLERANCE, rtol=0)
+    unknown = Reader(bundle).predict({"user": "nobody"}, items)
+    assert_allclose(unknown, Reader(bundle).predict({}, items), atol=TOLERANCE, rtol=0)
+    assert_allclose(unknown, Reader(bundle).predict({"user": 2**70}, items), atol=TOLERANCE, rtol=0)
+    assert np.abs(unknown - expected).max() > 1e-4
+
+
+def test_missing_columns_are_missing_values(bundle: Bundle) -> None:
+    found = Reader(bundle).predict({}, [{}, {"item": "a"}])
+    assert np.isfinite(found).all()
+    whole = {name: None for name in COLUMNS}
+    assert_allclose(found, Reader(bundle).predict({}, [whole, {**whole, "item": "a"}]), atol=TOLERANCE, rtol=0)
+
+
+def test_columns_that_are_not_read_change_nothing(bundle: Bundle) -> None:
+    common, items, _ = cut([0, 1], ["user"])
+    reader = Reader(bundle)
+    expected = reader.predict(common, items)
+    more = [{**item, "colour": "red"} for item in items]
+    assert_allclose(reader.predict({**common, "weather": 3}, more), expected, atol=0, rtol=0)
+    assert reader.ignored([{**common, "weather": 3}, *more]) == ["colour", "weather"]
+    assert reader.ignored([common, *items]) == []
+
+
+def test_an_item_without_a_column_that_others_have_lacks_it(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    found = reader.predict({"user": 1, "place": "b"}, [{"item": "a", "place": "θ"}, {"item": "a"}])
+    assert_allclose(found[0], reader.predict({"user": 1}, [{"item": "a", "place": "θ"}])[0], atol=TOLERANCE, rtol=0)
+    assert_allclose(found[1], reader.predict({"user": 1, "place": None}, [{"item": "a"}])[0], atol=TOLERANCE, rtol=0)
+
+
+def test_numbers_that_are_equal_are_one_item(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    found = reader.predict({"user": 1}, [{"item": "a", "age": 10}, {"item": "a", "age": 10.0}])
+    assert found[0].tolist() == found[1].tolist()
+    lists = reader.predict({"user": 1}, [{"item": "a", "tags": ["x"]}])
+    texts = reader.predict({"user": 1}, [{"item": "a", "tags": "['x']"}])  # the text of a list is another value: two quotes more
+    assert np.abs(lists - texts).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("shared", "items", "said"),
+    [
+        ({"age": "old"}, [{"item": "a"}], "age: 'old' is no number"),
+        ({"age": 1e300}, [{"item": "a"}], "fields.age: infinite in 1 rows"),
+        ({"age": ["x"]}, [{"item": "a"}], "age: ['x'] is no number"),
+        ({"place": 3}, [{"item": "a"}], "place: 3 is no text"),
+        ({"place": True}, [{"item": "a"}], "place: True is no text"),
+        ({}, [{"item": "a", "tags": ["x"]}, {"item": "b", "tags": "x"}], "tags: a list and a single value"),
+        ({}, [{"item": "a", "tags": ["x", 3]}], "tags: a list of values of several types"),
+        ({}, [{"item": ["a"]}], "fields.item: id of a column of List"),
+        ({}, [{"item": "a", "picture": [1.0, 2.0, 3.0]}], "fields.picture: 1 vectors are not 2 wide"),
+    ],
+)  # fmt: skip
+def test_a_value_that_training_did_not_know_is_named(bundle: Bundle, shared: dict[str, Value], items: list[dict[str, Value]], said: str) -> None:
+    reader = Reader(bundle)
+    with pytest.raises(UserError) as caught:
+        reader.predict(shared, items)
+    assert str(caught.value).startswith(said)
+    assert np.isfinite(reader.predict({"user": 1}, [{"item": "a"}, {"item": "b"}])).all()
