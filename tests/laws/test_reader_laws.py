@@ -100,9 +100,9 @@ def test_items_together_are_items_alone_in_any_order_and_again(bundle: Bundle) -
 
 def test_what_is_remembered_of_an_item_is_no_other_requests(bundle: Bundle) -> None:
     reader = Reader(bundle)
-    one, items, whole = cut([0, 1, 2], ["user", "age", "watched"])
+    one, items, _whole = cut([0, 1, 2], ["user", "age", "watched"])
     first = reader.predict(one, items)
-    other = {"user": 9, "age": 50.0, "watched": ["z"]}
+    other: dict[str, Value] = {"user": 9, "age": 50.0, "watched": ["z"]}
     moved = reader.predict(other, items)
     assert np.abs(moved - first).max() > 1e-4
     assert_allclose(moved, Reader(bundle).predict(other, items), atol=TOLERANCE, rtol=0)
@@ -133,7 +133,7 @@ def test_ids_may_be_texts_of_any_type(bundle: Bundle) -> None:
 def test_missing_columns_are_missing_values(bundle: Bundle) -> None:
     found = Reader(bundle).predict({}, [{}, {"item": "a"}])
     assert np.isfinite(found).all()
-    whole = {name: None for name in COLUMNS}
+    whole = dict.fromkeys(COLUMNS)
     assert_allclose(found, Reader(bundle).predict({}, [whole, {**whole, "item": "a"}]), atol=TOLERANCE, rtol=0)
 
 
@@ -177,7 +177,9 @@ def test_numbers_that_are_equal_are_one_item(bundle: Bundle) -> None:
         ({}, [{"item": "a", "picture": [1.0, 2.0, 3.0]}], "fields.picture: 1 vectors are not 2 wide"),
     ],
 )  # fmt: skip
-def test_a_value_that_training_did_not_know_is_named(bundle: Bundle, shared: dict[str, Value], items: list[dict[str, Value]], said: str) -> None:
+def test_a_value_that_training_did_not_know_is_named(
+    bundle: Bundle, shared: dict[str, Value], items: list[dict[str, Value]], said: str,
+) -> None:
     reader = Reader(bundle)
     with pytest.raises(UserError) as caught:
         reader.predict(shared, items)

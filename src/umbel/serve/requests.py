@@ -1,0 +1,129 @@
+"""What clients send and get: typed, closed to unknown keys, bounded; decoded from strict JSON in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from umbel.errors import UserError
+from umbel.serve.records import LONGEST, Rung, Value, wrong_id
+
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+Name = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=10_000)]
+Scalar = Text | int | float | bool | None
+Sent = Scalar | Annotated[list[Text | int | float | bool], Meta(max_length=2_000)]  # the value of one field
+SentFields = Annotated[dict[Name, Sent], Meta(max_length=500)]
+Shape = TypeVar("Shape")
+
+
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
+    """An item to rank, with fields that stand before those of the catalogue."""
+
+    item_id: Id
+    fields: SentFields = {}
+
+
+class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/rank`: whose items to rank, in which context, and how many to show (all by default).
+
+    `user` and `context` hold raw fields, which stand before those that the store knows of the user; nobody's are read with
+    `personalization` off. The same `seed` draws the same order. `explain` adds what each task contributes to each score.
+    """
+
+    items: list[Id | Candidate]
+    user_id: Id | None = None
+    user: SentFields = {}
+    context: SentFields = {}
+    n: Annotated[int, Meta(ge=1)] | None = None
+    personalization: Literal["on", "off"] = "on"
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    explain: bool = False
+
+
+class RankedItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One position of an answer; `predictions` are calibrated, `contributions` sum to `score`; null where the rung knows none."""
+
+    item_id: str
+    position: int
+    score: float | None = msgspec.field(default=None)
+    propensity: float | None = msgspec.field(default=None)
+    predictions: dict[str, float] = {}
+    contributions: dict[str, float] | None = None
+
+
+class RankAnswer(Struct, frozen=True, kw_only=True):
+    """The order, from the top, and what gave it."""
+
+    request_id: str
+    bundle: str
+    fusion: str
+    rung: Rung
+    items: list[RankedItem]
+    ignored: list[str]
+
+
+class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/predict`: raw rows, each whole."""
+
+    rows: Annotated[list[SentFields], Meta(min_length=1)]
+
+
+class PredictAnswer(Struct, frozen=True, kw_only=True):
+    """Calibrated predictions, a list a row, in the order of `columns`."""
+
+    bundle: str
+    columns: list[str]
+    predictions: list[list[float]]
+    ignored: list[str]
+
+
+class KnownFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`PUT /v1/users/{id}` and `/v1/items/{id}`: all fields, instead of those before."""
+
+    fields: SentFields
+
+
+def decode(body: bytes, shape: type[Shape]) -> Shape:
+    """A request from JSON; :raises UserError: for what is not strict JSON, of another shape, or too long, naming the place.
+
+    Example
+    -------
+    >>> decode(b'{"items": ["a", {"item_id": "b"}], "n": 1}', RankRequest).n
+    1
+    >>> decode(b'{"items": [], "n": 0}', RankRequest)
+    Traceback (most recent call last):
+    umbel.errors.UserError: Expected `int` >= 1 - at `$.n`; see /openapi.json
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(str(error), mend="see /openapi.json") from None
+
+
+def candidates(asked: RankRequest, most: int) -> tuple[list[str], list[dict[str, Value]]]:
+    """The ids of the items, each once, and the fields sent with them.
+
+    :raises UserError: where there are none, more than `most`, or one comes twice, or an id cannot be one.
+    """
+    items = asked.items
+    if not items:
+        raise UserError("items: none", mend="send at least one to rank")
+    if len(items) > most:
+        raise UserError(f"items: {len(items):,}", mend=f"send at most {most:,}")
+    ids = [one if isinstance(one, str) else one.item_id for one in items]
+    if len(set(ids)) < len(ids):
+        twice = next(one for at, one in enumerate(ids) if one in ids[:at])
+        raise UserError(f"items: {twice!r} comes twice", mend="send each item once")
+    check_ids("items", ids)
+    return ids, [{} if isinstance(one, str) else one.fields for one in items]  # type: ignore[misc]
+
+
+def check_ids(where: str, ids: Sequence[str]) -> None:
+    """:raises UserError: for the first that cannot be the id of anything."""
+    for one in ids:
+        if not (one.isascii() and "\0" not in one) and (wrong := wrong_id(one)):
+            raise UserError(f"{where}: an id {wrong}", mend=f"ids are texts of 1 to {LONGEST} bytes")

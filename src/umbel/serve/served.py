@@ -1,0 +1,84 @@
+"""A bundle ready to answer: verified, its golden rows scored as requests are, warmed up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+from math import isfinite
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from umbel.bundle import TOLERANCE, Bundle
+from umbel.errors import UserError
+from umbel.serve.reader import Reader
+from umbel.serve.records import Value
+
+DIGITS = 12  # of a bundle's checksum, which are its name
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A bundle, the reader that answers from it, and the name that answers give of it: the first digits of its checksum."""
+
+    name: str
+    folder: Path
+    bundle: Bundle
+    reader: Reader
+
+    def popularity(self, ids: Sequence[str]) -> Int[np.ndarray, "items"]:
+        """How often each item stood in the training rows; 0 for those that the model does not know, or where it reads no item."""
+        bundle = self.bundle
+        for field in bundle.schema.fields:
+            if field.coded and not field.many and field.sql is None and (field.column or field.name) == bundle.source.item:
+                codes = bundle.encoder.code(field.name, pl.Series(ids, dtype=pl.String))
+                counts: Int[np.ndarray, "items"] = bundle.encoder.vocabularies[field.table].counts(field.name)[codes]
+                return counts
+        return np.zeros(len(ids), np.int64)
+
+    def check(self, found: Float[np.ndarray, "rows columns"], expected: Float[np.ndarray, "rows columns"]) -> None:
+        """:raises UserError: unless predictions are what they are to be."""
+        worst = float(np.abs(found - expected).max())
+        if not worst <= TOLERANCE:
+            what = f"{self.folder}: golden rows score otherwise as requests, by up to {worst:.2g} (allowed {TOLERANCE:g})"
+            raise UserError(what, mend="load it with the versions named in its report, or export it again")
+
+
+def load(folder: Path) -> Served:
+    """The bundle of a folder, ready to answer.
+
+    :raises UserError: unless every file is what was written, and the golden rows score as they did, offline and as requests.
+    """
+    bundle = Bundle.load(folder)
+    manifest, golden = (json.loads((folder / name).read_text()) for name in ("manifest.json", "golden.json"))
+    served = Served(str(manifest["checksum"])[:DIGITS], folder, bundle, Reader(bundle))
+    rows = list(map(_sendable, pl.read_parquet(folder / "golden.parquet").iter_rows(named=True)))
+    known = [(row, scores) for row, scores in zip(rows, np.array(golden["scores"]), strict=True) if row is not None]
+    item = bundle.source.item
+    for row, scores in known[:4]:  # as requests come: columns in common, then those of one item
+        shared = {name: value for name, value in row.items() if name != item}
+        served.check(served.reader.predict(shared, [{} if item is None else {item: row.get(item)}]), scores[None])
+    if known:
+        served.check(served.reader.predict({}, [row for row, _ in known]), np.stack([scores for _, scores in known]))
+    return served
+
+
+def _sendable(row: Mapping[str, object]) -> dict[str, Value] | None:
+    """A raw row as JSON would have it; None where it has a value that JSON has no counterpart of."""
+    found: dict[str, Value] = {}
+    for name, value in row.items():
+        if isinstance(value, date | time):
+            found[name] = value.isoformat()
+        elif (isinstance(value, float) and not isfinite(value)) or (isinstance(value, list) and None in value):
+            return None  # NaN is missing, but an expression may tell it from null
+        elif isinstance(value, str | int | float | list | None):
+            found[name] = value
+        else:
+            return None
+    return found
