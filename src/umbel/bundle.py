@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,7 @@ from torch import Tensor
 from umbel import durable
 from umbel.chosen import Choice, choose, tuples
 from umbel.data.batch import Batch
+from umbel.data.raw import encoded
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Join, Source
 from umbel.data.vocab import Encoder
@@ -28,9 +30,11 @@ from umbel.evaluate.judge import calibrate_all, marginals
 from umbel.fusion import Fusion
 from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
+from umbel.learn.ladder import Ladder, UserState
 from umbel.learn.predict import predict
 from umbel.nn.heads import HEADS
 from umbel.nn.interact import INTERACTS, InteractSizes
+from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES, SequenceSizes
@@ -50,7 +54,10 @@ SIZE = 4096          # rows scored at a time
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """How a model was made, so that it can be made again: names of its pieces (`views`, `head` None: the recipe's own) and its sizes."""
+    """How a model was made, so that it can be made again: names of its pieces (`views`, `head` None: the recipe's own) and its sizes.
+
+    `offset` names the id field whose codes have offsets (`umbel.nn.offset`).
+    """
 
     recipe: str
     sizes: Sizes
@@ -61,6 +68,7 @@ class Built:
     interact_sizes: InteractSizes = field(default_factory=InteractSizes)
     sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
     options: Mapping[str, Option] = field(default_factory=dict)
+    offset: str | None = None
 
     def __call__(self, schema: Schema) -> Recommender:
         """The untrained model; :raises UserError: for a piece that does not exist, or an option that the recipe does not take."""
@@ -70,7 +78,11 @@ class Built:
         parts = Parts(interact, sequence, head=None if self.head is None else choose("model.head", self.head, HEADS))
         views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
         _check_taken(self.recipe, [*self.options, *views])
-        return recipe(schema, self.sizes, parts=parts, **views, **self.options)
+        model = recipe(schema, self.sizes, parts=parts, **views, **self.options)
+        if self.offset is not None:
+            codes = self.sizes.vocabulary[schema.field(self.offset).table]
+            model.offsets = Offsets(self.offset, (codes, sum(task.kind.outputs for task in schema.tasks)))
+        return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,7 @@ class Bundle:
     `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
     its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
     `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
+    `ladder`, of a run with `[episodes]`, is how the model becomes a new user's own.
     `fusion` is the policy to rank by until another is chosen; None where its tasks have no single prediction to rank by.
 
     Example
@@ -95,6 +108,7 @@ class Bundle:
     report: Mapping[str, object]
     centre: Float[Tensor, "views fields dim"] | None = None
     fusion: Fusion | None = None
+    ladder: Ladder | None = None
 
     @property
     def schema(self) -> Schema:
@@ -107,9 +121,32 @@ class Bundle:
         own = [f"{task.name}_{answer}" if answer else task.name for task in self.schema.tasks for answer in task.kind.answers]
         return (*own, *(f"{name}_marginal" for name in _chained(self.schema)))
 
-    def predict(self, batch: Batch) -> Float[np.ndarray, "rows columns"]:
-        """Calibrated predictions of encoded rows."""
-        return self.calibrated(predict(self.model, [batch]))
+    def predict(self, batch: Batch, state: UserState | None = None) -> Float[np.ndarray, "rows columns"]:
+        """Calibrated predictions of encoded rows; by the `state` of the one user whose rows they are, if it is given."""
+        if state is None or self.ladder is None:
+            return self.calibrated(predict(self.model, [batch]))
+        with torch.inference_mode():
+            return self.calibrated(self.ladder.answer(self.model, batch.fields, state).numpy())
+
+    def adapt(self, rows: pl.DataFrame) -> UserState:
+        """What is one user's own, from raw rows of that user with their labels; the bundle stays as it is, whoever asks at once.
+
+        Rows hold every column that fields and labels read, joined ones too. No rows give the shared model, bit for bit.
+
+        :raises UserError: for a bundle without a ladder, a missing column, or a label out of its range.
+        """
+        if self.ladder is None:
+            raise UserError("bundle: has no ladder", mend="train it with [episodes] in the run file")
+        support = encoded(rows, self.encoder, labels=True)
+        return self.ladder.adapt(self.model, support, trained=self._trained(support))
+
+    def _trained(self, support: Batch) -> int:
+        """How many training rows the user of these rows had."""
+        name = None if self.ladder is None else self.ladder.user
+        if name is None or not len(support.index):
+            return 0
+        code = int(support.fields[name][0])
+        return int(self.encoder.vocabularies[self.schema.field(name).table].counts(name)[code]) if code else 0
 
     def calibrated(self, logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, "rows columns"]:
         """The predictions that logits come to."""
@@ -136,6 +173,8 @@ class Bundle:
                 save_file({CENTRE: self.centre}, made / f"{CENTRE}.safetensors")
             if self.fusion is not None:
                 self.fusion.save(made / FUSION)
+            if self.ladder is not None:
+                self.ladder.save(made)
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
@@ -176,6 +215,7 @@ class Bundle:
             report=_read(folder, "report.json"),
             centre=load_file(centre)[CENTRE] if (centre := folder / f"{CENTRE}.safetensors").exists() else None,
             fusion=read_fusion(fusion) if (fusion := folder / FUSION).exists() else None,
+            ladder=Ladder.load(folder),
         )
         if bundle.fusion is not None:
             bundle.fusion.places(bundle.columns)

@@ -104,6 +104,18 @@ def test_scenarios_are_what_training_knew(table: Table) -> None:
     assert not found[Scenario.WARM].any(), "every test user of this log is new"
 
 
+def test_users_who_validate_are_in_no_scenario_of_the_test_part(tmp_path: Path) -> None:
+    """The model was chosen by them: they are neither known to it nor new."""
+    frame = rated.log()
+    some = (pl.col("user") == 2) & (pl.int_range(pl.len()).over("user") < 3)
+    moved = frame.with_columns(part=pl.when(some).then(pl.lit("test")).otherwise("part"))
+    table = rated.table(tmp_path, moved)
+    rows = table.groups("test") == 2
+    assert rows.any()
+    assert not np.stack([one[rows] for one in scenarios(table, "test").values()]).any()
+    assert scenarios(table, "valid")[Scenario.USER_COLD].all()
+
+
 def test_padding_repeats_the_users_first_row_unseen(table: Table) -> None:
     own = episodes(table, "train", rated.SHORT)
     fields, labels, seen = gather(table, own.query)

@@ -29,6 +29,7 @@ class Setup:
     size: int = 32
     seed: int = 1
     forget: float = 0.0
+    ids: float = 0.0
 
     @property
     def schema(self) -> Schema:
@@ -38,7 +39,7 @@ class Setup:
     @property
     def training(self) -> Training:
         """Episodes of training users, drawn anew every epoch."""
-        return Training(self.reader, self.protocol, size=self.size, seed=self.seed, forget=self.forget)
+        return Training(self.reader, self.protocol, size=self.size, seed=self.seed, forget=self.forget, ids=self.ids)
 
     def new_user(self, model: Recommender, adapter: Adapter) -> Learner:
         """A learner that knows no user by id."""

@@ -16,6 +16,8 @@ from umbel.data.episodes import PADDING, Drawer, Episodes, Protocol, Rows, afres
 from umbel.data.shots import Shots, episode_batch, even, gather
 from umbel.data.table import Table
 
+Marks = Bool[np.ndarray, "episodes"]
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -24,11 +26,12 @@ class Reader:
     table: Table
     means: ItemMeans
 
-    def batch(self, own: Episodes, *, new: Bool[np.ndarray, "episodes"] | None = None) -> Batch:
-        """One batch of all of them; the items of those that are `new` are read as unknown."""
-        return episode_batch(self.shots(own.support, new=new), self.shots(own.query, new=new), _places(own.query))
+    def batch(self, own: Episodes, *, new: Marks | None = None, known: Marks | None = None) -> Batch:
+        """One batch of all of them; where a mark says so, the items are read as `new`, or the user as `known`."""
+        mark = None if known is None else torch.from_numpy(known)
+        return episode_batch(self.shots(own.support, new=new), self.shots(own.query, new=new), _places(own.query), known=mark)
 
-    def shots(self, rows: Rows, *, new: Bool[np.ndarray, "episodes"] | None = None) -> Shots:
+    def shots(self, rows: Rows, *, new: Marks | None = None) -> Shots:
         """Padded rows with labels, weights and priors."""
         fields, labels, seen = gather(self.table, rows)
         if new is not None and new.any():
@@ -52,7 +55,8 @@ class Training:
     """Batches of training users; every epoch divides their rows anew into support and query, as `protocol` says.
 
     In a share `forget` of the episodes the items are new: their ids read as unknown and their priors as the mean of all, so that a
-    model learns to do without (as DropoutNet does with ids, https://doi.org/10.5555/3295222.3295249).
+    model learns to do without (as DropoutNet does with ids, https://doi.org/10.5555/3295222.3295249). In a share `ids` of them the
+    user is read by id, so that users who have stayed for long get embeddings of their own; in the others nobody knows the user.
     """
 
     reader: Reader
@@ -60,13 +64,14 @@ class Training:
     size: int = 32
     seed: int = 1
     forget: float = 0.0
+    ids: float = 0.0
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, from a step on."""
         own = episodes(self.reader.table, "train", afresh(self.protocol, epoch))
         for step, places in enumerate(Drawer(own.lengths, self.size, self.seed)(epoch, start), start=start):
-            new = np.random.default_rng([self.seed, epoch, step]).random(len(places)) < self.forget
-            yield self.reader.batch(own.of(places), new=new)
+            new, known = np.random.default_rng([self.seed, epoch, step]).random((2, len(places)))
+            yield self.reader.batch(own.of(places), new=new < self.forget, known=known < self.ids)
 
 
 def in_order(reader: Reader, own: Episodes, size: int = 256) -> Iterator[tuple[Int64[np.ndarray, "some"], Batch]]:

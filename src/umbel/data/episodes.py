@@ -41,7 +41,7 @@ class Protocol:
 
     Example
     -------
-    >>> LAST_TEN.cut(30), FIRST_TEN.cut(30), Protocol(support=3, query=None, skip=20).cut(30)
+    >>> LAST_TEN.cut(30), FIRST_TEN.cut(30), Protocol(support=3, query=None, skip=20, history=(30, 100)).cut(30)
     ((20, 20), (10, 10), (3, 20))
     """
 
@@ -121,15 +121,18 @@ def episodes(table: Table, part: str, protocol: Protocol, *, among: Bool[np.ndar
 def scenarios(table: Table, part: str) -> dict[Scenario, Bool[np.ndarray, "rows"]]:
     """Which rows of a part are warm, of new users, of new items, of both: new is what no training row has.
 
+    Users who validate and do not train are in none of the test part's, since the model was chosen by them.
     :raises UserError: if no id field is the log's item column.
     """
-    known_user = np.isin(table.groups(part), np.unique(table.groups("train")))
+    users = table.groups(part)
+    known_user = np.isin(users, np.unique(table.groups("train")))
+    new_user = ~known_user if part == "valid" else ~known_user & ~np.isin(users, np.unique(table.groups("valid")))
     known_item = table.seen_counts(part, item_field(table)) > 0
     return {
         Scenario.WARM: known_user & known_item,
-        Scenario.USER_COLD: ~known_user & known_item,
+        Scenario.USER_COLD: new_user & known_item,
         Scenario.ITEM_COLD: known_user & ~known_item,
-        Scenario.BOTH_COLD: ~known_user & ~known_item,
+        Scenario.BOTH_COLD: new_user & ~known_item,
     }
 
 

@@ -77,10 +77,14 @@ def one(source: Source, encoder: Encoder, number: int) -> tuple[pl.DataFrame, Ba
     raise UserError(f"{source.log}: no row {number}", mend=f"rows run from 1 to {start}" if start else "give a log that has some rows")
 
 
-def encoded(frame: pl.DataFrame, encoder: Encoder) -> Batch:
-    """Raw rows that hold every column the fields read, as a batch without labels in which every row is its own group."""
+def encoded(frame: pl.DataFrame, encoder: Encoder, *, labels: bool = False) -> Batch:
+    """Raw rows that hold every column the fields read, as a batch in which every row is its own group; labels unseen, unless asked for.
+
+    :raises UserError: if a label that is asked for is out of its range.
+    """
     index = np.arange(frame.height)
-    return _batch(encoder, Assembler(encoder.schema), frame, labels=_unseen(frame, encoder.schema), group=index, index=index)
+    happened = events(frame, encoder.schema, 0, log="rows") if labels else _unseen(frame, encoder.schema)
+    return _batch(encoder, Assembler(encoder.schema), frame, labels=happened, group=index, index=index)
 
 
 def _unlabelled(source: Source, encoder: Encoder, frame: pl.DataFrame, *, index: Int64[np.ndarray, "rows"]) -> Batch:

@@ -16,7 +16,7 @@ from umbel.data.table import Table
 
 SUPPORT = "support/"
 LABELS, SEEN, WEIGHT, PRIOR = (f"{SUPPORT}{name}" for name in (":labels", ":seen", ":weight", ":prior"))
-QUERY_PRIOR = ":prior"
+QUERY_PRIOR, KNOWN = ":prior", ":known"
 
 
 class Shots(NamedTuple):
@@ -56,8 +56,12 @@ def even(seen: Bool[Tensor, "users shots tasks"]) -> Float[Tensor, "users shots"
     return there / there.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def episode_batch(support: Shots, query: Shots, index: Tensor | None = None) -> Batch:
+def episode_batch(
+    support: Shots, query: Shots, index: Tensor | None = None, *, known: Bool[Tensor, "users"] | None = None,
+) -> Batch:
     """One batch of the two: its rows are the query's, flattened user by user; support rows are fields like any other.
+
+    Users that are `known` are read by their ids, others as unknown.
 
     Row weights make the loss of each task the mean over users of their own means, over those that saw a label of it.
     """
@@ -67,13 +71,14 @@ def episode_batch(support: Shots, query: Shots, index: Tensor | None = None) -> 
     fields = {name: column.flatten(0, 1) for name, column in query.fields.items()} | {QUERY_PRIOR: query.prior.flatten(0, 1)}
     fields |= {f"{SUPPORT}{name}": column for name, column in support.fields.items()}
     fields |= {LABELS: support.labels, SEEN: support.seen, WEIGHT: support.weight, PRIOR: support.prior}
+    fields |= {} if known is None else {KNOWN: known}
     numbers = torch.arange(rows) if index is None else index
     return Batch(fields, query.labels.view(rows, tasks), seen, numbers, _by_user(query.seen).reshape(rows, tasks))
 
 
 def parted(fields: Mapping[str, Tensor]) -> tuple[Shots, dict[str, Tensor]]:
-    """The support, and the query's own fields (its prior left out), of an episode batch."""
-    plain = {name: column for name, column in fields.items() if not name.startswith(SUPPORT) and name != QUERY_PRIOR}
+    """The support, and the query's own fields (its prior and marks left out), of an episode batch."""
+    plain = {name: column for name, column in fields.items() if not name.startswith((SUPPORT, ":"))}
     support = {name: fields[f"{SUPPORT}{name}"] for name in plain}
     return Shots(support, fields[LABELS], fields[SEEN], fields[WEIGHT], fields[PRIOR]), plain
 

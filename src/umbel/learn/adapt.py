@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,14 +14,16 @@ from torch.func import functional_call, grad, vmap
 
 from umbel.data.batch import Batch
 from umbel.data.shots import divided, even
-from umbel.learn.episode import Adapter, Episode, own_rows, raised
+from umbel.learn.episode import Adapter, Episode, own_rows
 from umbel.learn.rates import MakeRates, Rates, fixed
 from umbel.learn.scope import DECISION, Scope
 from umbel.nn.losses import Denominator
+from umbel.nn.offset import raised
 from umbel.nn.recommender import Recommender
 
 Own = dict[str, Tensor]  # a user's own parameters, by name; "table" are embedding rows
 CLIP = 10.0
+Twin = TypeVar("Twin", bound=nn.Module)
 
 
 class Known(NamedTuple):
@@ -138,10 +141,22 @@ def answer(model: Recommender, own: Mapping[str, Tensor], inputs: Any) -> Float[
     if isinstance(inputs, Mapping):
         fields = {name: column for name, column in inputs.items() if name != "place"}
         call: tuple[Any, ...] = ({"table": own["table"], "place": inputs["place"]}, fields)
-        found: Tensor = functional_call(_Score(model), named, call)
+        found: Tensor = functional_call(_Score(shadow(model)), named, call)
     else:
-        found = functional_call(_Beyond(model), named, (inputs,))
+        found = functional_call(_Beyond(shadow(model)), named, (inputs,))
     return found
+
+
+def shadow(module: Twin) -> Twin:
+    """The same parameters and buffers in modules of their own.
+
+    `functional_call` puts a user's parameters into the very modules that it is given while it runs; in shared ones every other
+    thread would answer by them.
+    """
+    twin = copy.copy(module)
+    twin.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
+    twin.__dict__["_modules"] = {name: None if one is None else shadow(one) for name, one in module._modules.items()}
+    return twin
 
 
 @final
@@ -158,14 +173,14 @@ class _Beyond(nn.Module):
 
 @final
 class _Score(nn.Module):
-    """A model from its look-up on."""
+    """A model from its look-up on, without its offsets: an episode has priors of its own."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        return self.model.score(rows, fields)
+        return self.model.beyond(self.model.views(rows, fields))
 
 
 @dataclass(frozen=True, slots=True)

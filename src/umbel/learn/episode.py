@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from umbel.data.shots import QUERY_PRIOR, Shots, divided, parted
+from umbel.data.shots import KNOWN, QUERY_PRIOR, Shots, divided, parted
 from umbel.nn.losses import Denominator, Labelled
+from umbel.nn.offset import raised
 from umbel.nn.recommender import Recommender
 from umbel.schema import Schema
 
@@ -72,11 +73,6 @@ def own_rows(model: Recommender, rows: Mapping[str, Tensor], user: str | None) -
     return mask.index_fill(0, rows["place"][:, slots.index(user)], 1.0) if user in slots else mask
 
 
-def raised(logits: Float[Tensor, "*rows outputs"], prior: Float[Tensor, "*rows owned"]) -> Float[Tensor, "*rows outputs"]:
-    """Logits and prior added; a head's auxiliary outputs, which come last, have no prior."""
-    return logits + nn.functional.pad(prior, (0, logits.shape[-1] - prior.shape[-1]))
-
-
 class Adapter(nn.Module, ABC):
     """How the support changes what a model answers; `costs` says whether a last column of its answer is paid beside the losses."""
 
@@ -101,7 +97,7 @@ class Untouched(Adapter):
 class Learner(nn.Module):
     """A recommender and an adapter, as one model over episode batches (`umbel.data.shots`): it trains in the one loop.
 
-    `user` is the field of user ids, read as unknown.
+    `user` is the field of user ids, read as unknown; but for users whom the batch says are `:known`.
     """
 
     def __init__(self, model: Recommender, adapter: Adapter, *, user: str | None = None) -> None:
@@ -122,7 +118,7 @@ class Learner(nn.Module):
         """The table, and the places of query rows and then of support rows."""
         support, query = parted(fields)
         flat = {name: column.flatten(0, 1) for name, column in support.fields.items()}
-        places = [self.model.rows(self._new(one))["place"] for one in (query, flat)]
+        places = [self.model.rows(self._new(one, fields))["place"] for one in (query, flat)]
         return {"table": self.model.table, "place": torch.cat(places)}
 
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
@@ -154,6 +150,11 @@ class Learner(nn.Module):
         for name, one in super().named_parameters(prefix, recurse, remove_duplicate):
             yield ("table" if one is self.model.table else name), one
 
-    def _new(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The fields of a user nobody knows."""
-        return fields if self.user is None else {**fields, self.user: torch.zeros_like(fields[self.user])}
+    def _new(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Rows of a user nobody knows; where users are known, their own."""
+        if self.user is None:
+            return rows
+        codes = rows[self.user]
+        known = fields.get(KNOWN)
+        new = torch.zeros_like(codes)
+        return {**rows, self.user: new if known is None else torch.where(known.repeat_interleave(len(codes) // len(known)), codes, new)}

@@ -68,6 +68,12 @@ class Block(nn.Module):
             return mlps(x, list(self.weights), list(self.biases), linear=self.linear, members=self.members, formula=self._layers)
         return self._layers(x, list(self.weights), list(self.biases))
 
+    def hidden(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows hidden"]:
+        """What every member's last layer reads; of a single layer that is the input."""
+        if len(self.weights) == 1:
+            return x.expand(self.members, *x.shape)
+        return self._layers(x, list(self.weights)[:-1], list(self.biases)[:-1])
+
     def parts(self, member: int) -> tuple[Part, ...]:
         """What one member owns of the stacked parameters."""
         wide = slice(member * self.widths[1], (member + 1) * self.widths[1])
@@ -80,15 +86,15 @@ class Block(nn.Module):
         y = y.view(x.shape[0], self.members, self.widths[1])
         if y.dtype is torch.bfloat16 and y.device.type == "cpu":
             # Here the batched product first copies operands that are not in its order, at several times its own cost.
-            return torch.stack([self._deeper(one, member) for member, one in enumerate(y.unbind(1))])
+            return torch.stack([self._deeper(one, member, depth=len(weights)) for member, one in enumerate(y.unbind(1))])
         y = y.transpose(0, 1)
         for level in range(1, len(weights)):
             y = self._bend(torch.baddbmm(biases[level], y, weights[level]), level)
         return y
 
-    def _deeper(self, y: Float[Tensor, "rows width"], member: int) -> Float[Tensor, "rows out"]:
-        """The layers after the first, of one member."""
-        for level in range(1, len(self.weights)):
+    def _deeper(self, y: Float[Tensor, "rows width"], member: int, *, depth: int) -> Float[Tensor, "rows out"]:
+        """The layers after the first and below `depth`, of one member."""
+        for level in range(1, depth):
             y = self._bend(torch.addmm(self.biases[level][member], y, self.weights[level][member]), level)
         return y
 
@@ -165,6 +171,14 @@ class Bank(Experts):
         """Per block `members rows out`, in the order of `members`."""
         return [block(inputs[read]) for block, read in zip(self.blocks, self.inputs, strict=True)]
 
+    def hidden(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> list[Tensor]:
+        """What every member's last layer reads, in the order of `order`."""
+        found: list[Tensor] = []
+        for block, read in zip(self.blocks, self.inputs, strict=True):
+            assert isinstance(block, Block)
+            found.extend(block.hidden(inputs[read]).unbind(0))
+        return found
+
     def parts(self, member: int) -> tuple[Part, ...]:
         """What one member owns of the stacked parameters."""
         for number, (members, block) in enumerate(zip(self.members, self.blocks, strict=True)):
@@ -194,6 +208,14 @@ class Fan(nn.Module):
             assert isinstance(bank, Bank)
             outputs = [one for block in bank(inputs) for one in block.unbind(0)]
             found |= {members[place]: one for place, one in zip(bank.order, outputs, strict=True)}
+        return tuple(found[member] for member in range(len(found)))
+
+    def hidden(self, inputs: Sequence[Float[Tensor, "rows width"]]) -> tuple[Float[Tensor, "rows hidden"], ...]:
+        """Per member what its last layer reads."""
+        found: dict[int, Tensor] = {}
+        for members, bank in zip(self.members, self.banks, strict=True):
+            assert isinstance(bank, Bank)
+            found |= {members[place]: one for place, one in zip(bank.order, bank.hidden(inputs), strict=True)}
         return tuple(found[member] for member in range(len(found)))
 
     def parts(self, member: int) -> tuple[Part, ...]:

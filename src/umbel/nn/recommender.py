@@ -15,6 +15,7 @@ from umbel.nn.heads import MakeHead, MakeIndependent, Taught
 from umbel.nn.interact import Concatenate, MakeInteract
 from umbel.nn.layer import Layer, Lessons, MakeLayer, Penalised
 from umbel.nn.losses import Denominator, Labelled
+from umbel.nn.offset import Offsets, raised
 from umbel.nn.reach import Tasks
 from umbel.nn.sequence import MakeSequence, Mean
 from umbel.nn.views import Places, Views
@@ -62,7 +63,7 @@ class Recommender(nn.Module):
     `table` (all vocabularies one under the other, all views side by side) is the only parameter outside the dense part.
     `rows` names the table rows a batch needs and `score` does the rest, so that training may take gradients at those
     rows alone (`umbel.nn.views.compact`). Row 0 of each vocabulary (unknown) is learned; the code published with STEM
-    keeps it at zero.
+    keeps it at zero. `offsets`, where there are any, are added to the logits.
 
     Example
     -------
@@ -91,6 +92,7 @@ class Recommender(nn.Module):
             self.layers.append(layer := make(width))
             width = layer.width
         make_head = parts.head or MakeIndependent()
+        self.offsets: Offsets | None = None
         self.head = make_head(schema, self._levels[-1].voice, widths=(width, *sizes.tower), dropout=sizes.dropout)
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +112,8 @@ class Recommender(nn.Module):
 
         Works under `torch.func.functional_call` (through a module that calls `score`) and `torch.func.vmap`.
         """
-        return self.beyond(self.views(rows, fields))
+        logits = self.beyond(self.views(rows, fields))
+        return logits if self.offsets is None else raised(logits, self.offsets(fields))
 
     def beyond(self, seen: Float[Tensor, "rows views fields dim"]) -> Float[Tensor, "rows outputs"]:
         """Logits from the fields as the views see them: what `score` does after its look-up."""
@@ -118,11 +121,15 @@ class Recommender(nn.Module):
 
     def above(self, inputs: tuple[Float[Tensor, "rows width"], ...]) -> Float[Tensor, "rows outputs"]:
         """Logits from what each view comes to: what `beyond` does after its interaction."""
-        for layer in self._levels:
-            voices = layer(inputs)
-            inputs = tuple(voices[own] for own in layer.voice)
-        logits: Tensor = self.head(voices)
+        logits: Tensor = self.head(self.heard(inputs))
         return logits
+
+    def heard(self, inputs: tuple[Float[Tensor, "rows width"], ...]) -> Sequence[Float[Tensor, "rows hidden"]]:
+        """What the last layer's voices say, from what each view comes to: what the head reads."""
+        for layer in self._levels:
+            voices: Sequence[Tensor] = layer(inputs)
+            inputs = tuple(voices[own] for own in layer.voice)
+        return voices
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits, in the order of the schema's outputs."""

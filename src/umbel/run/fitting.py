@@ -23,9 +23,10 @@ from umbel.data.thin import thin
 from umbel.evaluate.judge import scores
 from umbel.evaluate.metrics import Undefined
 from umbel.learn import checkpoint
-from umbel.learn.fit import Epoch, fit
+from umbel.learn.fit import Batches, Epoch, Judge, Trained, fit
 from umbel.learn.history import Scores
 from umbel.learn.keep import Keep
+from umbel.learn.plan import Plan
 from umbel.learn.predict import centre, predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
@@ -70,11 +71,19 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     built = resolve.built(settings, rows)
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)
+    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed)
+    history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table), watch=watch)
+    return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
+
+
+def trained(
+    model: Trained, batches: Batches, folder: Path, *, plan: Plan, judge: Judge[Trained], watch: Watch
+) -> tuple[dict[str, object], ...]:
+    """Train with checkpoints and a log of epochs in `folder`, going on from those that are there; the model ends with the weights kept."""
     start = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
-    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed)
     best = start.best if start else {}
-    for epoch in fit(model, _Watched(loader, watch), plan=plan, judge=_Judge(table), start=start):
+    for epoch in fit(model, batches, plan=plan, judge=judge, start=start):
         if epoch.finished:
             history.append(_line(epoch))
             durable.write(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
@@ -82,7 +91,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
         checkpoint.save(epoch.state, folder / "checkpoint")
         best = epoch.state.best
     model.load_state_dict(best)
-    return Fitted(model.cpu().eval(), built, tuple(history), plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
+    return tuple(history)
 
 
 def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "rows outputs"]:

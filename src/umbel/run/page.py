@@ -13,6 +13,7 @@ from umbel.evaluate.slices import Worst
 from umbel.run import markup as html
 from umbel.run.comparison import comparison_page as comparison_page
 from umbel.run.names import MEANINGS, TITLES
+from umbel.run.newcomers import section as newcomers
 from umbel.run.plots import reliability, whisker
 from umbel.run.report import Report
 from umbel.run.training import training
@@ -23,8 +24,8 @@ _COLOURS = 6
 def page(report: Report) -> str:
     """The whole page of a run."""
     names = ", ".join(task.name for task in report.tasks)
-    parts = [_head(report, names), _results("Results on test", report.tasks), training(report), _calibration(report.tasks)]
-    parts += [_slices(report.tasks), _validation(report.validation), _run(report)]
+    parts = [_head(report, names), newcomers(report.episodes), _results("Results on test", report.tasks)]
+    parts += [training(report), _calibration(report.tasks), _slices(report.tasks), _validation(report.validation), _run(report)]
     return html.document(f"{report.recipe}: {names}", [part for part in parts if part])
 
 

@@ -99,6 +99,27 @@ def curves(values: Sequence[float | None], *, name: str, colour: int, best: int 
     return frame.picture(drawn, f"{name} by epoch, {reading}")
 
 
+def grown(points: Sequence[tuple[float, Interval]], *, name: str, across: str, colour: int = 0) -> str:
+    """A figure against a number, a line through the values and a band between the bounds."""
+    if not points:
+        return '<p class="mute">no figure</p>'
+    values = [value for _, one in points for value in (one.value, one.low, one.high) if value is not None]
+    room = max((max(values) - min(values)) * 0.08, abs(max(values)) * 1e-3, _TINY)
+    ends = min(at for at, _ in points), max(at for at, _ in points)
+    frame = Frame(Axis(ends[0], max(ends[1], ends[0] + 1), across, whole=True), Axis(min(values) - room, max(values) + room, name))
+    line = _path(frame, [(at, one.value) for at, one in points])
+    upper = [(at, one.high) for at, one in points if one.high is not None and one.low is not None]
+    lower = [(at, one.low) for at, one in points if one.high is not None and one.low is not None]
+    band = f'<polygon points="{_path(frame, [*upper, *reversed(lower)])}" fill="var(--c{colour})" fill-opacity=".15"/>'
+    dots = []
+    for at, one in points:
+        left, top = frame.place(at, one.value)
+        mark = f'cx="{left:.1f}" cy="{top:.1f}" r="3" fill="var(--c{colour})"'
+        dots.append(f"<circle {mark}><title>{at:g}: {one.value:.4f}</title></circle>")
+    drawn = f'{band}<polyline points="{line}" fill="none" stroke="var(--c{colour})" stroke-width="2"/>{"".join(dots)}'
+    return frame.picture(drawn, f"{name} by {across}")
+
+
 def reliability(points: Sequence[Point], *, name: str, colour: int) -> str:
     """Mean prediction against mean label, a dot a bin; on the dashed line the model means what it says.
 
@@ -128,6 +149,10 @@ def whisker(measured: Interval, *, low: float, high: float, colour: int = 0, gui
     line = f'<line x1="{left:.1f}" x2="{right:.1f}" y1="8" y2="8" stroke="var(--c{colour})" stroke-width="2.5" stroke-linecap="round"/>'
     dot = f'<circle cx="{middle:.1f}" cy="8" r="3.6" fill="var(--c{colour})"/>'
     return f'<svg class="whisker" viewBox="0 0 110 16" aria-hidden="true">{mark}{line}{dot}</svg>'
+
+
+def _path(frame: Frame, points: Sequence[tuple[float, float]]) -> str:
+    return " ".join("{:.1f},{:.1f}".format(*frame.place(at, value)) for at, value in points)
 
 
 def _square(points: Sequence[Point]) -> Frame:

@@ -55,6 +55,7 @@ class Report:
     `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
     `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
+    `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them.
     """
 
     recipe: str
@@ -71,6 +72,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
     kept: Kept | None = None
+    episodes: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON; a metric that cannot be had is null beside its reason."""
@@ -81,6 +83,7 @@ class Report:
             "validation": {task.name: task_to_json(task) for task in self.validation},
             "history": [moment.to_json() for moment in self.history],
             "kept": None if self.kept is None else self.kept.to_json(),
+            **({"episodes": dict(self.episodes)} if self.episodes else {}),
         }
 
     @staticmethod
@@ -98,6 +101,7 @@ class Report:
                 validation=tuple(task_from_json(name, task) for name, task in validation.items()),
                 history=tuple(Moment.of(line) for line in history),
                 kept=Kept.from_json(kept) if isinstance(kept := saved.get("kept"), Mapping) else None,
+                episodes=episodes if isinstance(episodes := saved.get("episodes"), Mapping) else {},
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"{where}: not one of ours ({error!r})", mend="make it again with umbel train") from error

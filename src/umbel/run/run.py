@@ -24,7 +24,9 @@ from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
-from umbel.run import resolve
+from umbel.learn.ladder import Ladder
+from umbel.run import newcomers, resolve
+from umbel.run.coldstart import Newcomers, fit_episodes, method
 from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
 from umbel.run.fusing import start
 from umbel.run.kept import Kept
@@ -66,9 +68,13 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
-    fitted = fit_model(settings, table, folder, watch=look)
+    cold: Newcomers | None = None
+    if settings.episodes is None:
+        fitted = fit_model(settings, table, folder, watch=look)
+    else:
+        fitted, cold = fit_episodes(settings, table, folder, watch=look)
     look.stage("best epoch loaded; calibrating on validation, then judging on test")
-    return _judged(settings, folder, table, fitted=fitted, began=began)
+    return _judged(settings, folder, table, fitted=fitted, cold=cold, began=began)
 
 
 def claim(settings: Settings, folder: Path) -> None:
@@ -94,7 +100,7 @@ def happened(table: Table, part: str, outputs: Float[np.ndarray, "rows outputs"]
     return Predictions(table.schema, outputs, events, observed, table.groups(part))
 
 
-def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, began: float) -> Report:
+def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, cold: Newcomers | None, began: float) -> Report:
     valid = happened(table, "valid", logits(fitted.model, table, "valid"))
     calibrators = fit_calibrators(valid)
     draws = settings.evaluate.resamples
@@ -102,9 +108,12 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, b
     test = happened(table, "test", logits(fitted.model, table, "test"))
     given = calibrate_all(table.schema, test.logits, calibrators)
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
-    report = _report(settings, table, fitted, tasks=tasks, validation=validation, began=began)
+    told, ladder = _new_users(cold, settings)
+    known = cold.trained_scores() if cold else trained_scores(fitted.model, table)
+    report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=told,
+                     kept=Kept.of(fitted.rule, fitted.scores, train=known))
     centre = mean_row(fitted.model, table)
-    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre)
+    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=ladder)
     bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=[name for name, task in settings.tasks.items() if task.unwanted]))
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
@@ -129,11 +138,18 @@ def _report(
         peak_memory_bytes=peak_memory(),
         validation=validation,
         history=history,
-        kept=Kept.of(fitted.rule, fitted.scores, train=trained_scores(fitted.model, table)),
         settings=settings.model_dump(mode="json", exclude_none=True),
         versions=made.versions,
         commit=made.commit,
     )
+
+
+def _new_users(cold: Newcomers | None, settings: Settings) -> tuple[dict[str, object], Ladder | None]:
+    """What the report tells of new users, and the ladder for the bundle; nothing of a run without `[episodes]`."""
+    if cold is None:
+        return {}, None
+    climbed = cold.climb()
+    return newcomers.to_json(method(settings).name, cold.figures(resamples=settings.evaluate.resamples), climbed), climbed.ladder
 
 
 def peak_memory() -> int:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
 from umbel.run.comparing import CompareSection as CompareSection
+from umbel.run.episodic import EpisodeSection
 from umbel.run.fields import FieldSection as FieldSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
@@ -176,6 +177,7 @@ class Settings(Section):
     compare: CompareSection = CompareSection()
     tune: TuneSection = TuneSection()
     transfer: TransferSection = TransferSection()
+    episodes: EpisodeSection | None = None
 
     def to_toml(self) -> str:
         """The resolved run file: every setting, defaults too; reading it back gives equal settings."""

@@ -29,6 +29,10 @@ class Independent(Head):
         """Logits, in the order of the schema's outputs."""
         return torch.cat(self.towers(voices), 1)
 
+    def hidden(self, voices: Sequence[Float[Tensor, "rows hidden"]]) -> tuple[Float[Tensor, "rows last"], ...]:
+        """What the last layer of each task's tower reads: its logits are linear in it."""
+        return self.towers.hidden(voices)
+
     def losses(
         self, logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, denominator: Denominator,
     ) -> Float[Tensor, "tasks"]:

@@ -1,0 +1,174 @@
+"""Training and judging a run with `[episodes]`: users never seen, a few rows of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from umbel.chosen import choose
+from umbel.coldstart.answers import Answers, answers, scores
+from umbel.coldstart.figures import ColdFigures, Told, by_groups, figures
+from umbel.coldstart.method import Method, Prepared, Setup
+from umbel.coldstart.methods import METHODS
+from umbel.coldstart.prior import ItemMeans
+from umbel.coldstart.rungs import Climb, climb
+from umbel.coldstart.source import Reader
+from umbel.data.batch import Batch
+from umbel.data.episodes import PADDING, Episodes, Protocol, Scenario, episodes, item_field, scenarios
+from umbel.data.table import Table
+from umbel.errors import UserError
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.robust import Robustness, quarters
+from umbel.learn.episode import Learner
+from umbel.learn.fit import Batches
+from umbel.learn.history import Scores
+from umbel.nn.offset import Offsets
+from umbel.nn.recommender import Recommender
+from umbel.run import resolve
+from umbel.run.episodic import EpisodeSection
+from umbel.run.fitting import Fitted, trained
+from umbel.run.settings import Settings
+from umbel.run.watch import Watch
+from umbel.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomers:
+    """A cold-start method over a table, as a run file says it."""
+
+    section: EpisodeSection
+    table: Table
+    means: ItemMeans
+    prepared: Prepared
+
+    @staticmethod
+    def of(settings: Settings, table: Table) -> Newcomers:
+        """Before training; :raises UserError: for a method that does not exist, or a log without users or items."""
+        section = section_of(settings)
+        means = ItemMeans.of(table, items=section.prior == "item")
+        setup = Setup(Reader(table, means), _builder(settings, table), section.protocol(), size=section.users, seed=settings.fit.seed,
+                      forget=section.forget, ids=section.ids)
+        return Newcomers(section, table, means, method(settings).prepare(setup))
+
+    def valid(self) -> Episodes:
+        """Validation users by the protocol of training."""
+        return episodes(self.table, "valid", self.section.protocol())
+
+    def judge(self, learner: Learner) -> Scores:
+        """The validation score that training goes by."""
+        return scores(answers(learner, self.valid(), self.prepared.read))
+
+    def trained_scores(self) -> Scores:
+        """The same of as many training users, the first of them: how much better those are known."""
+        own = episodes(self.table, "train", self.section.protocol())
+        some = own.of(np.arange(min(len(own), len(self.valid()))))
+        return scores(answers(self.prepared.learner, some, self.prepared.read))
+
+    def figures(self, *, resamples: int) -> ColdFigures:
+        """What the learner comes to on test users: in every scenario, new users as their support grows, and by groups of users."""
+        parts = scenarios(self.table, "test")
+        by_scenario = {name.value: self._told(self.section.protocol(), among, resamples=resamples) for name, among in parts.items()}
+        new = parts[Scenario.USER_COLD] | parts[Scenario.BOTH_COLD]
+        among = new if new.any() else ~new
+        curve = {shots: self._told(self.section.at(shots), among, resamples=resamples) for shots in self.section.curve}
+        return ColdFigures(by_scenario, curve, self._groups(among, resamples=resamples))
+
+    def climb(self) -> Climb:
+        """The ladder, chosen on validation users."""
+        curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
+        return climb(self.prepared.learner, curve, self.prepared.read)
+
+    def _told(self, protocol: Protocol, among: Bool[np.ndarray, "rows"], *, resamples: int) -> Told | Undefined:
+        """The figures of some test rows' users; why there are none, where no user has rows enough."""
+        try:
+            own = episodes(self.table, "test", protocol, among=among)
+        except UserError as error:
+            return Undefined(error.what)
+        return figures(self._asked(own), relevant=self.section.relevant, resamples=resamples)
+
+    def _groups(self, among: Bool[np.ndarray, "rows"], *, resamples: int) -> dict[str, dict[str, Robustness]]:
+        try:
+            own = episodes(self.table, "test", self.section.protocol(), among=among)
+        except UserError:
+            return {}
+        rows = (own.query != PADDING).sum(1) + own.lengths
+        first = own.query[:, 0] - self.table.parts["test"].start
+        fields = {name: [*self.table.encoder.decode(name, self.table.column(name, "test")[first])] for name in self.section.groups}
+        groupings = {"activity": quarters(rows.astype(float)), **fields}
+        return by_groups(self._asked(own), groupings, relevant=self.section.relevant, resamples=resamples)
+
+    def _asked(self, own: Episodes) -> Answers:
+        return answers(self.prepared.learner, own, self.prepared.read)
+
+
+def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> tuple[Fitted, Newcomers]:
+    """Train a method's learner, going on from a checkpoint; its model, with the item priors as offsets, is what a bundle takes.
+
+    :raises UserError: for a method that trains nothing.
+    """
+    if settings.fit.threads:
+        torch.set_num_threads(settings.fit.threads)
+    torch.manual_seed(settings.fit.seed)
+    found = Newcomers.of(settings, table)
+    prepared = found.prepared
+    if prepared.batches is None:
+        raise UserError("episodes.method: trains nothing", mend="compare it with others by umbel compare")
+    if prepared.learner.model.schema != table.schema:
+        raise UserError("episodes.method: reads more than a row's fields, which no bundle gives", mend="compare it by umbel compare")
+    plan = replace(resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings)), pause=None)
+    watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
+    history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
+    learner, item = prepared.learner.cpu().eval(), item_field(table)
+    rows = vocabulary(table)
+    built = replace(resolve.built(settings, rows), offset=item)
+    model = _take_offsets(learner.model, found.means, item, rows[table.schema.field(item).table])
+    return Fitted(model, built, history, plan.keep), found
+
+
+def method(settings: Settings) -> Method:
+    """The method that a run file names; :raises UserError: for one that does not exist."""
+    return choose("episodes.method", section_of(settings).method, METHODS)
+
+
+def section_of(settings: Settings) -> EpisodeSection:
+    """`[episodes]`; :raises UserError: where there is none."""
+    if settings.episodes is None:
+        raise UserError("episodes: the run file has no [episodes]", mend="add the section, with a method")
+    return settings.episodes
+
+
+def vocabulary(table: Table) -> dict[str, int]:
+    """Rows of every embedding table."""
+    return {name: one.size for name, one in table.encoder.vocabularies.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Batches that tell the watch of every step; a step is told in training rows, of which an epoch's episodes are most."""
+
+    batches: Batches
+    watch: Watch
+    rows: int
+
+    def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
+        done = 0
+        for batch in self.batches(epoch, start):
+            self.watch.stepped(epoch + 1, done=min(done, self.rows), rows=self.rows)
+            done += int(batch.seen.any(1).sum())
+            yield batch
+
+
+def _builder(settings: Settings, table: Table) -> Callable[[Schema], Recommender]:
+    return resolve.built(settings, vocabulary(table))
+
+
+def _take_offsets(model: Recommender, means: ItemMeans, field: str, codes: int) -> Recommender:
+    """The model with every item's prior as its offset: what its rows are without episodes."""
+    model.offsets = Offsets(field, (codes, sum(task.kind.outputs for task in model.schema.tasks)))
+    model.offsets.values.copy_(torch.from_numpy(means(np.arange(codes))))
+    return model
