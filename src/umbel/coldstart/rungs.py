@@ -31,15 +31,15 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
 
     The ridge's strength is the best over all sizes. A rung that is never better is not on the ladder.
     """
-    told: dict[str, dict[int, float]] = {Rung.CONTENT: _scores(learner, Untouched(), curve, read)}
+    told: dict[str, dict[int, float]] = {Rung.CONTENT: _scores(learner, Untouched(), curve, read=read)}
     strength = 1.0
     if closed(learner.model):
-        tried = {one: _scores(learner, Leaning(one), curve, read) for one in STRENGTHS}
+        tried = {one: _scores(learner, Leaning(one), curve, read=read) for one in STRENGTHS}
         strength = max(tried, key=lambda one: sum(tried[one].values()))
         told[Rung.HEAD] = tried[strength]
     steps = learner.adapter if isinstance(learner.adapter, Steps) and not learner.adapter.inner.scope.table else None
     if steps is not None:
-        told[Rung.STEPS] = _scores(learner, steps, curve, read)
+        told[Rung.STEPS] = _scores(learner, steps, curve, read=read)
     ladder = Ladder(_from(told, Rung.HEAD, (Rung.CONTENT,)), user=learner.user, strength=strength)
     if steps is not None:
         name = next(name for name, one in SCOPES.items() if one == steps.inner.scope)
@@ -49,7 +49,7 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
     return Climb(ladder, told)
 
 
-def _scores(learner: Learner, adapter: Adapter, curve: Mapping[int, Episodes], read: Read) -> dict[int, float]:
+def _scores(learner: Learner, adapter: Adapter, curve: Mapping[int, Episodes], *, read: Read) -> dict[int, float]:
     """The mean over tasks of the validation score, by the size of the support."""
     other = Learner(learner.model, adapter, user=learner.user)
     found = {}

@@ -126,7 +126,7 @@ def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch
     learner, item = prepared.learner.cpu().eval(), item_field(table)
     rows = vocabulary(table)
     built = replace(resolve.built(settings, rows), offset=item)
-    model = _take_offsets(learner.model, found.means, item, rows[table.schema.field(item).table])
+    model = _take_offsets(learner.model, found.means, field=item, codes=rows[table.schema.field(item).table])
     return Fitted(model, built, history, plan.keep), found
 
 
@@ -167,7 +167,7 @@ def _builder(settings: Settings, table: Table) -> Callable[[Schema], Recommender
     return resolve.built(settings, vocabulary(table))
 
 
-def _take_offsets(model: Recommender, means: ItemMeans, field: str, codes: int) -> Recommender:
+def _take_offsets(model: Recommender, means: ItemMeans, *, field: str, codes: int) -> Recommender:
     """The model with every item's prior as its offset: what its rows are without episodes."""
     model.offsets = Offsets(field, (codes, sum(task.kind.outputs for task in model.schema.tasks)))
     model.offsets.values.copy_(torch.from_numpy(means(np.arange(codes))))
