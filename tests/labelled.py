@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Decision, Event
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule
 
 Place = tuple[str, str]  # request and item
 Told = tuple[float | None, bool]  # the label, and whether it was corrected late

@@ -27,6 +27,8 @@ from umbel.data.vocab import Encoder
 from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.judge import calibrate_all, marginals
+from umbel.feedback import Feedback
+from umbel.feedback import from_json as read_feedback
 from umbel.fusion import Fusion
 from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
@@ -48,7 +50,7 @@ FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
 CENTRE = "centre"
-FUSION = "fusion.json"
+FUSION, FEEDBACK = "fusion.json", "feedback.json"
 SIZE = 4096          # rows scored at a time
 
 
@@ -94,6 +96,7 @@ class Bundle:
     `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
     `ladder`, of a run with `[episodes]`, is how the model becomes a new user's own.
     `fusion` is the policy to rank by until another is chosen; None where its tasks have no single prediction to rank by.
+    `feedback` says how events of a service become labels; None where the run file did not.
 
     Example
     -------
@@ -109,6 +112,7 @@ class Bundle:
     centre: Float[Tensor, "views fields dim"] | None = None
     fusion: Fusion | None = None
     ladder: Ladder | None = None
+    feedback: Feedback | None = None
 
     @property
     def schema(self) -> Schema:
@@ -193,6 +197,7 @@ class Bundle:
             "calibrators.json": {name: to_json(one) for name, one in self.calibrators.items()},
             "report.json": dict(self.report),
             "golden.json": {"scores": scores.tolist()},
+            **({FEEDBACK: self.feedback.to_json()} if self.feedback is not None else {}),
         }
 
     @staticmethod
@@ -216,6 +221,7 @@ class Bundle:
             centre=load_file(centre)[CENTRE] if (centre := folder / f"{CENTRE}.safetensors").exists() else None,
             fusion=read_fusion(fusion) if (fusion := folder / FUSION).exists() else None,
             ladder=Ladder.load(folder),
+            feedback=read_feedback(_read(folder, FEEDBACK)) if (folder / FEEDBACK).exists() else None,
         )
         if bundle.fusion is not None:
             bundle.fusion.places(bundle.columns)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from umbel import cli_serve
 from umbel.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
@@ -20,7 +21,8 @@ JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
 )
-RESUMED = ("demo", "train", "compare", "tune", "trial", "attempt")  # verbs that keep checkpoints; the others leave nothing half done
+# Verbs that keep checkpoints; the others leave nothing half done.
+RESUMED = ("demo", "train", "compare", "tune", "trial", "attempt", "collect")
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
@@ -29,6 +31,8 @@ TableFolder = Annotated[Path, typer.Option("--table")]
 Out = Annotated[Path, typer.Option("-o")]
 Joins = Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help=JOIN)]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
+
+app.add_typer(cli_serve.app)
 
 
 @app.command()

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.labelled import Told, table
 from tests.stores import Open
 
+from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Decision, Event, Outcome, Result, Rung, Shown
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule
 from umbel.serve.store import Store
 from umbel.serve.store.labels import Extent, label_column, late_column, pages, watermark
 

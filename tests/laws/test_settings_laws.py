@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from umbel.errors import UserError
 from umbel.run import resolve
 from umbel.run.balancing import BalanceSection
+from umbel.run.feeding import FeedbackSection, RuleSection
 from umbel.run.settings import (
     ColumnSplit,
     CompareSection,
@@ -73,11 +74,15 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LISTS = st.one_of(*(st.lists(one, max_size=3) for one in (st.floats(0, 1), TEXT, st.lists(TEXT, max_size=2))))
 PARAMETERS = st.dictionaries(TEXT, st.one_of(TEXT, FINITE, st.integers(-9, 9), LISTS))
 CHOSEN = st.one_of(TEXT, PARAMETERS)
+LABELLED = some(
+    {"window": TEXT, "positive_when": TEXT},
+    {"value": st.sampled_from(["any", "sum", "max", "last"]), "attribution": st.sampled_from(["request", "last"])},
+)
 TASK = some(
     {},
     {
         "kind": CHOSEN, "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE, "loss": CHOSEN,
-        "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(), "unwanted": st.booleans(),
+        "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(), "unwanted": st.booleans(), "feedback": LABELLED,
     },
 )  # fmt: skip
 SPLIT = st.one_of(
@@ -156,12 +161,14 @@ WHOLE = some(
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
-    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE, "transfer": TRANSFER},
+    {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE, "transfer": TRANSFER,
+     "feedback": some({}, {"lateness": TEXT, "skew": TEXT})},
 )  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
     "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection, "transfer": TransferSection,
+    "feedback": FeedbackSection, "tasks.click.feedback": RuleSection,
 }  # fmt: skip
 
 
@@ -196,6 +203,7 @@ def test_the_strategies_know_every_key() -> None:
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
         (BalanceSection, BALANCE), (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
         (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (TuneSection, TUNE), (RangeSection, SPANNED), (Settings, WHOLE),
+        (RuleSection, LABELLED),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}

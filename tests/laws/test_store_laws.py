@@ -15,8 +15,8 @@ from alembic.runtime.migration import MigrationContext
 from tests.stores import Open
 
 from umbel.errors import UserError
+from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Candidates, Decision, Event, Known, Outcome, Result, Rung, Shown
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule
 from umbel.serve.store import Store
 from umbel.serve.store.tables import METADATA, candidates, events, shown
 
@@ -246,7 +246,7 @@ def test_the_audit_tells_who_did_what(store: Store) -> None:
 
 
 def test_the_rules_of_labels_are_kept(store: Store) -> None:
-    with pytest.raises(UserError, match="has no rules of labels; serve a bundle with them on it, or give --rules"):
+    with pytest.raises(UserError, match="has no rules of labels; serve a bundle whose run file says them, or give --rules"):
         store.feedback  # noqa: B018
     rules = (
         Rule(task="click", window=5, positive_when="kind = 'click'", attribution=Attribution.REQUEST),
@@ -261,8 +261,8 @@ def test_the_rules_of_labels_are_kept(store: Store) -> None:
 @pytest.mark.parametrize(
     ("rules", "what"),
     [
-        ([("a", "kind = 'x'"), ("a", "kind = 'y'")], "tasks.a: has two rules; keep one"),
-        ([("a", "value + 1")], r"tasks\.a\.positive_when: 'value \+ 1' is neither true nor false; compare it with a value"),
+        ([("a", "kind = 'x'"), ("a", "kind = 'y'")], "tasks.a.feedback: there are two; keep one"),
+        ([("a", "value + 1")], r"tasks\.a\.feedback\.positive_when: 'value \+ 1' is neither true nor false; compare it with a value"),
         ([("a", "kind > 3")], r"tasks\.a: .*; correct the expression"),
     ],
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from umbel.errors import UserError
 from umbel.serve.records import (
     LAST,
     Decision,
@@ -22,7 +21,6 @@ from umbel.serve.records import (
     wrong_event,
     wrong_id,
 )
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule, duration
 
 EVENT = Event(id="e1", kind="click", item="i1", time=1_000, user="u1")
 DECISION = Decision(
@@ -130,30 +128,3 @@ def test_request_ids_are_in_the_order_of_time_and_never_equal() -> None:
     assert len(set(ids)) == len(ids)
     assert [one[:12] for one in ids] == sorted(one[:12] for one in ids)
     assert all(wrong_id(one) is None and len(one) == 32 for one in ids)
-
-
-def test_a_rule_says_what_it_counts() -> None:
-    rule = Rule(task="watch", window=1, positive_when="kind = 'watch'", value=Amount.SUM)
-    assert (rule.attribution, rule.value) == (Attribution.LAST, Amount.SUM)
-    with pytest.raises(UserError, match=r"tasks\.watch\.window: 0; give a time above 0"):
-        Rule(task="watch", window=0, positive_when="kind = 'watch'")
-    with pytest.raises(UserError, match=r"positive_when: an event has no 'values'; did you mean 'value'"):
-        Rule(task="watch", window=1, positive_when="values > 3")
-    with pytest.raises(UserError, match="closed list of functions"):
-        Rule(task="watch", window=1, positive_when="LENGTH(kind) > 3")
-
-
-def test_a_label_has_the_name_of_its_task_unless_told() -> None:
-    feedback = Feedback(rules=(), labels={"click": "is_click"})
-    assert (feedback.label("click"), feedback.label("buy")) == ("is_click", "buy")
-
-
-@pytest.mark.parametrize(("text", "found"), [("90s", 90_000), ("1.5h", 5_400_000), (" 2 d ", 172_800_000), ("5ms", 5)])
-def test_a_duration(text: str, found: int) -> None:
-    assert duration(text) == found
-
-
-@pytest.mark.parametrize("text", ["", "5", "m", "-3s", "5 weeks", "1e3s"])
-def test_no_duration(text: str) -> None:
-    with pytest.raises(UserError, match="is no time; write a number and one of ms, s, m, h, d"):
-        duration(text)

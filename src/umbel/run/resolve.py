@@ -12,6 +12,7 @@ from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError, nearest
+from umbel.feedback import Feedback
 from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
@@ -45,6 +46,7 @@ def check(settings: Settings) -> None:
     built(settings, dict.fromkeys(found.tables, 1))(found)
     plan(settings.fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
+    feedback(settings)
 
 
 def check_memory(settings: Settings, schema: Schema, rows: dict[str, int]) -> None:
@@ -79,7 +81,20 @@ def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:
 def _task(name: str, section: TaskSection) -> Task:
     kind = choose(f"tasks.{name}.kind", section.kind, TASK_KINDS)
     loss = choose(f"tasks.{name}.loss", section.loss, OBJECTIVES)
-    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss", "unwanted"}))
+    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss", "unwanted", "feedback"}))
+
+
+def feedback(settings: Settings) -> Feedback | None:
+    """The rules by which events of a service become labels; None where no task has one.
+
+    The log that is made of them has the columns of this one: user, item, time (milliseconds since 1970, UTC) and the labels.
+    """
+    told = {name: task for name, task in settings.tasks.items() if task.feedback is not None}
+    rules = tuple(task.feedback.rule(name) for name, task in told.items() if task.feedback is not None)
+    ends = {"user": settings.data.user, "item": settings.data.item, "time": settings.data.time}
+    labels = {name: task.label for name, task in told.items() if task.label is not None}
+    columns = {name: column for name, column in ends.items() if column is not None}
+    return settings.feedback.feedback(rules, columns=columns, labels=labels) if rules else None
 
 
 def split(settings: Settings) -> Split:

@@ -114,7 +114,8 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, c
                      kept=Kept.of(fitted.rule, fitted.scores, train=known))
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=ladder)
-    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=[name for name, task in settings.tasks.items() if task.unwanted]))
+    unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
+    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings))
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))

@@ -16,6 +16,7 @@ from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
 from umbel.run.comparing import CompareSection as CompareSection
 from umbel.run.episodic import EpisodeSection
+from umbel.run.feeding import FeedbackSection, RuleSection
 from umbel.run.fields import FieldSection as FieldSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
@@ -62,6 +63,7 @@ class TaskSection(Section):
     loss: Chosen = "likelihood"
     negatives: float = Field(1.0, gt=0, le=1)
     unwanted: bool = False
+    feedback: RuleSection | None = None
 
 
 class TimeSplit(Section):
@@ -176,6 +178,7 @@ class Settings(Section):
     evaluate: EvaluateSection = EvaluateSection()
     compare: CompareSection = CompareSection()
     tune: TuneSection = TuneSection()
+    feedback: FeedbackSection = FeedbackSection()
     transfer: TransferSection = TransferSection()
     episodes: EpisodeSection | None = None
 
@@ -249,7 +252,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "tune": TuneSection,
-        "transfer": TransferSection,
+        "transfer": TransferSection, "feedback": FeedbackSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
@@ -261,6 +264,8 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
         yield from JoinSection.model_fields
     elif place[:2] == ("tune", "space"):
         yield from RangeSection.model_fields
+    elif len(place) > 3 and place[0] == "tasks":
+        yield from RuleSection.model_fields
     elif len(place) > 2 and place[0] == "model":
         yield from sections[str(place[1])].model_fields
     else:

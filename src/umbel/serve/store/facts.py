@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from umbel.errors import UserError
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule
+from umbel.feedback import Feedback, from_json
 from umbel.serve.store.labels import check_rules
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import facts
 
-FEEDBACK = "feedback"
+FEEDBACK, ERASED = "feedback", "erased"
 
 
 def declare(session: Session, feedback: Feedback) -> None:
@@ -23,19 +22,16 @@ def declare(session: Session, feedback: Feedback) -> None:
     :raises UserError: for a rule that cannot be computed, or two of one task.
     """
     check_rules(feedback)
-    put(session, FEEDBACK, asdict(feedback))
+    put(session, FEEDBACK, feedback.to_json())
 
 
 def declared(session: Session) -> Feedback:
     """The rules of labels; :raises UserError: if none were given yet."""
     found = get(session, FEEDBACK)
     if found is None:
-        raise UserError(f"{session.place.where}: has no rules of labels", mend="serve a bundle with them on it, or give --rules FILE.toml")
-    rules = tuple(
-        Rule(**{**rule, "value": Amount(rule.pop("value")), "attribution": Attribution(rule.pop("attribution"))})
-        for rule in found.pop("rules")
-    )
-    return Feedback(rules=rules, **found)
+        mend = "serve a bundle whose run file says them, or give --rules RUN.toml"
+        raise UserError(f"{session.place.where}: has no rules of labels", mend=mend)
+    return from_json(found)
 
 
 def put(session: Session, name: str, content: object) -> None:

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from umbel.data.derive import evaluate, label_value
 from umbel.errors import UserError
+from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.schema import Task
 from umbel.serve.records import LAST
-from umbel.serve.rules import Amount, Attribution, Feedback, Rule
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import decisions, events, shown
 
@@ -82,7 +82,7 @@ def check_rules(feedback: Feedback) -> None:
     names = [rule.task for rule in feedback.rules]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"tasks.{name}: has two rules", mend="keep one")
+            raise UserError(f"tasks.{name}.feedback: there are two", mend="keep one")
     for rule in feedback.rules:
         _positive(pl.DataFrame([["a"], [1.0]], schema={"kind": pl.String, "value": pl.Float64}), rule)
 
@@ -144,7 +144,7 @@ def _positive(came: pl.DataFrame, rule: Rule) -> pl.Series:
     value = label_value(Task(rule.task, sql=rule.positive_when))
     found = evaluate(came, [value]).to_series()
     if found.dtype != pl.Boolean:
-        where = f"tasks.{rule.task}.positive_when"
+        where = f"tasks.{rule.task}.feedback.positive_when"
         raise UserError(f"{where}: {rule.positive_when!r} is neither true nor false", mend="compare it with a value")
     return found.fill_null(value=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
@@ -53,3 +54,8 @@ class Session:
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def now() -> int:
+    """Milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000

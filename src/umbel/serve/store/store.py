@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import final
 
 import sqlalchemy as sa
 
+from umbel.feedback import SKEW, Feedback
 from umbel.serve.records import Decision, Event, Outcome, Value, wrong_decision
-from umbel.serve.rules import SKEW, Feedback
 from umbel.serve.store.append import Append, append
 from umbel.serve.store.catalogue import Catalogue
 from umbel.serve.store.facts import declare, declared
 from umbel.serve.store.rows import to_decision, to_event, to_json
-from umbel.serve.store.session import Session
+from umbel.serve.store.session import Session, now
 from umbel.serve.store.tables import audit, candidates, decisions, events, items, shown, users
 from umbel.serve.store.writer import WINDOW, Writer
 
@@ -140,8 +139,3 @@ class Store:
     def _write(self, asked: Sequence[Append]) -> list[Answer]:
         with self._session.writing() as connection:
             return append(connection, self._session.place, asked)
-
-
-def now() -> int:
-    """Milliseconds since 1970, UTC."""
-    return time.time_ns() // 1_000_000

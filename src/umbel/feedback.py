@@ -1,11 +1,12 @@
-"""How events become labels: each task's rule, and all that a store is told of the log that is made of it."""
+"""How events become labels: each task's rule, and all that a store is told of the log that is made of it (data, apart from any model)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from umbel.errors import UserError, nearest
 from umbel.expression import check
@@ -44,7 +45,7 @@ class Rule:
     3600000
     >>> Rule(task="buy", window=1, positive_when="price > 3")
     Traceback (most recent call last):
-    umbel.errors.UserError: tasks.buy.positive_when: an event has no 'price'; known: kind, value
+    umbel.errors.UserError: tasks.buy.feedback.positive_when: an event has no 'price'; known: kind, value
     """
 
     task: str
@@ -55,10 +56,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.window <= 0:
-            raise UserError(f"tasks.{self.task}.window: {self.window}", mend="give a time above 0")
-        for name in check(self.positive_when, where=f"tasks.{self.task}.positive_when"):
+            raise UserError(f"tasks.{self.task}.feedback.window: {self.window}", mend="give a time above 0")
+        for name in check(self.positive_when, where=f"tasks.{self.task}.feedback.positive_when"):
             if name not in COLUMNS:
-                raise UserError(f"tasks.{self.task}.positive_when: an event has no {name!r}", mend=nearest(name, COLUMNS))
+                raise UserError(f"tasks.{self.task}.feedback.positive_when: an event has no {name!r}", mend=nearest(name, COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,24 @@ class Feedback:
         """The column of a task's label."""
         return self.labels.get(task, task)
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return asdict(self)
 
-def duration(text: str) -> int:
-    """Milliseconds of a time such as `90s`, `30m`, `24h`, `7d`; :raises UserError: for anything else.
+
+def from_json(content: Mapping[str, Any]) -> Feedback:
+    """The rules that `Feedback.to_json` wrote; :raises UserError: for one that is none."""
+    given = dict(content)
+    rules = [dict(rule) for rule in given.pop("rules", ())]
+    try:
+        made = [Rule(value=Amount(rule.pop("value")), attribution=Attribution(rule.pop("attribution")), **rule) for rule in rules]
+        return Feedback(rules=tuple(made), **given)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"feedback: {error}", mend="write it anew by training again") from None
+
+
+def duration(text: str, *, where: str = "time") -> int:
+    """Milliseconds of a time such as `90s`, `30m`, `24h`, `7d`; :raises UserError: for anything else, beginning with `where`.
 
     Example
     -------
@@ -93,5 +109,5 @@ def duration(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text.strip())
     if match is None:
-        raise UserError(f"{text!r} is no time", mend="write a number and one of ms, s, m, h, d, such as 30m")
+        raise UserError(f"{where}: {text!r} is no time", mend="write a number and one of ms, s, m, h, d, such as 30m")
     return round(float(match[1]) * UNITS[match[2]])

@@ -1,0 +1,45 @@
+"""The verbs of the service: arguments in, one call, a line or two out; nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umbel.errors import UserError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+STORE = "a service's store: its SQLite file, or a postgresql:// URL"
+StoreName = Annotated[str, typer.Option("--store", metavar="STORE", help=STORE)]
+
+
+@app.command()
+def collect(
+    store: Annotated[str, typer.Argument(metavar="STORE", help=STORE)],
+    out: Annotated[Path, typer.Option("-o", help="Parquet to leave; an interrupted collection goes on")],
+    *,
+    rules: Annotated[Path | None, typer.Option("--rules", help="a run file whose [tasks.NAME] feedback to use, not the service's")] = None,
+    pseudonyms: Annotated[Path | None, typer.Option("--pseudonyms", help="a file with a key: raw ids of users become others")] = None,
+) -> None:
+    """Write what was shown, with its settled labels, as the raw log of another training."""
+    from umbel.serve.store.upkeep import collect_log
+
+    for line in collect_log(store, out, rules=rules, pseudonyms=pseudonyms):
+        typer.echo(line)
+
+
+@app.command()
+def erase(
+    user: Annotated[str | None, typer.Argument(help="the raw id of a user")] = None,
+    *,
+    store: StoreName,
+    before: Annotated[str | None, typer.Option("--before", help="a date, or an age such as 90d: erase what is older, of everybody")] = None,
+) -> None:
+    """Erase a user from a store, or what is older than a moment; then rewrite its files, so that no byte is left in them."""
+    from umbel.serve.store.upkeep import erase_older, erase_user
+
+    if (user is None) == (before is None):
+        raise UserError("erase: name a user, or --before a moment", mend="e.g. umbel erase u17 --store umbel.db")
+    typer.echo(erase_user(store, user) if user is not None else erase_older(store, before or ""))
