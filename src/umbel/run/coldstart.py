@@ -27,6 +27,7 @@ from umbel.evaluate.robust import Robustness, quarters
 from umbel.learn.episode import Learner
 from umbel.learn.fit import Batches
 from umbel.learn.history import Scores
+from umbel.learn.keep import Keep
 from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
@@ -78,6 +79,16 @@ class Newcomers:
         curve = {shots: self._told(self.section.at(shots), among, resamples=resamples) for shots in self.section.curve}
         return ColdFigures(by_scenario, curve, self._groups(among, resamples=resamples))
 
+    def told(self) -> dict[str, Answers]:
+        """What the learner says of test users, in every scenario that has some."""
+        found = {}
+        for name, among in scenarios(self.table, "test").items():
+            try:
+                found[name.value] = self._asked(episodes(self.table, "test", self.section.protocol(), among=among))
+            except UserError:
+                continue  # nobody has rows enough: the scenario is left out, and a report says so
+        return found
+
     def climb(self) -> Climb:
         """The ladder, chosen on validation users."""
         curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
@@ -106,28 +117,47 @@ class Newcomers:
         return answers(self.prepared.learner, own, self.prepared.read)
 
 
-def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> tuple[Fitted, Newcomers]:
-    """Train a method's learner, going on from a checkpoint; its model, with the item priors as offsets, is what a bundle takes.
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A method that has been trained, where it trains anything, and what its epochs came to."""
 
-    :raises UserError: for a method that trains nothing.
-    """
+    newcomers: Newcomers
+    history: tuple[dict[str, object], ...]
+    keep: Keep
+
+
+def learn(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Learned:
+    """Train a method's learner, going on from a checkpoint in `folder`; a method that trains nothing is ready as it is."""
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
     torch.manual_seed(settings.fit.seed)
     found = Newcomers.of(settings, table)
     prepared = found.prepared
-    if prepared.batches is None:
-        raise UserError("episodes.method: trains nothing", mend="compare it with others by umbel compare")
-    if prepared.learner.model.schema != table.schema:
-        raise UserError("episodes.method: reads more than a row's fields, which no bundle gives", mend="compare it by umbel compare")
     plan = replace(resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings)), pause=None)
-    watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
-    history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
-    learner, item = prepared.learner.cpu().eval(), item_field(table)
-    rows = vocabulary(table)
+    history: tuple[dict[str, object], ...] = ()
+    if prepared.batches is not None:
+        watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
+        history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
+    prepared.learner.cpu().eval()
+    return Learned(found, history, plan.keep)
+
+
+def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> tuple[Fitted, Newcomers]:
+    """The same for a run: its model, with the item priors as offsets, is what a bundle takes.
+
+    :raises UserError: for a method that trains nothing, or whose model reads more than a row's own fields.
+    """
+    learned = learn(settings, table, folder, watch=watch)
+    found = learned.newcomers
+    model = found.prepared.learner.model
+    if found.prepared.batches is None:
+        raise UserError("episodes.method: trains nothing", mend="compare it with others by umbel compare")
+    if model.schema != table.schema:
+        raise UserError("episodes.method: reads more than a row's fields, which no bundle gives", mend="compare it by umbel compare")
+    item, rows = item_field(table), vocabulary(table)
     built = replace(resolve.built(settings, rows), offset=item)
-    model = _take_offsets(learner.model, found.means, field=item, codes=rows[table.schema.field(item).table])
-    return Fitted(model, built, history, plan.keep), found
+    offset = _take_offsets(model, found.means, field=item, codes=rows[table.schema.field(item).table])
+    return Fitted(offset, built, learned.history, learned.keep), found
 
 
 def method(settings: Settings) -> Method:

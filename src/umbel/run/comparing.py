@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from umbel.run.section import Section, Width
 
+Chosen = str | dict[str, str | int | float | bool | list[int | float | str | list[str]]]  # see `umbel.chosen`
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -16,10 +17,15 @@ class CompareSection(Section):
 
     Beside recipes by name, `[compare.variants.NAME]` holds sections of a run file, in which NAME differs from this one:
     `[compare.variants."stem, cross layers".model]`, `interact = "dcn"`.
+    In a run file with `[episodes]` it is cold-start `methods` that take part, not recipes: names or
+    `{ name = "...", parameter = ... }`, those of one name being one method's alternatives, chosen from on validation users.
+    `against` names those that others are judged by.
     """
 
     recipes: tuple[str, ...] = ()
     variants: dict[str, dict[str, dict[str, JsonValue]]] = Field(default_factory=dict)
+    methods: tuple[Chosen, ...] = ()
+    against: tuple[str, ...] = ("bias", "base", "maml")
     seeds: int = Field(3, ge=1)
     rates: tuple[Rate, ...] = ()
     dims: tuple[Width, ...] = ()

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from umbel import durable
 from umbel.data.table import Table
@@ -22,9 +21,9 @@ from umbel.run.comparison import comparison_page
 from umbel.run.run import claim, prepare
 from umbel.run.settings import Settings
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, Entrant, entrants, named, seeded, taken_by
+from umbel.study.entrants import TREES, Candidate, Entrant, candidates, entrants, named, seeded, taken_by
 from umbel.study.trial import Lost, Trial, predicted
-from umbel.study.verdict import Comparison, Line, judge
+from umbel.study.verdict import Comparison, Line, judge, judge_methods
 
 TREE_RATES = (0.03, 0.06, 0.1)
 
@@ -58,8 +57,10 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, mo
 def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more: tuple[Entrant, ...]) -> Comparison:
     claim(settings, folder)
     resolve.check(settings)
-    names = tuple(dict.fromkeys((*entrants(settings, _views(settings)), *more)))
-    for variant in (entrant for entrant in names if entrant.variant):
+    cold = settings.episodes is not None
+    names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings, _views(settings))
+    names = tuple({entrant.name: entrant for entrant in (*names, *more)}.values())
+    for variant in (entrant for entrant in names if isinstance(entrant, Entrant) and entrant.variant):
         resolve.check(variant.grid(settings)[0])
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
@@ -71,22 +72,37 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     if not any(line.finished for line in lines if line.name not in TREES):
         first = next((f"{name}: {why}" for name, why in lost.items()), "none was begun")
         raise UserError(f"compare: every run diverged ({first})", mend="lower fit.rate, or compare.rates")
-    found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin, lost=lost)
+    if cold:
+        found = judge_methods(table, lines, settings, lost=lost)
+    else:
+        found = judge(table, lines, resamples=settings.evaluate.resamples, margin=settings.compare.margin, lost=lost)
     durable.write(folder / "compare.html", comparison_page(found.to_json()))
     durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
     return found
 
 
-def _line(folder: Path, entrant: Entrant, chosen: Settings, *, settings: Settings) -> Line:
+def _line(folder: Path, entrant: Entrant | Candidate, chosen: Settings, *, settings: Settings) -> Line:
     folders = tuple(_folder(folder, entrant, seeded(chosen, seed)) for seed in _seeds(settings))
     among = len(entrant.grid(settings))
-    return Line(entrant.name, folders, {"recipe": entrant.recipe, "rate": chosen.fit.rate, "dim": chosen.model.dim, "of": among})
+    told: dict[str, float | int | str] = {"recipe": entrant.recipe, "rate": chosen.fit.rate, "dim": chosen.model.dim, "of": among}
+    return Line(entrant.name, folders, told | _parameters(chosen))
+
+
+def _parameters(chosen: Settings) -> dict[str, float | int | str]:
+    """What was chosen for a cold-start method."""
+    method = "" if chosen.episodes is None else chosen.episodes.method
+    return {} if isinstance(method, str) else {key: str(value) for key, value in method.items() if key != "name"}
 
 
 def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
-    for name in TREES if settings.compare.trees else ():
+    for name in _forest(settings):
         folders = tuple(folder / "runs" / name / f"seed={seed}" for seed in _seeds(settings))
         yield Line(name, folders, {"recipe": name, "of": len(TREE_RATES)})
+
+
+def _forest(settings: Settings) -> tuple[str, ...]:
+    """The boosted trees that take part; they adapt to nobody, so none do beside cold-start methods."""
+    return TREES if settings.compare.trees and settings.episodes is None else ()
 
 
 def _views(settings: Settings) -> dict[str, int]:
@@ -97,7 +113,7 @@ def _views(settings: Settings) -> dict[str, int]:
     return {name: views_of(partial(resolve.built(one, rows), schema)) for name, one in takes.items()}
 
 
-def _choose(settings: Settings, folder: Path, names: tuple[Entrant, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
+def _choose(settings: Settings, folder: Path, names: tuple[Entrant | Candidate, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
     """For each entrant the settings that stood best on validation, by the first seed; the test rows are not read.
 
     Settings under which training diverges are passed over; an entrant that lost all of them is left out.
@@ -123,7 +139,7 @@ def _lost(folder: Path) -> dict[str, str]:
     return {f"{at.parent.name} {at.name}": lost.why for at, lost in found.items() if lost is not None}
 
 
-def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -> Iterator[Run]:
+def _finals(chosen: Settings, folder: Path, entrant: Entrant | Candidate, *, seeds: range) -> Iterator[Run]:
     for seed in seeds:
         one = seeded(chosen, seed)
         at = _folder(folder, entrant, one)
@@ -131,10 +147,9 @@ def _finals(chosen: Settings, folder: Path, entrant: Entrant, *, seeds: range) -
             yield _neural(entrant.name, one, at, test=True)
 
 
-def _folder(folder: Path, entrant: Entrant, settings: Settings) -> Path:
+def _folder(folder: Path, entrant: Entrant | Candidate, settings: Settings) -> Path:
     """One folder a run; a trial that is chosen becomes its first seed's run."""
-    at = folder / "runs" / quote(entrant.name, safe=" ,+")
-    return at / f"rate={settings.fit.rate:g} dim={settings.model.dim} seed={settings.fit.seed}"
+    return folder / "runs" / entrant.place(settings)
 
 
 def _neural(name: str, settings: Settings, at: Path, *, test: bool) -> Run:
@@ -144,7 +159,7 @@ def _neural(name: str, settings: Settings, at: Path, *, test: bool) -> Run:
 
 
 def _trees(settings: Settings, folder: Path) -> Iterator[Run]:
-    for means, name in enumerate(TREES if settings.compare.trees else ()):
+    for means, name in enumerate(_forest(settings)):
         for seed in _seeds(settings):
             at = folder / "runs" / name / f"seed={seed}"
             if predicted(at) is None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from umbel.chosen import choose
+from umbel.coldstart.methods import METHODS
 from umbel.errors import UserError, nearest
 from umbel.recipes import RECIPES, taken
+from umbel.run.coldstart import section_of
+from umbel.run.comparing import Chosen
 from umbel.run.settings import ModelSection, OptionSection, Settings
 from umbel.study.variants import changed, check_names
 
@@ -38,6 +43,10 @@ class Entrant:
         pairs = itertools.product(dict.fromkeys(compare.rates or (fit.rate,)), dict.fromkeys(compare.dims or (model.dim,)))
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
 
+    def place(self, settings: Settings) -> str:
+        """Where a run with these settings lies."""
+        return f"{quote(self.name, safe=' ,+')}/{_numbers(settings)}"
+
     def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
         asked = settings.model if self.options is None else settings.model.model_copy(update={"options": self.options})
         model = taken_by(self.recipe, asked)
@@ -45,6 +54,41 @@ class Entrant:
         model = model.model_copy(update={"dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})
         return settings.model_copy(update={"model": model, "fit": fit})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A cold-start method that takes part, and its alternatives, one of which is chosen on validation users."""
+
+    name: str
+    choices: tuple[Chosen, ...]
+
+    @property
+    def recipe(self) -> str:
+        """The method."""
+        return self.name
+
+    def grid(self, settings: Settings) -> tuple[Settings, ...]:
+        """Its alternatives at every rate and width that all may choose from."""
+        plain = Entrant(self.name, settings.model.recipe).grid(settings)
+        section = section_of(settings)
+        return tuple(one.model_copy(update={"episodes": section.model_copy(update={"method": choice})})
+                     for choice in self.choices for one in plain)
+
+    def place(self, settings: Settings) -> str:
+        """Where a run with these settings lies."""
+        chosen = section_of(settings).method
+        told = [] if isinstance(chosen, str) else [f"{key}={value}" for key, value in chosen.items() if key != "name"]
+        return f"{self.name}/{quote(' '.join([*told, _numbers(settings)]), safe=' =.,')}"
+
+
+def candidates(settings: Settings) -> tuple[Candidate, ...]:
+    """The methods that a run file compares, every one that exists where it names none; :raises UserError: for one that does not exist."""
+    choices: dict[str, list[Chosen]] = {}
+    for choice in settings.compare.methods or METHODS:
+        method = choose("compare.methods", choice, METHODS)
+        choices.setdefault(method.name, []).append(choice)
+    return tuple(Candidate(name, tuple(own)) for name, own in choices.items())
 
 
 def taken_by(recipe: str, model: ModelSection) -> ModelSection:
@@ -80,6 +124,10 @@ def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
 def control(recipe: str, wider: int) -> Entrant:
     """A shared view as wide as so many views."""
     return Entrant(f"{recipe} x{wider}", recipe, wider)
+
+
+def _numbers(settings: Settings) -> str:
+    return f"rate={settings.fit.rate:g} dim={settings.model.dim} seed={settings.fit.seed}"
 
 
 def seeded(settings: Settings, seed: int) -> Settings:

@@ -14,11 +14,15 @@ from umbel import durable
 from umbel.data.table import Table
 from umbel.errors import DivergedError
 from umbel.evaluate.judge import Predictions, calibrate_all, fit_calibrators
+from umbel.run.coldstart import learn
 from umbel.run.fitting import Fitted, fit_model, logits
 from umbel.run.run import claim, happened, peak_memory, save_predictions
 from umbel.run.settings import Settings
 from umbel.run.watch import Silence
+from umbel.study.asked import save_answers
 from umbel.study.trees import grow
+
+PREDICTIONS = "predictions.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Lost:
 
 def predicted(folder: Path) -> Trial | None:
     """The finished run in a folder, if it is one that has left its predictions of the test rows."""
-    return Trial.load(folder) if (folder / "predictions.npz").exists() else None
+    return Trial.load(folder) if (folder / PREDICTIONS).exists() else None
 
 
 def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial | Lost:
@@ -77,6 +81,8 @@ def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
     claim(settings, folder)
     began = time.monotonic()
     try:
+        if settings.episodes is not None:
+            return _learned(settings, table, folder, test=test)
         fitted = fit_model(settings, table, folder, watch=Silence())
     except DivergedError as error:
         lost = Lost(str(error))
@@ -85,6 +91,22 @@ def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
     if test:
         _predict(table, folder, {part: logits(fitted.model, table, part) for part in ("valid", "test")})
     found = Trial.load(folder) or spent(fitted, time.monotonic() - began)
+    found.save(folder)
+    return found
+
+
+def _learned(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
+    """A cold-start method; with `test`, what it says of test users by scenario."""
+    began = time.monotonic()
+    learned = learn(settings, table, folder, watch=Silence())
+    learner = learned.newcomers.prepared.learner
+    judged = [one for one in learned.newcomers.judge(learner).values() if one is not None]
+    if test:
+        save_answers(folder / PREDICTIONS, learned.newcomers.told())
+    rows, busy = (sum(float(str(line[key])) for line in learned.history) for key in ("rows", "seconds"))
+    parameters = sum(one.numel() for one in learner.parameters()) if learned.history else 0
+    score = float(np.mean(judged)) if judged else float("-inf")
+    found = Trial.load(folder) or Trial(score, parameters, time.monotonic() - began, rows / max(busy, 1e-9), peak_memory())
     found.save(folder)
     return found
 
@@ -116,4 +138,4 @@ def _predict(table: Table, folder: Path, outputs: dict[str, Float[np.ndarray, "r
     """Calibrate on validation, as every run does, and save the test rows."""
     calibrators = fit_calibrators(happened(table, "valid", outputs["valid"]))
     test: Predictions = happened(table, "test", outputs["test"])
-    save_predictions(folder / "predictions.npz", test, calibrate_all(table.schema, test.logits, calibrators))
+    save_predictions(folder / PREDICTIONS, test, calibrate_all(table.schema, test.logits, calibrators))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from umbel.evaluate.intervals import Interval, Resamples, Sampled, resample
 from umbel.evaluate.judge import evaluate
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict, average, paired, verdicts
+from umbel.run.coldstart import section_of
 from umbel.run.run import happened
+from umbel.run.settings import Settings
+from umbel.study.asked import Drawn, drawn
 from umbel.study.entrants import CONTROLS, TREES
-from umbel.study.trial import Lost, Trial
+from umbel.study.trial import PREDICTIONS, Lost, Trial
 from umbel.study.variants import controlled
 
 LOST = Undefined("its training diverged")
@@ -98,24 +102,45 @@ def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: floa
     return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost or {})
 
 
+def judge_methods(table: Table, lines: tuple[Line, ...], settings: Settings, *, lost: Mapping[str, str]) -> Comparison:
+    """The same of cold-start methods: each task in each scenario stands as a task, users are drawn once for all.
+
+    `[compare] against` names the methods that the others are judged by.
+    """
+    lines = tuple(line for line in lines if line.finished)
+    draws = partial(drawn, table, relevant=section_of(settings).relevant, resamples=settings.evaluate.resamples)
+    standings = tuple(_stood(line, [draws(folder / PREDICTIONS) for folder in line.finished]) for line in lines)
+    names = [one.name for one in standings if one.name in settings.compare.against]
+    found = tuple(one for name in names for one in _against(standings, name, settings.compare.margin))
+    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost)
+
+
 def _standing(table: Table, line: Line, by: Resamples) -> Standing:
     reports = [evaluate(happened(table, "test", saved["logits"]), saved["calibrated"], by=by) for saved in map(_saved, line.finished)]
+    judged: list[Drawn] = [{} for _ in reports]
+    for number, task in enumerate(table.schema.judged):
+        for one, report in zip(judged, reports, strict=True):
+            figures = report[number].figures
+            one[task.name] = {name: figures.draws[name] for name in figures.metrics if name not in LEFT_OUT}
+    return _stood(line, judged)
+
+
+def _stood(line: Line, judged: list[Drawn]) -> Standing:
+    """One entrant from the metrics and draws of each seed that was not lost."""
     tasks: dict[str, dict[str, Interval | Undefined]] = {}
     seeds: dict[str, dict[str, tuple[float | None, ...]]] = {}
     draws: dict[str, tuple[Sampled | Undefined, ...]] = {}
-    for number, task in enumerate(table.schema.judged):
-        figures = [report[number].figures for report in reports]
-        names = [name for name in figures[0].metrics if name not in LEFT_OUT]
-        each = {name: _by_seed(line, [one.draws[name] for one in figures]) for name in names}
-        tasks[task.name] = {name: _mean(values) for name, values in each.items()}
-        seeds[task.name] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
-        draws[task.name] = each[names[0]]
+    for task, metrics in judged[0].items():
+        each = {name: _by_seed(line, [one[task][name] for one in judged]) for name in metrics}
+        tasks[task] = {name: _mean(values) for name, values in each.items()}
+        seeds[task] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
+        draws[task] = next(iter(each.values()))
     valid = tuple(None if trial is None else trial.score for trial in map(Trial.load, line.folders))
     return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws, valid)
 
 
 def _saved(folder: Path) -> Mapping[str, np.ndarray]:
-    with np.load(folder / "predictions.npz") as saved:
+    with np.load(folder / PREDICTIONS) as saved:
         return dict(saved)
 
 

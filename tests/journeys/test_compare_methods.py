@@ -1,0 +1,118 @@
+"""From a raw rated log to a comparison of cold-start methods, by the command line; stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import rated
+from umbel.cli import main
+
+RUN = """
+[data]
+log  = "log.parquet"
+user = "user"
+item = "item"
+[fields]
+user   = { kind = "id", min_count = 1 }
+item   = { kind = "id", min_count = 1 }
+age    = { kind = "category", min_count = 1 }
+genres = { kind = "bag", length = 3, min_count = 1 }
+[tasks]
+rating = { kind = "regression" }
+click  = {}
+[split]
+by     = "column"
+column = "part"
+[model]
+recipe = "shared_bottom"
+dim    = 4
+expert = [8]
+tower  = []
+[fit]
+epochs  = 2
+threads = 1
+[evaluate]
+resamples = 20
+[episodes]
+support       = 4
+history       = [7, 100]
+users         = 4
+curve         = [0, 2]
+curve_history = [8, 100]
+[compare]
+methods = ["bias", "base", "melu", { name = "melu", rate = 0.2 }]
+seeds   = 2
+"""
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("methods")
+    rated.log(users=48, items=25).write_parquet(folder / "log.parquet")
+    (folder / "run.toml").write_text(RUN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(place: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        with pytest.raises(SystemExit) as stopped:
+            main(["compare", "run.toml", "-o", "compared"])
+    assert not stopped.value.code
+    return place / "compared"
+
+
+def test_every_method_stands_in_every_scenario(compared: Path) -> None:
+    found = json.loads((compared / "compare.json").read_text())
+    assert list(found["recipes"]) == ["bias", "base", "melu"]
+    for one in found["recipes"].values():
+        assert set(one["tasks"]) == {f"{task}, {scenario}" for task in ("rating", "click") for scenario in ("user cold",)}
+        assert len(one["tasks"]["rating, user cold"]["mae"]["seeds"]) == 2
+    assert found["recipes"]["melu"]["chosen"]["of"] == 2, "two rates were tried on validation"
+    assert {one["against"] for one in found["paired"]} == {"bias", "base"}
+
+
+def test_a_bias_has_no_seeds_to_differ_by(compared: Path) -> None:
+    found = json.loads((compared / "compare.json").read_text())
+    first, second = found["recipes"]["bias"]["tasks"]["rating, user cold"]["mae"]["seeds"]
+    assert first == second
+
+
+def test_a_second_time_reads_what_is_there(
+    compared: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {path: path.stat().st_mtime_ns for path in compared.rglob("predictions.npz")}
+    before = (compared / "compare.json").read_bytes()
+    monkeypatch.chdir(place)
+    code, out, _ = told(capsys, "compare", "run.toml", "-o", "compared")
+    assert code == 0
+    assert "user cold" in out.replace("\n", " ") or "cold" in out
+    assert {path: path.stat().st_mtime_ns for path in compared.rglob("predictions.npz")} == runs
+    assert (compared / "compare.json").read_bytes() == before
+
+
+def test_the_page_tells_of_methods(compared: Path) -> None:
+    page = (compared / "compare.html").read_text()
+    assert all(word in page for word in ("melu", "bias", "user cold"))
+
+
+def test_a_method_that_does_not_exist_is_told_in_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    code, _, err = told(capsys, "compare", "run.toml", "-o", "other", "--set", 'compare.methods=["melo"]')
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "compare.methods" in err
+    assert "melu" in err
