@@ -13,6 +13,41 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 STORE = "a service's store: its SQLite file, or a postgresql:// URL"
 StoreName = Annotated[str, typer.Option("--store", metavar="STORE", help=STORE)]
+SET = (
+    "another setting; repeat. host, fusion (a policy file), temperature, penalty and diversity (of the order), budget (ms for an answer), "
+    "rate (requests a second of a client), at_once, grace (seconds between not ready and the end), root (of bundles), logged, reset"
+)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="a bundle folder")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    store: Annotated[str, typer.Option(metavar="STORE", help="an SQLite file, or a postgresql:// URL")] = "umbel.db",
+    workers: Annotated[int, typer.Option(min=1, help="processes, a core each")] = 1,
+    keys: Annotated[Path | None, typer.Option(help="the keys that `umbel key` made; without, only this machine is answered")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET)] = None,
+) -> None:
+    """Serve a bundle over HTTP until told to end."""
+    from umbel.serve.http.server import run
+    from umbel.serve.http.told import tell
+
+    held = [f"port={port}", f"store={store}", f"workers={workers}", *([f"keys={keys}"] if keys is not None else ())]
+    run(tell(str(bundle), [*held, *(change or ())]))
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="the file of keys; made where there is none")],
+    name: Annotated[str, typer.Argument(help="whose key; one that it has is replaced")],
+    *,
+    scope: Annotated[list[str], typer.Option(help="read, write or admin; repeat")],
+) -> None:
+    """Make a key for the service: it is printed once, the file keeps its hash."""
+    from umbel.serve.http.keys import add_key
+
+    typer.echo(add_key(file, name, scope))
 
 
 @app.command()

@@ -20,6 +20,10 @@ SentFields = Annotated[dict[Name, Sent], Meta(max_length=500)]
 Shape = TypeVar("Shape")
 
 
+class MalformedError(UserError):
+    """What was sent is no JSON."""
+
+
 class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
     """An item to rank, with fields that stand before those of the catalogue."""
 
@@ -45,7 +49,7 @@ class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class RankedItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One position of an answer; `predictions` are calibrated, `contributions` sum to `score`; null where the rung knows none."""
+    """One position of an answer; `predictions` are calibrated, `contributions` sum to `score`; what the rung does not know is not there."""
 
     item_id: str
     position: int
@@ -56,7 +60,10 @@ class RankedItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class RankAnswer(Struct, frozen=True, kw_only=True):
-    """The order, from the top, and what gave it."""
+    """The order, from the top, and what gave it.
+
+    `logged` means that the decision is durable; `ignored` are fields that the model does not read.
+    """
 
     request_id: str
     bundle: str
@@ -64,6 +71,7 @@ class RankAnswer(Struct, frozen=True, kw_only=True):
     rung: Rung
     items: list[RankedItem]
     ignored: list[str]
+    logged: bool
 
 
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,6 +87,13 @@ class PredictAnswer(Struct, frozen=True, kw_only=True):
     columns: list[str]
     predictions: list[list[float]]
     ignored: list[str]
+
+
+class LabelRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/bundles/{label}`: the folder of the bundle to serve under a label, and which share of users the canary answers."""
+
+    folder: Text
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.05
 
 
 class KnownFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,8 +115,10 @@ def decode(body: bytes, shape: type[Shape]) -> Shape:
     """
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise UserError(str(error), mend="see /openapi.json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(str(error), mend="send strict JSON in UTF-8") from None
 
 
 def candidates(asked: RankRequest, most: int) -> tuple[list[str], list[dict[str, Value]]]:

@@ -1,0 +1,1 @@
+"""The service over HTTP: who may ask, how much, and what is answered."""

@@ -1,0 +1,89 @@
+"""The application that uvicorn runs: routes behind their gates, opened when the service has started, closed when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from types import FrameType
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from umbel.serve.http.gate import Desk, Gate
+from umbel.serve.http.inference import v2
+from umbel.serve.http.keys import Keys
+from umbel.serve.http.openapi import openapi
+from umbel.serve.http.problem import ProblemError
+from umbel.serve.http.routes import v1
+from umbel.serve.service import Service, Serving
+from umbel.serve.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a worker opens: the store, what it serves, who may ask, and seconds for which it still answers after it is told to end."""
+
+    store: str
+    serving: Serving
+    keys: Keys | None = None
+    grace: float = 0.0
+
+
+def make(opening: Opening) -> FastAPI:
+    """The application of one worker; :raises UserError: when it starts, if the bundle or the store cannot be opened."""
+    desk = Desk(opening.keys, opening.serving.limits)
+    routes = [*v1(), *v2()]
+    app = FastAPI(lifespan=partial(_life, opening, desk), docs_url=None, redoc_url=None)  # pages that would load scripts from elsewhere
+    for route in routes:
+        app.add_route(route.path, Gate(route, desk), methods=[route.method], include_in_schema=False)  # type: ignore[arg-type]
+    app.openapi = partial(openapi, routes)  # type: ignore[method-assign]
+    app.add_exception_handler(HTTPException, _not_found)
+    return app
+
+
+@asynccontextmanager
+async def _life(opening: Opening, desk: Desk, app: FastAPI) -> AsyncIterator[None]:
+    with Store(opening.store) as store:  # closing it writes what was asked for
+        service = await asyncio.to_thread(Service, store, opening.serving)
+        desk.service = service
+        following = asyncio.create_task(service.follow())
+        _drain_first(service, opening.grace)
+        try:
+            yield
+        finally:
+            service.ready = False
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+            desk.service = None
+
+
+def _drain_first(service: Service, grace: float) -> None:
+    """When told to end, be not ready at once, and end after `grace` seconds; told again, at once."""
+    ends = signal.getsignal(signal.SIGTERM)
+    if not callable(ends):
+        return  # not the process's main thread, or no server around
+    loop = asyncio.get_running_loop()
+    wanted: Callable[[int, FrameType | None], object] = ends
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        wait = grace if service.ready else 0.0
+        service.ready = False
+        loop.call_soon_threadsafe(loop.call_later, wait, wanted, number, frame)
+
+    with contextlib.suppress(ValueError):  # signals are the main thread's
+        signal.signal(signal.SIGTERM, drain)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """What no route answers, in the form of all problems."""
+    assert isinstance(error, HTTPException)
+    found = ProblemError(HTTPStatus(error.status_code), f"{request.method} {request.url.path}"[:200], mend="see /openapi.json")
+    headers = {**(error.headers or {}), "content-type": "application/problem+json"}
+    return Response(found.body(), found.status, headers=headers)

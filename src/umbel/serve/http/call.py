@@ -1,0 +1,48 @@
+"""One call of a route, and its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from umbel.serve.http.keys import Scope
+from umbel.serve.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a route is asked: the body, the parts of the path, who asks (the name of a key), and when it arrived."""
+
+    service: Service
+    body: bytes
+    path: Mapping[str, str]
+    actor: str
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a route answers: content that JSON has (a Struct, or bytes as they are), and how."""
+
+    content: object
+    status: HTTPStatus = HTTPStatus.OK
+    kind: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads and gives, for /openapi.json.
+
+    `{name}` in a path stands for one part of it, `{name:path}` for the rest.
+    """
+
+    method: str
+    path: str
+    answer: Callable[[Call], Awaitable[Reply]]
+    says: str
+    scope: Scope | None = Scope.READ
+    reads: type | None = None
+    gives: type | None = None
+    error: Callable[[Exception], Reply] | None = None

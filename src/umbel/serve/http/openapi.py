@@ -1,0 +1,75 @@
+"""The service in OpenAPI, made of its routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from umbel.serve.http.call import Route
+from umbel.serve.http.keys import Scope
+
+REF = "#/components/schemas/Problem"
+PROBLEM = {
+    "type": "object", "required": ["type", "title", "status", "detail"],
+    "properties": {"type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}},
+}  # fmt: skip
+FAILURES = {
+    "400": "no strict JSON", "401": "no valid key", "403": "not allowed", "404": "not known", "409": "not possible now",
+    "413": "too large", "415": "no application/json", "422": "a wrong value", "429": "too often", "500": "a failure of the service",
+    "503": "not now",
+}  # fmt: skip
+
+Json = dict[str, Any]
+
+
+def openapi(routes: Sequence[Route]) -> Json:
+    """The document that `/openapi.json` gives."""
+    shapes = [shape for route in routes for shape in (route.reads, route.gives) if shape is not None]
+    schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    by_shape = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
+    paths: dict[str, Json] = {}
+    for route in routes:
+        path = route.path.replace(":path}", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, by_shape)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "umbel", "version": version("umbel")},
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Problem": PROBLEM},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, path: str, schemas: dict[int, Json]) -> Json:
+    named = re.findall(r"{(\w+)}", path)
+    made: Json = {
+        "summary": route.says,
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {path}").strip("_"),
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in named],
+        "responses": _responses(route, schemas),
+    }
+    if route.scope is not None:
+        made |= {"security": [{"key": []}], "description": f"Needs a key of scope {Scope(route.scope).value}, where keys are asked for."}
+    if route.reads is not None:
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[id(route.reads)]}}}
+    return made
+
+
+def _responses(route: Route, schemas: dict[int, Json]) -> Json:
+    kind = "text/plain" if route.path == "/metrics" else "application/json"
+    schema = schemas[id(route.gives)] if route.gives is not None else {"type": "string"} if kind == "text/plain" else {}
+    problem = {"application/problem+json": {"schema": {"$ref": REF}}}
+    failed = {"application/json": {"schema": {"type": "object"}}} if route.error else problem
+    found: Json = {status: {"description": says, "content": failed} for status, says in FAILURES.items()}
+    done = {"description": "done", "content": {kind: {"schema": schema}}}
+    return {**found, "200": done, **({"207": done} if route.path == "/v1/events" else {}), **_empty(route)}
+
+
+def _empty(route: Route) -> Json:
+    return {"204": {"description": "done"}} if route.method == "DELETE" else {}

@@ -1,0 +1,226 @@
+"""The routes of `/v1` and of whoever looks after the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from umbel.errors import UserError, nearest
+from umbel.fusion import parse
+from umbel.serve.bundles import State
+from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.keys import Scope
+from umbel.serve.http.problem import ProblemError
+from umbel.serve.known import Memory
+from umbel.serve.records import Known, Value, wrong_id
+from umbel.serve.requests import (
+    KnownFields,
+    LabelRequest,
+    PredictAnswer,
+    PredictRequest,
+    RankAnswer,
+    RankRequest,
+    check_ids,
+    decode,
+)
+from umbel.serve.service import Service
+from umbel.serve.store.store import now
+
+LABELS = ("stable", "canary", "shadow")
+
+
+async def rank(call: Call) -> Reply:
+    """Rank the items of a request."""
+    return Reply(await call.service.rank(decode(call.body, RankRequest), call.arrived))
+
+
+async def predict(call: Call) -> Reply:
+    """Predict whole rows."""
+    return Reply(call.service.predict(decode(call.body, PredictRequest)))
+
+
+async def record(call: Call) -> Reply:
+    """Keep events; 207 where any was rejected."""
+    outcomes = await call.service.record(decode(call.body, list[Any]))
+    results = [{"event_id": one.event, "result": one.result, "reason": one.reason} for one in outcomes]
+    status = HTTPStatus.MULTI_STATUS if any(one.reason is not None for one in outcomes) else HTTPStatus.OK
+    return Reply({"results": results}, status)
+
+
+async def alive(call: Call) -> Reply:
+    """That the process lives."""
+    return Reply({"alive": True})
+
+
+async def ready(call: Call) -> Reply:
+    """Whether it is to be asked: not while it starts or ends."""
+    service = call.service
+    told = {"ready": service.ready, "bundle": service.bundles.stable.served.name, "fusion": service.bundles.stable.policy.name}
+    return Reply(told, HTTPStatus.OK if service.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def metrics(call: Call) -> Reply:
+    """The figures for Prometheus."""
+    return Reply(call.service.metrics.text(), kind="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def show_bundles(call: Call) -> Reply:
+    """Which bundles answer, and what came before."""
+    state = call.service.bundles.state
+    labels = {
+        label: {"bundle": ranker.served.name, "folder": str(ranker.served.folder), "fusion": ranker.policy.name}
+        for label, ranker in call.service.bundles.labels.items()
+    }
+    return Reply({"labels": labels, "previous": state.previous, "share": state.share, "number": state.number})
+
+
+async def label(call: Call) -> Reply:
+    """Serve a bundle under a label; the stable one's predecessor is kept for a rollback."""
+    asked, name, state = decode(call.body, LabelRequest), _label(call), call.service.bundles.state
+    folder = str(_folder(call.service, asked.folder))
+    changes: dict[str, Callable[[], State]] = {
+        "stable": lambda: replace(state, stable=folder, previous=state.stable),
+        "canary": lambda: replace(state, canary=folder, share=asked.share),
+        "shadow": lambda: replace(state, shadow=folder),
+    }
+    return await _change(call, changes[name](), action=f"serve as {name}", detail={"folder": folder, "share": asked.share})
+
+
+async def promote(call: Call) -> Reply:
+    """Make the canary the stable bundle."""
+    state = call.service.bundles.state
+    if state.canary is None:
+        raise ProblemError(HTTPStatus.CONFLICT, "there is no canary", mend="POST /v1/bundles/canary first")
+    new = replace(state, stable=state.canary, previous=state.stable, canary=None, share=0.0)
+    return await _change(call, new, action="promote", detail={"from": state.stable, "to": state.canary})
+
+
+async def rollback(call: Call) -> Reply:
+    """Go back to the stable bundle before this one, without a canary."""
+    state = call.service.bundles.state
+    if state.previous is None:
+        raise ProblemError(HTTPStatus.CONFLICT, "there is no bundle to go back to", mend="POST /v1/bundles/stable")
+    new = replace(state, stable=state.previous, previous=state.stable, canary=None, share=0.0)
+    return await _change(call, new, action="rollback", detail={"from": state.stable, "to": state.previous})
+
+
+async def drop(call: Call) -> Reply:
+    """Serve no canary, or no shadow, any more."""
+    name, state = _label(call), call.service.bundles.state
+    if name == "stable":
+        raise ProblemError(HTTPStatus.CONFLICT, "something has to answer", mend="serve another bundle as stable instead")
+    new = replace(state, canary=None, share=0.0) if name == "canary" else replace(state, shadow=None)
+    return await _change(call, new, action=f"drop {name}", detail={})
+
+
+async def show_fusion(call: Call) -> Reply:
+    """The policy that ranks."""
+    return Reply(call.service.bundles.stable.policy.fusion.to_json())
+
+
+async def activate(call: Call) -> Reply:
+    """Rank by another policy from now on."""
+    policy = parse(decode(call.body, dict[str, Any]), where="fusion")
+    detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
+    return await _change(call, replace(call.service.bundles.state, fusion=policy.to_json()), action="activate fusion", detail=detail)
+
+
+async def deactivate(call: Call) -> Reply:
+    """Rank by the policies that the bundles carry."""
+    return await _change(call, replace(call.service.bundles.state, fusion=None), action="deactivate fusion", detail={})
+
+
+def known(memory: Callable[[Service], Memory]) -> tuple[Callable[[Call], Awaitable[Reply]], ...]:
+    """PUT, GET and DELETE of users or items."""
+
+    async def write(call: Call) -> Reply:
+        one = Known(id=_id(call), fields=decode(call.body, KnownFields).fields, time=now())  # type: ignore[arg-type]
+        await asyncio.to_thread(memory(call.service).put, one)
+        return Reply({"id": one.id, "fields": one.fields})
+
+    async def read(call: Call) -> Reply:
+        one = _id(call)
+        found = await asyncio.to_thread(memory(call.service).fetch, [one])
+        if one not in found:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "not known", mend="PUT it first")
+        return Reply({"id": one, "fields": found[one]})
+
+    async def delete(call: Call) -> Reply:
+        if not await asyncio.to_thread(memory(call.service).delete, _id(call), time=now()):
+            raise ProblemError(HTTPStatus.NOT_FOUND, "not known", mend="nothing is left of it")
+        return Reply(b"", HTTPStatus.NO_CONTENT)
+
+    return write, read, delete
+
+
+def v1() -> list[Route]:
+    """Every route but those of the Open Inference Protocol."""
+    routes = [
+        Route(method="POST", path="/v1/rank", answer=rank, says="Rank items for a user", reads=RankRequest, gives=RankAnswer),
+        Route(method="POST", path="/v1/predict", answer=predict, says="Predict rows", reads=PredictRequest, gives=PredictAnswer),
+        Route(method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=list[dict[str, Any]]),
+        Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None),
+        Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None),
+        Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus"),
+        Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer"),
+        Route(method="POST", path="/v1/bundles:promote", answer=promote, says="Make the canary stable", scope=Scope.ADMIN),
+        Route(method="POST", path="/v1/bundles:rollback", answer=rollback, says="Go back to the bundle before", scope=Scope.ADMIN),
+        Route(method="POST", path="/v1/bundles/{label}", answer=label, says="Serve a bundle", scope=Scope.ADMIN, reads=LabelRequest),
+        Route(method="DELETE", path="/v1/bundles/{label}", answer=drop, says="Drop a label", scope=Scope.ADMIN),
+        Route(method="GET", path="/v1/fusion", answer=show_fusion, says="The policy that ranks"),
+        Route(method="PUT", path="/v1/fusion", answer=activate, says="Rank by a policy", scope=Scope.ADMIN, reads=dict[str, Any]),
+        Route(method="DELETE", path="/v1/fusion", answer=deactivate, says="Rank by the bundles' policies", scope=Scope.ADMIN),
+    ]  # fmt: skip
+    for kind, memory in (("users", lambda service: service.users), ("items", lambda service: service.items)):
+        write, read, delete = known(memory)
+        path = f"/v1/{kind}/{{id:path}}"
+        routes += [
+            Route(method="PUT", path=path, answer=write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields),
+            Route(method="GET", path=path, answer=read, says=f"Read one of the {kind}"),
+            Route(method="DELETE", path=path, answer=delete, says=f"Forget one of the {kind}", scope=Scope.WRITE),
+        ]
+    return routes
+
+
+async def _change(call: Call, new: State, *, action: str, detail: dict[str, Value]) -> Reply:
+    service = call.service
+    async with service.changing:
+        if new.number != service.bundles.state.number:
+            raise ProblemError(HTTPStatus.CONFLICT, "the bundles were changed meanwhile", mend="look again, then decide")
+        try:
+            await asyncio.to_thread(service.bundles.change, new, actor=call.actor, action=action, detail=detail)
+        except UserError as error:
+            await asyncio.to_thread(service.store.note, call.actor, f"refused: {action}", {**detail, "why": str(error)})
+            raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
+    service.changed()
+    return await show_bundles(call)
+
+
+def _label(call: Call) -> str:
+    name = call.path["label"]
+    if name not in LABELS:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"no label {name!r}", mend=nearest(name, LABELS))
+    return name
+
+
+def _folder(service: Service, folder: str) -> Path:
+    """The folder of a bundle, which lies under the root; :raises UserError: if it does not."""
+    root = service.serving.root.resolve()
+    found = (root / folder).resolve()
+    if "\0" in folder or not found.is_relative_to(root):
+        raise UserError("folder: not under the root of bundles", mend="name it relative to the folder that --root names")
+    return found
+
+
+def _id(call: Call) -> str:
+    one = call.path["id"]
+    if wrong := wrong_id(one):
+        raise UserError(f"id {wrong}", mend="give another")
+    check_ids("id", [one])
+    return one
+
+

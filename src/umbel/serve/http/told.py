@@ -1,0 +1,103 @@
+"""What `umbel serve` is told, and what of that cannot be."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from umbel.chosen import choose
+from umbel.errors import UserError
+from umbel.fusion import read as read_fusion
+from umbel.serve.bundles import Ordering, State
+from umbel.serve.http.app import Opening
+from umbel.serve.http.keys import read_keys
+from umbel.serve.http.limits import Limits
+from umbel.serve.order import Order
+from umbel.serve.service import Serving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """`umbel serve`, as it is told: what it serves, to whom, where and how fast."""
+
+    bundle: str
+    store: str = "umbel.db"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    keys: str | None = None
+    fusion: str | None = None
+    temperature: float = 0.0
+    diversity: str | None = None
+    penalty: float = 0.0
+    budget: float = 100.0
+    grace: float = 0.0
+    rate: float | None = None
+    at_once: int = 256
+    root: str | None = None
+    logged: bool = True
+    reset: bool = False
+
+    def opening(self) -> Opening:
+        """What each worker opens; :raises UserError: for keys, a fusion or an order that cannot be."""
+        folder = Path(self.bundle).resolve()
+        fusion = None if self.fusion is None else read_fusion(Path(self.fusion)).to_json()
+        limits = Limits(at_once=self.at_once, rate=None if self.rate is None else self.rate / self.workers)
+        serving = Serving(
+            first=State(stable=str(folder), fusion=fusion),
+            ordering=Ordering(order=Order(self.temperature, self.penalty), diversity=self.diversity),
+            root=Path(self.root) if self.root is not None else folder.parent.parent,
+            budget=self.budget / 1000, logged=self.logged, limits=limits,
+        )  # fmt: skip
+        keys = None if self.keys is None else read_keys(Path(self.keys))
+        return Opening(store=self.store, serving=serving, keys=keys, grace=self.grace)
+
+
+def tell(bundle: str, given: Sequence[str]) -> Told:
+    """A bundle and `KEY=VALUE` settings of `Told`; :raises UserError: for a key that is none, with the nearest, or a wrong value.
+
+    Example
+    -------
+    >>> tell("runs/a/bundle", ["port=0", "workers=2", "host=localhost"]).host
+    'localhost'
+    """
+    found: dict[str, object] = {"name": "umbel serve", "bundle": bundle}
+    types = {one.name: str(one.type) for one in fields(Told)}
+    for one in given:
+        key, equals, text = one.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {one}: not KEY=VALUE", mend="e.g. --set temperature=0.1")
+        found[key.strip()] = text.strip() if types.get(key.strip(), "").startswith("str") else _value(text.strip())
+    return choose("--set", found, {"umbel serve": Told})
+
+
+def check(told: Told) -> None:
+    """:raises UserError: for more processes than cores, or an address that others reach without keys."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= told.workers <= cores:
+        mend = f"there are {cores} cores: give 1 to {cores}"
+        raise UserError(f"--workers {told.workers}: each worker is a process with a core of its own", mend=mend)
+    if told.keys is None and not _loopback(told.host):
+        raise UserError(f"--host {told.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
+    if not told.budget > 0:
+        raise UserError(f"--budget {told.budget:g}", mend="give the milliseconds that an answer may take")
+
+
+def _value(text: str) -> object:
+    """A number or a truth value; anything else stays text, for `choose` to refuse."""
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,70 @@
+"""What the store knows of users or items, at hand: read once, then told of changes that others make."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import final
+
+from umbel.serve.records import Known, Value
+from umbel.serve.store.catalogue import Catalogue
+
+ROOM = 200_000     # ids that are remembered, unknown ones too
+OVERLAP = 10_000  # milliseconds that are read again at each refresh: clocks of other processes may lag by that much
+
+MISSING: dict[str, Value] = {}
+
+
+@final
+class Memory:
+    """The attributes of a catalogue by id. What another process writes is seen after the next `refresh`; threads may share one."""
+
+    def __init__(self, catalogue: Catalogue, *, now: int) -> None:
+        self.catalogue, self._since = catalogue, now - OVERLAP
+        self._known: OrderedDict[str, dict[str, Value] | None] = OrderedDict()
+
+    def at_hand(self, ids: Sequence[str]) -> tuple[dict[str, dict[str, Value]], list[str]]:
+        """Attributes of those that are remembered (none of those known to be unknown), and the ids that are to be fetched."""
+        found: dict[str, dict[str, Value]] = {}
+        missing: list[str] = []
+        for one in ids:
+            fields = self._known.get(one, MISSING)
+            if fields is MISSING:
+                missing.append(one)
+            elif fields is not None:
+                found[one] = fields
+        return found, missing
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, dict[str, Value]]:
+        """Read attributes from the store, and remember them; :raises UnavailableError: if it does not answer."""
+        found = self.catalogue.get(ids)
+        for one in ids:
+            self._remember(one, dict(found[one].fields) if one in found else None)
+        return {name: dict(one.fields) for name, one in found.items()}
+
+    def put(self, known: Known) -> None:
+        """Write attributes, durably."""
+        self.catalogue.put([known])
+        self._known.pop(known.id, None)
+
+    def delete(self, one: str, *, time: int) -> bool:
+        """Forget attributes, durably; whether there were any."""
+        was = self.catalogue.delete(one, time=time)
+        self._known.pop(one, None)
+        return was
+
+    def refresh(self, now: int) -> None:
+        """Forget what was written since the last time, so that it is read again."""
+        changed, deleted = self.catalogue.changed(self._since)
+        self._since = now - OVERLAP
+        for known in changed:
+            if known.id in self._known:
+                self._remember(known.id, dict(known.fields))
+        for one in deleted:
+            if one in self._known:
+                self._remember(one, None)
+
+    def _remember(self, one: str, fields: dict[str, Value] | None) -> None:
+        self._known[one] = fields
+        while len(self._known) > ROOM:
+            self._known.popitem(last=False)

@@ -1,0 +1,195 @@
+"""One worker's service: requests to answers, with the store behind it; what fails behind it fails no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import final
+
+from umbel.errors import UserError
+from umbel.serve.bundles import Bundles, Ordering, State
+from umbel.serve.http.limits import Limits
+from umbel.serve.http.metrics import Metrics
+from umbel.serve.known import Memory
+from umbel.serve.ranker import Asked, Ranked, Ranker
+from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
+from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
+from umbel.serve.store.engine import UnavailableError
+from umbel.serve.store.store import Store, now
+
+LOG = logging.getLogger("umbel.serve")
+REFRESH = 0.5  # seconds between two looks at what other workers wrote
+PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a worker is told: the first state, how orders are made, seconds that an answer may take, and whether decisions are logged.
+
+    Bundles that are put into service later lie under `root`.
+    """
+
+    first: State
+    ordering: Ordering
+    root: Path = Path()
+    budget: float = 0.1
+    logged: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+
+@final
+class Service:
+    """Answers requests from the bundles in service and the store.
+
+    :raises UserError: if the first bundle cannot be served; UnavailableError: if the store cannot be reached.
+    """
+
+    def __init__(self, store: Store, serving: Serving) -> None:
+        self.store, self.serving, self.metrics = store, serving, Metrics()
+        self.users, self.items = Memory(store.users, now=now()), Memory(store.items, now=now())
+        self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed)
+        self.changing = asyncio.Lock()
+        self.ready = True
+        self._told: list[tuple[str, str]] = []
+        self.changed()
+
+    async def rank(self, sent: RankRequest, arrived: float) -> RankAnswer:
+        """The order of the items; :raises UserError: for items or fields that cannot be."""
+        asked, ranker = await self._asked(sent, arrived)
+        ranked = ranker.rank(asked)
+        self.metrics.rungs.labels(ranked.decision.rung.value, ranker.arm).inc()
+        self.metrics.candidates.inc(len(asked.items))
+        logged = self.serving.logged and await self._logged(ranked.decision)
+        if (shadow := self.bundles.labels.get("shadow")) is not None:
+            asyncio.get_running_loop().call_soon(self._follow, shadow, asked)
+        inline = [one.fields for one in sent.items if not isinstance(one, str)]
+        ignored = ranker.served.reader.ignored([sent.user, sent.context, *inline])  # type: ignore[list-item]
+        return _answer(ranked, ranker.policy.fusion.tasks if sent.explain else (), ignored=ignored, logged=logged)
+
+    def predict(self, sent: PredictRequest) -> PredictAnswer:
+        """Predictions of whole rows, by the stable bundle; :raises UserError: for too many rows, or a value that cannot be read."""
+        if len(sent.rows) > self.serving.limits.rows:
+            raise UserError(f"rows: {len(sent.rows):,}", mend=f"send at most {self.serving.limits.rows:,}")
+        served = self.bundles.stable.served
+        found = served.reader.predict({}, sent.rows)  # type: ignore[arg-type]
+        ignored = served.reader.ignored(sent.rows)  # type: ignore[arg-type]
+        return PredictAnswer(bundle=served.name, columns=list(served.bundle.columns), predictions=found.tolist(), ignored=ignored)
+
+    async def record(self, sent: Sequence[object]) -> list[Outcome]:
+        """What became of each event, in their order, durably; :raises UserError: for none, or too many."""
+        if not 1 <= len(sent) <= self.serving.limits.events:
+            raise UserError(f"events: {len(sent):,}", mend=f"send 1 to {self.serving.limits.events:,}")
+        read = [read_event(one) for one in sent]
+        events = [one for one in read if isinstance(one, Event)]
+        answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events)) if events else ()
+        kept = iter(answered)
+        found = [next(kept) if isinstance(one, Event) else one for one in read]
+        for outcome in found:
+            self.metrics.events.labels(outcome.result.value).inc()
+        return found
+
+    async def follow(self) -> None:
+        """Look at what other workers wrote, again and again."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                async with self.changing:
+                    await asyncio.to_thread(self._refresh)
+            except Exception as error:  # it is tried again
+                self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Count and note a failure that an answer is given in spite of."""
+        part = "store" if isinstance(error, UnavailableError) else "service"
+        self.metrics.failures.labels(part).inc()
+        LOG.warning("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, UserError))
+
+    def changed(self) -> None:
+        """Tell the metrics which bundles answer now."""
+        for told in self._told:
+            self.metrics.bundles.labels(*told).set(0)
+        self._told = [(label, ranker.served.name) for label, ranker in self.bundles.labels.items()]
+        for told in self._told:
+            self.metrics.bundles.labels(*told).set(1)
+
+    def _refresh(self) -> None:
+        before = self.bundles.state.number
+        for memory in (self.users, self.items):
+            memory.refresh(now())
+        self.bundles.refresh()
+        if self.bundles.state.number != before:
+            self.changed()
+
+    async def _asked(self, sent: RankRequest, arrived: float) -> tuple[Asked, Ranker]:
+        """All that is known of a request, and who is to answer it."""
+        ids, own = candidates(sent, self.serving.limits.items)
+        deadline, time = arrived + self.serving.budget, now()
+        user = sent.user_id if sent.personalization == "on" else None
+        request = request_id(time)
+        ranker = self.bundles.answering(user or request)
+        source = ranker.served.bundle.source
+        shared: dict[str, Value] = {}
+        if sent.personalization == "on":
+            shared |= (await self._known(self.users, [user], deadline)).get(user, {}) if user is not None else {}
+            shared |= sent.user  # type: ignore[arg-type]
+        shared |= sent.context  # type: ignore[arg-type]
+        if source.user is not None:
+            shared[source.user] = user
+        known = await self._known(self.items, ids, deadline)
+        raw = [{**known.get(one, {}), **fields} for one, fields in zip(ids, own, strict=True)]
+        if source.item is not None:
+            for one, fields in zip(ids, raw, strict=True):
+                fields[source.item] = one
+        seed = int(request[12:], 16) if sent.seed is None else sent.seed
+        asked = Asked(
+            request=request, user=user, time=time, shared=shared, items=tuple(ids), own=tuple(raw), deadline=deadline,
+            count=sent.n or len(ids), seed=seed,
+        )  # fmt: skip
+        return asked, ranker
+
+    async def _known(self, memory: Memory, ids: Sequence[str], deadline: float) -> dict[str, dict[str, Value]]:
+        """What the store knows of some ids; what it does not tell in time counts as not known."""
+        found, missing = memory.at_hand(ids)
+        if missing:
+            try:
+                found |= await asyncio.wait_for(asyncio.to_thread(memory.fetch, missing), max(0.001, deadline - monotonic()))
+            except (TimeoutError, UnavailableError):
+                self.metrics.failures.labels("store").inc()
+        return found
+
+    async def _logged(self, decision: Decision) -> bool:
+        """Keep a decision; whether it is durable."""
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self.store.log(decision))), PATIENCE)
+        except (TimeoutError, UnavailableError, ValueError) as error:
+            self.failed(error)
+            return False
+        return True
+
+    def _follow(self, shadow: Ranker, asked: Asked) -> None:
+        """Let the shadow answer, to nobody."""
+        try:
+            self.metrics.rungs.labels(shadow.rank(asked).decision.rung.value, "shadow").inc()
+        except Exception as error:  # nobody waits for it
+            self.failed(error)
+
+
+def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], logged: bool) -> RankAnswer:
+    decision = ranked.decision
+    parts = ranked.contributions.tolist() if explained else []
+    items = [
+        RankedItem(
+            item_id=one.item, position=position, score=one.fused, propensity=one.propensity,
+            predictions=dict(zip(decision.outputs, one.predictions, strict=False)),
+            contributions=dict(zip(explained, parts[position], strict=True)) if position < len(parts) else None,
+        )
+        for position, one in enumerate(decision.shown)
+    ]  # fmt: skip
+    return RankAnswer(
+        request_id=decision.request, bundle=decision.bundle, fusion=decision.fusion, rung=decision.rung, items=items, ignored=ignored,
+        logged=logged,
+    )
