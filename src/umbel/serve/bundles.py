@@ -99,6 +99,9 @@ class Bundles:
         """Serve another state, and tell the other workers and the audit; :raises UserError: if it cannot be served, and nothing changed."""
         self._serving = self._made(replace(new, number=self.state.number + 1))
         keep(self._store, self.state)
+        feedback = self.stable.served.bundle.feedback
+        if feedback is not None:
+            self._store.declare(feedback)
         self._store.note(actor, action, detail)
 
     def refresh(self) -> None:

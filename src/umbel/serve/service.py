@@ -19,7 +19,8 @@ from umbel.serve.ranker import Asked, Ranked, Ranker
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
 from umbel.serve.store.engine import UnavailableError
-from umbel.serve.store.store import Store, now
+from umbel.serve.store.session import now
+from umbel.serve.store.store import Store
 
 LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote

@@ -28,7 +28,7 @@ from umbel.serve.requests import (
     decode,
 )
 from umbel.serve.service import Service
-from umbel.serve.store.store import now
+from umbel.serve.store.session import now
 
 LABELS = ("stable", "canary", "shadow")
 

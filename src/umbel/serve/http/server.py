@@ -58,7 +58,9 @@ def begin(told: Told, opening: Opening) -> None:
             new = before if first.fusion is None else replace(before, fusion=first.fusion, number=before.number + 1)
         else:
             new = first if before is None else replace(first, previous=before.previous, number=before.number + 1)
-        load(Path(new.stable))
+        served = load(Path(new.stable))
+        if served.bundle.feedback is not None:
+            store.declare(served.bundle.feedback)
         if new != before:
             keep(store, new)
             store.note("umbel serve", "start", {"folder": new.stable})
