@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from umbel.errors import UserError
 from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Candidates, Decision, Event, Known, Outcome, Result, Rung, Shown
 from umbel.serve.store import Store
+from umbel.serve.store.erase import Erased
+from umbel.serve.store.migrate import HERE, migrate
 from umbel.serve.store.tables import METADATA, candidates, events, shown
 
 ACCEPTED, DUPLICATE, REJECTED = Result.ACCEPTED, Result.DUPLICATE, Result.REJECTED
@@ -271,6 +275,36 @@ def test_rules_that_cannot_be_computed_are_refused(store: Store, rules: list[tup
         store.declare(Feedback(rules=tuple(Rule(task=task, window=1, positive_when=test) for task, test in rules)))
 
 
+def test_a_user_is_erased_and_old_things_forgotten(store: Store) -> None:
+    store.log(decision("r1")).result()
+    store.log(replace(decision("r2", user="u2"), candidates=None)).result()
+    sent = [event("mine"), replace(event("by request"), user=None), replace(event("other", request="r2"), user="u2")]
+    store.record(sent, received=NOW).result()
+    store.users.put([Known(id="u1", time=1)])
+    assert store.erase("u1") == Erased(decisions=1, events=2)
+    store.compact()
+    assert (store.decision("r1"), store.history("u1"), store.users.get(["u1"])) == (None, [], {})
+    assert store.decision("r2") is not None
+    assert store.erase("u1") == Erased()
+    assert store.forget(NOW) == Erased()
+    assert store.forget(NOW + 1) == Erased(decisions=1, events=1)
+    assert [count(store, table) for table in (shown, candidates, events)] == [0, 0, 0]
+    assert [action for _, _, action, _ in store.notes()] == ["forget", "forget", "erase", "erase"]
+
+
+def test_an_event_of_an_erased_user_is_new_when_it_is_sent_again(store: Store) -> None:
+    store.record([event("e")], received=NOW).result()
+    store.erase("u1")
+    assert results(store.record([event("e")], received=NOW).result()) == [ACCEPTED]
+
+
+def test_erasing_goes_on_where_there_is_much(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umbel.serve.store.erase.AT_ONCE", 7)
+    wait([store.log(decision(f"r{number}")) for number in range(30)])
+    store.record([event(f"e{number}", request=None) for number in range(50)], received=NOW).result()
+    assert store.erase("u1") == Erased(decisions=30, events=50)
+
+
 # threads, closing, opening
 
 
@@ -327,6 +361,46 @@ def test_a_store_of_a_newer_umbel_is_refused(fresh: Open) -> None:
     with pytest.raises(UserError, match="its schema '9999' is newer than this umbel; upgrade umbel") as caught:
         Store(place)
     assert str(caught.value).count("\n") == 0
+
+
+STEP = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0002", "{before}"
+
+
+def upgrade():
+    op.add_column("items", sa.Column("owner", sa.Text))
+    {more}
+"""
+
+
+def steps(folder: Path, *, more: str = "") -> Path:
+    """Our steps and one more, as a later version would have."""
+    shutil.copytree(HERE / "versions", folder / "versions", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "second.py").write_text(STEP.format(before="0001", more=more))
+    return folder
+
+
+def test_a_step_to_the_next_schema_keeps_what_is_there(fresh: Open, tmp_path: Path) -> None:
+    with Store(fresh()) as store:
+        store.items.put([Known(id="a", fields={"price": 1}, time=1)])
+        later = steps(tmp_path / "steps")
+        for _ in range(2):  # the second time there is nothing to do
+            with store.session.writing() as connection:
+                migrate(connection, where=store.where, steps=later)
+        with store.session.reading() as connection:
+            assert connection.execute(sa.text("SELECT id, owner FROM items")).all() == [("a", None)]
+            assert MigrationContext.configure(connection).get_current_revision() == "0002"
+
+
+def test_a_step_that_fails_changes_nothing(fresh: Open, tmp_path: Path) -> None:
+    place = fresh()
+    with Store(place) as store, pytest.raises(ZeroDivisionError), store.session.writing() as connection:
+        migrate(connection, where=store.where, steps=steps(tmp_path / "steps", more="1 / 0"))
+    with Store(place) as again, again.session.reading() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == "0001"
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_opening_again_keeps_all(fresh: Open) -> None:

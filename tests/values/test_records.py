@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from umbel.serve.records import (
     LAST,
@@ -96,6 +98,24 @@ def test_wrong_types_are_rejected_one_by_one(change: dict[str, object], why: str
 @pytest.mark.parametrize("tree", [None, [], "x", 3])
 def test_what_is_no_object_is_no_event(tree: object) -> None:
     assert read_event(tree) == Outcome("", Result.REJECTED, "is no object")
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*SENT, "colour"]), TREES | st.just("x") | st.just(5), max_size=8) | TREES)
+def test_whatever_is_sent_is_an_event_or_rejected(tree: object) -> None:
+    found = read_event(tree)
+    if isinstance(found, Outcome):
+        assert found.result is Result.REJECTED
+        assert found.reason
+    else:
+        why = wrong_event(found, now=LAST, skew=0)
+        assert why is None or "occurred_at" in why or "belongs to nothing" in why
 
 
 def test_a_clock_may_be_behind_by_any_time() -> None:

@@ -14,6 +14,7 @@ from umbel.feedback import SKEW, Feedback
 from umbel.serve.records import Decision, Event, Outcome, Value, wrong_decision
 from umbel.serve.store.append import Append, append
 from umbel.serve.store.catalogue import Catalogue
+from umbel.serve.store.erase import Erased, erase, forget
 from umbel.serve.store.facts import declare, declared
 from umbel.serve.store.rows import to_decision, to_event, to_json
 from umbel.serve.store.session import Session, now
@@ -119,6 +120,18 @@ class Store:
     def feedback(self) -> Feedback:
         """The rules of its labels; :raises UserError: if none were given yet."""
         return declared(self._session)
+
+    def erase(self, user: str) -> Erased:
+        """Remove all of a user; `compact` makes their bytes go from the files."""
+        return erase(self._session, user)
+
+    def forget(self, before: int) -> Erased:
+        """Remove the decisions and the events of before a moment."""
+        return forget(self._session, before)
+
+    def compact(self) -> None:
+        """Rewrite the files without what was deleted; :raises UnavailableError: if someone reads them for too long."""
+        self._session.place.compact(self._session.engine)
 
     def note(self, actor: str, action: str, detail: Mapping[str, Value]) -> None:
         """Add a line to the audit: who did what, and why."""

@@ -70,7 +70,7 @@ def moment(text: str) -> int:
 
 
 def _said(session: Session, gone: Erased) -> str:
-    session.place.compact(session.engine)
+    session.place.compact(session.engine)  # also where nothing was there: an earlier run may have been stopped before it
     what = f"{gone.decisions:,} decisions and {gone.events:,} events erased"
     return f"{session.place.where}: {what}; logs, tables and bundles that were made before hold them"
 
