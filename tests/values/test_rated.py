@@ -51,6 +51,14 @@ def test_ndcg_of_the_worst_order() -> None:
     assert rated.ndcg(ratings, -ratings, mask, k=3).value == pytest.approx((1 / log2(3) + 3 / 2) / (3 + 1 / log2(3)))
 
 
+def test_a_rating_beyond_all_scales_has_no_ndcg() -> None:
+    """2 to the power of a million is no number; the other users keep theirs."""
+    found = rated.ndcg(np.array([[1e6, 1.0], [5.0, 1.0]]), np.array([[1.0, 2.0], [2.0, 1.0]]), np.ones((2, 2), bool), k=1)
+    assert np.isnan(found.values[0])
+    assert found.values[1] == 1.0
+    assert found.lost == {"a rating above 64": 1}
+
+
 def test_a_user_without_gain_has_no_ndcg() -> None:
     ratings, mask = shots([0, 0], [1, 0])
     found = rated.ndcg(ratings, ratings, mask, k=1)

@@ -49,12 +49,12 @@ def answers(learner: Learner, own: Episodes, read: Read, *, size: int = SIZE) ->
     with torch.no_grad():
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            batch = read(own.of(places))
+            batch = read(own.of(places)).to(learner.table.device)
             width = len(batch.labels) // len(places)
             logits = learner(batch.fields).view(len(places), width, -1)[..., :outputs]
-            found[places, :width] = logits.numpy()
-            labels[places, :width] = batch.labels.view(len(places), width, tasks).numpy()
-            seen[places, :width] = batch.seen.view(len(places), width, tasks).numpy()
+            found[places, :width] = logits.cpu().numpy()
+            labels[places, :width] = batch.labels.view(len(places), width, tasks).cpu().numpy()
+            seen[places, :width] = batch.seen.view(len(places), width, tasks).cpu().numpy()
     learner.train(was)
     return Answers(learner.schema, own.user, found, labels, seen)
 

@@ -49,6 +49,13 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
     return Climb(ladder, told)
 
 
+def serving(learner: Learner, ladder: Ladder, shots: int) -> Learner:
+    """What answers for a new user of so many rows: the rung's adapter on the learner's model."""
+    rung = ladder.rung(shots)
+    adapters: dict[Rung, Adapter] = {Rung.STEPS: learner.adapter, Rung.HEAD: Leaning(ladder.strength)}
+    return Learner(learner.model, adapters.get(rung, Untouched()), user=learner.user)
+
+
 def _scores(learner: Learner, adapter: Adapter, curve: Mapping[int, Episodes], *, read: Read) -> dict[int, float]:
     """The mean over tasks of the validation score, by the size of the support."""
     other = Learner(learner.model, adapter, user=learner.user)

@@ -35,7 +35,8 @@ class Protocol:
     The query is the last `query` rows, or all after the support where that is None; the support is what comes before it, at most
     `support` rows. `skip` rows at least are kept out of the query, so that supports of different sizes meet one query: they
     are nested, since the order of a user's rows depends on the user and on `seed` alone. Users whose rows are fewer or more than
-    `history` are left out; one with few rows may have a shorter support than asked.
+    `history` are left out; one with few rows may have a shorter support than asked. A row that stands twice counts twice, and may be
+    support and query.
 
     The literature's two (MeLU's and CCML's) are `LAST_TEN` and `FIRST_TEN`.
 
@@ -203,5 +204,5 @@ def _trim(rows: Rows) -> Int64[np.ndarray, "episodes fewer"]:
 
 def _reading(table: Table, column: str | None) -> str | None:
     """The id field that reads a raw column."""
-    ids = [field for field in table.schema.fields if field.kind is FieldKind.ID]
+    ids = [field for field in table.schema.fields if field.kind is FieldKind.ID and field.sql is None]
     return next((field.name for field in ids if column is not None and (field.column or field.name) == column), None)

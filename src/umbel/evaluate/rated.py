@@ -17,6 +17,7 @@ Mask = Bool[np.ndarray, "users shots"]
 Metric = Callable[[Ratings, Ratings, Mask], PerUser]
 RELEVANT = 4.0  # of a scale from 1 to 5
 TOPS = (1, 3, 5)
+TALLEST = 64.0  # ratings beyond have no gain: 2 to that power is no number to compare others with
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def ndcg(ratings: Ratings, predictions: Ratings, mask: Mask, *, k: int) -> PerUs
     """Discounted gain of the k rows ranked first, over the most that the user's own query rows allow (Järvelin and Kekäläinen, 2002).
 
     `DCG = sum_{i<=k} (2^r_i - 1) / log2(i + 1)`, of tied predictions in expectation over their orders: scikit-learn's `ndcg_score` of those
-    gains. Both sums end where a user's rows do. Undefined where no row has a rating above 0.
+    gains. Both sums end where a user's rows do. Undefined where no row has a rating above 0, or one has more than `TALLEST`.
 
     Example
     -------
@@ -103,9 +104,10 @@ def ndcg(ratings: Ratings, predictions: Ratings, mask: Mask, *, k: int) -> PerUs
     0.5161290322580645
     """
     query = Queries.of(ratings, predictions, mask)
-    gain = np.exp2(query.ratings) - 1
+    gain = np.exp2(np.minimum(query.ratings, TALLEST)) - 1
     ideal = discounted(query.placed(gain, query.ratings), k)
-    lost = {**query.lost, "no rating above 0": ideal <= 0}
+    tall = np.max(query.ratings, axis=1, initial=0.0) > TALLEST
+    lost = {**query.lost, f"a rating above {TALLEST:g}": tall, "no rating above 0": ideal <= 0}
     return per_user(discounted(query.placed(gain, query.predictions), k) / np.where(ideal > 0, ideal, 1.0), lost)
 
 

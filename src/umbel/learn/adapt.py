@@ -82,7 +82,7 @@ class Steps(Adapter):
         self.inner, self.chunk = inner, chunk
         names = inner.scope.chosen(model)
         self.rates: Rates = rates(names | ({"table": torch.zeros(())} if inner.scope.table else {}))
-        self.register_buffer("lost", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("lost", torch.zeros((), dtype=torch.int64))
 
     def forward(self, model: Recommender, episode: Episode) -> Float[Tensor, "users shots outputs"]:
         """Each user's logits of the query, prior included."""

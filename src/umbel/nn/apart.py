@@ -12,6 +12,7 @@ from torch import Tensor
 from umbel.nn.encode import Counts, Numbers
 from umbel.nn.interact import Concatenate
 from umbel.nn.kept import Shelf, Shelved
+from umbel.nn.offset import raised
 from umbel.nn.pieced import Fresh, Piece, Pieced, Slices
 from umbel.nn.recommender import Recommender
 from umbel.nn.sequence import Mean
@@ -77,6 +78,7 @@ class Apart:
         self.model, self.slices = model, Slices()
         self.once, self.own, self.rest = (Portion(model, kind) for kind in (*kinds, names - kinds[0] - kinds[1]))
         self.shelf = Shelf(self.own.columns, self.slices)
+        self.raising = frozenset() if model.offsets is None else frozenset({model.offsets.field})
 
     @property
     def kept(self) -> int:
@@ -86,7 +88,8 @@ class Apart:
     def keep(self, things: Fields) -> Int[Tensor, "things"]:
         """Remember things by their own fields; the numbers to ask for them by."""
         with torch.inference_mode():
-            return self.shelf.put(self.own(things), things if self.rest.order else {})
+            kept = things if self.rest.order else {name: things[name] for name in self.raising & things.keys()}
+            return self.shelf.put(self.own(things), kept)
 
     def forget(self) -> None:
         """Forget all things."""
@@ -98,9 +101,13 @@ class Apart:
             pieces = self._pieces(numbers, shared, rest)
             views = range(self.model.views.views)
             if isinstance(self.model.interact, Concatenate):
-                return self.model.above(tuple(Pieced.of([one[view] for one in pieces], len(numbers)) for view in views))
-            whole = torch.stack([Pieced.of([one[view] for one in pieces], len(numbers)).whole() for view in views], 1)
-            return self.model.beyond(whole.view(*whole.shape[:2], -1, self.model.views.dim))
+                logits = self.model.above(tuple(Pieced.of([one[view] for one in pieces], len(numbers)) for view in views))
+            else:
+                whole = torch.stack([Pieced.of([one[view] for one in pieces], len(numbers)).whole() for view in views], 1)
+                logits = self.model.beyond(whole.view(*whole.shape[:2], -1, self.model.views.dim))
+            if self.model.offsets is None:
+                return logits
+            return raised(logits, self.model.offsets({**shared, **self.shelf.fields(numbers), **rest}).expand(len(numbers), -1))
 
     def _pieces(self, numbers: Tensor, shared: Fields, rest: Fields) -> list[list[Piece]]:
         """Per portion that has fields, a piece a view."""

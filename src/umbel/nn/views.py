@@ -38,11 +38,16 @@ class Places(nn.Module):
         starts = dict(zip(schema.tables, accumulate(sizes, initial=0), strict=False))
         slots = [field for field in self.fields for _ in range(field.size)]
         self.rows = sum(sizes)
+        self._spans = {field.name: range(starts[field.table], starts[field.table] + vocabulary[field.table]) for field in self.fields}
         kind = torch.int32 if self.rows < 2**31 else torch.int64
         self.register_buffer("offsets", torch.tensor([starts[field.table] for field in slots], dtype=kind), persistent=False)
         self.register_buffer("ends", torch.tensor([vocabulary[field.table] for field in slots], dtype=kind), persistent=False)
         self.register_buffer("ids", torch.tensor([field.kind is FieldKind.ID for field in slots]), persistent=False)
         self.register_buffer("floors", torch.tensor([-1 if field.many else 0 for field in slots], dtype=kind), persistent=False)
+
+    def span(self, field: str) -> range:
+        """The rows of the table that stand for a field's codes, unknown first."""
+        return self._spans[field]
 
     def forward(self, fields: Mapping[str, Tensor]) -> Int[Tensor, "rows slots"]:
         """:raises ValueError: if a field has not as many columns as the schema says."""

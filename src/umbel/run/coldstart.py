@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from umbel.chosen import choose
 from umbel.coldstart.answers import Answers, answers, scores
@@ -16,18 +16,19 @@ from umbel.coldstart.figures import ColdFigures, Told, by_groups, figures
 from umbel.coldstart.method import Method, Prepared, Setup
 from umbel.coldstart.methods import METHODS
 from umbel.coldstart.prior import ItemMeans
-from umbel.coldstart.rungs import Climb, climb
+from umbel.coldstart.rungs import Climb, climb, serving
 from umbel.coldstart.source import Reader
 from umbel.data.batch import Batch
-from umbel.data.episodes import PADDING, Episodes, Protocol, Scenario, episodes, item_field, scenarios
+from umbel.data.episodes import PADDING, Episodes, Protocol, Scenario, episodes, item_field, scenarios, user_field
 from umbel.data.table import Table
-from umbel.errors import UserError
+from umbel.errors import DivergedError, UserError
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.robust import Robustness, quarters
 from umbel.learn.episode import Learner
 from umbel.learn.fit import Batches
 from umbel.learn.history import Scores
 from umbel.learn.keep import Keep
+from umbel.learn.ladder import Ladder
 from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
@@ -56,6 +57,11 @@ class Newcomers:
                       forget=section.forget, ids=section.ids)
         return Newcomers(section, table, means, method(settings).prepare(setup))
 
+    def taught(self) -> Int64[np.ndarray, "users"]:
+        """Raw users who may have been read by id in training."""
+        own: Int64[np.ndarray, "users"] = episodes(self.table, "train", self.section.protocol()).user
+        return own if self.section.ids else own[:0]
+
     def valid(self) -> Episodes:
         """Validation users by the protocol of training."""
         return episodes(self.table, "valid", self.section.protocol())
@@ -74,8 +80,7 @@ class Newcomers:
         """What the learner comes to on test users: in every scenario, new users as their support grows, and by groups of users."""
         parts = scenarios(self.table, "test")
         by_scenario = {name.value: self._told(self.section.protocol(), among, resamples=resamples) for name, among in parts.items()}
-        new = parts[Scenario.USER_COLD] | parts[Scenario.BOTH_COLD]
-        among = new if new.any() else ~new
+        among = _newest(parts)
         curve = {shots: self._told(self.section.at(shots), among, resamples=resamples) for shots in self.section.curve}
         return ColdFigures(by_scenario, curve, self._groups(among, resamples=resamples))
 
@@ -84,23 +89,38 @@ class Newcomers:
         found = {}
         for name, among in scenarios(self.table, "test").items():
             try:
-                found[name.value] = self._asked(episodes(self.table, "test", self.section.protocol(), among=among))
+                own = episodes(self.table, "test", self.section.protocol(), among=among)
+                found[name.value] = answers(self.prepared.learner, own, self.prepared.read)
             except UserError:
                 continue  # nobody has rows enough: the scenario is left out, and a report says so
         return found
 
-    def climb(self) -> Climb:
-        """The ladder, chosen on validation users."""
-        curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
-        return climb(self.prepared.learner, curve, self.prepared.read)
+    def served(self, ladder: Ladder, *, resamples: int) -> dict[int, Told | Undefined]:
+        """The same curve as the ladder answers it: for each size of the support by the rung that is for it."""
+        among, learner = _newest(scenarios(self.table, "test")), self.prepared.learner
+        return {shots: self._told(self.section.at(shots), among, resamples=resamples, by=serving(learner, ladder, shots))
+                for shots in self.section.curve}
 
-    def _told(self, protocol: Protocol, among: Bool[np.ndarray, "rows"], *, resamples: int) -> Told | Undefined:
+    def climb(self) -> Climb | None:
+        """The ladder, chosen on validation users; none where the run file has no curve to choose by."""
+        curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
+        return climb(self.prepared.learner, curve, self.prepared.read) if curve else None
+
+    def lost(self) -> int:
+        """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""
+        counts = [one for name, one in self.prepared.learner.named_buffers() if name.rpartition(".")[2] == "lost"]
+        return sum(int(one) for one in counts)
+
+    def _told(
+        self, protocol: Protocol, among: Bool[np.ndarray, "rows"], *, resamples: int, by: Learner | None = None
+    ) -> Told | Undefined:
         """The figures of some test rows' users; why there are none, where no user has rows enough."""
         try:
             own = episodes(self.table, "test", protocol, among=among)
         except UserError as error:
-            return Undefined(error.what)
-        return figures(self._asked(own), relevant=self.section.relevant, resamples=resamples)
+            return Undefined(error.what.removeprefix("episodes: "))
+        told = answers(by or self.prepared.learner, own, self.prepared.read)
+        return figures(told, relevant=self.section.relevant, resamples=resamples)
 
     def _groups(self, among: Bool[np.ndarray, "rows"], *, resamples: int) -> dict[str, dict[str, Robustness]]:
         try:
@@ -111,10 +131,8 @@ class Newcomers:
         first = own.query[:, 0] - self.table.parts["test"].start
         fields = {name: [*self.table.encoder.decode(name, self.table.column(name, "test")[first])] for name in self.section.groups}
         groupings = {"activity": quarters(rows.astype(float)), **fields}
-        return by_groups(self._asked(own), groupings, relevant=self.section.relevant, resamples=resamples)
-
-    def _asked(self, own: Episodes) -> Answers:
-        return answers(self.prepared.learner, own, self.prepared.read)
+        told = answers(self.prepared.learner, own, self.prepared.read)
+        return by_groups(told, groupings, relevant=self.section.relevant, resamples=resamples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,30 +151,27 @@ def learn(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Le
     torch.manual_seed(settings.fit.seed)
     found = Newcomers.of(settings, table)
     prepared = found.prepared
-    plan = replace(resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings)), pause=None)
+    plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
     history: tuple[dict[str, object], ...] = ()
     if prepared.batches is not None:
         watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
-        history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
+        try:
+            history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
+        except DivergedError as error:
+            raise DivergedError(error.what, mend=f"{error.mend}; or lower the rate of [episodes] method, if it has one") from None
     prepared.learner.cpu().eval()
     return Learned(found, history, plan.keep)
 
 
 def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> tuple[Fitted, Newcomers]:
-    """The same for a run: its model, with the item priors as offsets, is what a bundle takes.
-
-    :raises UserError: for a method that trains nothing, or whose model reads more than a row's own fields.
-    """
+    """The same for a run: its model, with the item priors as offsets, is what a bundle takes."""
     learned = learn(settings, table, folder, watch=watch)
     found = learned.newcomers
     model = found.prepared.learner.model
-    if found.prepared.batches is None:
-        raise UserError("episodes.method: trains nothing", mend="compare it with others by umbel compare")
-    if model.schema != table.schema:
-        raise UserError("episodes.method: reads more than a row's fields, which no bundle gives", mend="compare it by umbel compare")
     item, rows = item_field(table), vocabulary(table)
     built = replace(resolve.built(settings, rows), offset=item)
     offset = _take_offsets(model, found.means, field=item, codes=rows[table.schema.field(item).table])
+    _as_unknown(model, table, found.taught())
     return Fitted(offset, built, learned.history, learned.keep), found
 
 
@@ -179,7 +194,7 @@ def vocabulary(table: Table) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """Batches that tell the watch of every step; a step is told in training rows, of which an epoch's episodes are most."""
+    """Batches that tell the watch of every step, in query rows: not quite the part's, of which an epoch's episodes are most."""
 
     batches: Batches
     watch: Watch
@@ -193,6 +208,12 @@ class _Watched:
             yield batch
 
 
+def _newest(parts: Mapping[Scenario, Bool[np.ndarray, "rows"]]) -> Bool[np.ndarray, "rows"]:
+    """The rows of new users; all others where the part has none."""
+    new: Bool[np.ndarray, "rows"] = parts[Scenario.USER_COLD] | parts[Scenario.BOTH_COLD]
+    return new if new.any() else ~new
+
+
 def _builder(settings: Settings, table: Table) -> Callable[[Schema], Recommender]:
     return resolve.built(settings, vocabulary(table))
 
@@ -202,3 +223,16 @@ def _take_offsets(model: Recommender, means: ItemMeans, *, field: str, codes: in
     model.offsets = Offsets(field, (codes, sum(task.kind.outputs for task in model.schema.tasks)))
     model.offsets.values.copy_(torch.from_numpy(means(np.arange(codes))))
     return model
+
+
+def _as_unknown(model: Recommender, table: Table, taught: Int64[np.ndarray, "users"]) -> None:
+    """Users whom no episode read by id become the unknown user: their own rows of the table are as they were drawn, near 0."""
+    name = user_field(table)
+    if name is None or sum(field.table == table.schema.field(name).table for field in table.schema.fields if field.coded) > 1:
+        return
+    codes = table.column(name, "train")[np.isin(table.groups("train"), taught)]
+    rows = model.places.span(name)
+    with torch.no_grad():
+        own = model.table[rows.start : rows.stop]
+        new = torch.ones(len(own), dtype=torch.bool).index_fill(0, torch.from_numpy(codes).long(), False)
+        own[new] = own[0].clone()

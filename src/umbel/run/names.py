@@ -9,6 +9,8 @@ TITLES = {
     "calibration_ratio": "ratio", "rmse": "RMSE", "mae": "MAE", "r2": "R²",
     "gini": "Gini", "d2": "D²", "deviance": "deviance", "decile_error": "decile error", "decile_slope": "decile slope",
     "pinball": "pinball", "coverage": "coverage", "coverage_gap": "coverage gap", "width": "width", "accuracy": "accuracy",
+    "mae_pooled": "MAE, pooled", "rmse_pooled": "RMSE, pooled",
+    **{f"ndcg@{k}": f"nDCG@{k}" for k in (1, 3, 5)},
 }  # fmt: skip
 MEANINGS = {
     "AUC": "chance that a row with the event scores above one without it; of logits.",
@@ -31,4 +33,12 @@ MEANINGS = {
     "width": "mean distance from the lowest to the highest quantile, in the label's unit.",
     "accuracy": "share of rows whose likeliest class happened.",
     "interval": "95 %; users are drawn again with replacement, so it speaks of other users like these.",
+}
+OF_USERS = {
+    "MAE, RMSE": "inside each user, in the label's unit; the figure is the mean of users.",
+    "pooled": "the same over all query rows, so that a user counts by rows.",
+    "nDCG@k": "discounted gain (2^label - 1) of the k rows ranked first, over the most that the user's rows allow.",
+    "precision@k, recall@k": "the share of the k first that are relevant, and of the relevant ones that are among them.",
+    "AUC": "chance that a relevant row of a user is ranked above another; users with both kinds.",
+    "interval": MEANINGS["interval"],
 }

@@ -99,25 +99,46 @@ def curves(values: Sequence[float | None], *, name: str, colour: int, best: int 
     return frame.picture(drawn, f"{name} by epoch, {reading}")
 
 
-def grown(points: Sequence[tuple[float, Interval]], *, name: str, across: str, colour: int = 0) -> str:
-    """A figure against a number, a line through the values and a band between the bounds."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Figures against a number, by rising number."""
+
+    name: str
+    points: Sequence[tuple[float, Interval]]
+
+
+def grown(lines: Sequence[Line], *, name: str, across: str) -> str:
+    """Figures against a number: lines through the values, each with a band between its bounds; those after the first are dashed."""
+    points = [point for line in lines for point in line.points]
     if not points:
         return '<p class="mute">no figure</p>'
     values = [value for _, one in points for value in (one.value, one.low, one.high) if value is not None]
     room = max((max(values) - min(values)) * 0.08, abs(max(values)) * 1e-3, _TINY)
     ends = min(at for at, _ in points), max(at for at, _ in points)
     frame = Frame(Axis(ends[0], max(ends[1], ends[0] + 1), across, whole=True), Axis(min(values) - room, max(values) + room, name))
-    line = _path(frame, [(at, one.value) for at, one in points])
-    upper = [(at, one.high) for at, one in points if one.high is not None and one.low is not None]
-    lower = [(at, one.low) for at, one in points if one.high is not None and one.low is not None]
-    band = f'<polygon points="{_path(frame, [*upper, *reversed(lower)])}" fill="var(--c{colour})" fill-opacity=".15"/>'
-    dots = []
-    for at, one in points:
+    return frame.picture("".join(_line(frame, line, colour) for colour, line in enumerate(lines)), f"{name} by {across}")
+
+
+def key(lines: Sequence[Line]) -> str:
+    """Which line is which; nothing for a single one."""
+    marks = ["─", *["╌"] * len(lines)]
+    named = [f'<span style="color:var(--c{colour})">{marks[colour]} {escape(line.name)}</span>' for colour, line in enumerate(lines)]
+    return f"<p>{' '.join(named)}</p>" if len(lines) > 1 else ""
+
+
+def _line(frame: Frame, line: Line, colour: int) -> str:
+    """The band, the line, and a dot a figure that says it in words."""
+    bound = [(at, one.low, one.high) for at, one in line.points if one.low is not None and one.high is not None]
+    round_ = [*((at, high) for at, _, high in bound), *((at, low) for at, low, _ in reversed(bound))]
+    parts = [f'<polygon points="{_path(frame, round_)}" fill="var(--c{colour})" fill-opacity=".13"/>'] if len(bound) > 1 else []
+    dashes = ' stroke-dasharray="5 3"' if colour else ""
+    path = _path(frame, [(at, one.value) for at, one in line.points])
+    parts.append(f'<polyline points="{path}" fill="none" stroke="var(--c{colour})" stroke-width="2"{dashes}/>')
+    for at, one in line.points:
         left, top = frame.place(at, one.value)
         mark = f'cx="{left:.1f}" cy="{top:.1f}" r="3" fill="var(--c{colour})"'
-        dots.append(f"<circle {mark}><title>{at:g}: {one.value:.4f}</title></circle>")
-    drawn = f'{band}<polyline points="{line}" fill="none" stroke="var(--c{colour})" stroke-width="2"/>{"".join(dots)}'
-    return frame.picture(drawn, f"{name} by {across}")
+        parts.append(f"<circle {mark}><title>{escape(line.name)}, {at:g}: {one.value:.4f}</title></circle>")
+    return "".join(parts)
 
 
 def reliability(points: Sequence[Point], *, name: str, colour: int) -> str:

@@ -24,12 +24,14 @@ from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
+from umbel.learn.history import Scores
 from umbel.learn.ladder import Ladder
-from umbel.run import newcomers, resolve
+from umbel.run import newcomers, ready, resolve
 from umbel.run.coldstart import Newcomers, fit_episodes, method
 from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
 from umbel.run.fusing import start
 from umbel.run.kept import Kept
+from umbel.run.newcomers import Served
 from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
@@ -65,16 +67,21 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
         look.stage(f"{folder}: this run is finished; its report is read")
         return read_report(folder / "report.json")
     resolve.check(settings)
+    if settings.episodes is not None:
+        ready.check(settings)
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
-    cold: Newcomers | None = None
     if settings.episodes is None:
         fitted = fit_model(settings, table, folder, watch=look)
+        new = NewUsers({}, None, trained_scores(fitted.model, table))
     else:
+        ready.check_users(settings, table)
         fitted, cold = fit_episodes(settings, table, folder, watch=look)
+        look.stage("best epoch loaded; judging on new users, and choosing the ladder on validation")
+        new = _new_users(cold, settings, look=look)
     look.stage("best epoch loaded; calibrating on validation, then judging on test")
-    return _judged(settings, folder, table, fitted=fitted, cold=cold, began=began)
+    return _judged(settings, folder, table, fitted=fitted, new=new, began=began)
 
 
 def claim(settings: Settings, folder: Path) -> None:
@@ -100,7 +107,7 @@ def happened(table: Table, part: str, outputs: Float[np.ndarray, "rows outputs"]
     return Predictions(table.schema, outputs, events, observed, table.groups(part))
 
 
-def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, cold: Newcomers | None, began: float) -> Report:
+def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, new: NewUsers, began: float) -> Report:
     valid = happened(table, "valid", logits(fitted.model, table, "valid"))
     calibrators = fit_calibrators(valid)
     draws = settings.evaluate.resamples
@@ -108,12 +115,10 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, c
     test = happened(table, "test", logits(fitted.model, table, "test"))
     given = calibrate_all(table.schema, test.logits, calibrators)
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
-    told, ladder = _new_users(cold, settings)
-    known = cold.trained_scores() if cold else trained_scores(fitted.model, table)
-    report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=told,
-                     kept=Kept.of(fitted.rule, fitted.scores, train=known))
+    report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=new.told,
+                     kept=Kept.of(fitted.rule, fitted.scores, train=new.trained))
     centre = mean_row(fitted.model, table)
-    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=ladder)
+    bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
     bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings))
     bundle.save(folder / "bundle", golden=table.golden())
@@ -145,12 +150,25 @@ def _report(
     )
 
 
-def _new_users(cold: Newcomers | None, settings: Settings) -> tuple[dict[str, object], Ladder | None]:
-    """What the report tells of new users, and the ladder for the bundle; nothing of a run without `[episodes]`."""
-    if cold is None:
-        return {}, None
+@dataclass(frozen=True, slots=True)
+class NewUsers:
+    """What the report tells of new users, and the bundle's ladder, of a run with `[episodes]`; and the scores of training rows."""
+
+    told: dict[str, object]
+    ladder: Ladder | None
+    trained: Scores
+
+
+def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:
+    training = cold.lost()
+    figures = cold.figures(resamples=settings.evaluate.resamples)
+    lost = {"training": training, "test": cold.lost() - training}
     climbed = cold.climb()
-    return newcomers.to_json(method(settings).name, cold.figures(resamples=settings.evaluate.resamples), climbed), climbed.ladder
+    served = {} if climbed is None else cold.served(climbed.ladder, resamples=settings.evaluate.resamples)
+    told = newcomers.to_json(method(settings).name, figures, Served(climbed, served), lost=lost)
+    if line := newcomers.lost_line(told):
+        look.stage(f"warning: {line}")
+    return NewUsers(told, None if climbed is None else climbed.ladder, cold.trained_scores())
 
 
 def peak_memory() -> int:

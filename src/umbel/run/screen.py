@@ -69,12 +69,12 @@ class Screen:
         self.losses = "loss " + " ".join(f"{loss:.4f}" for loss in epoch.losses)
         score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.kept == epoch.number else ''}"
         speed = f"{_short(epoch.rows / max(epoch.seconds, 1e-9))} rows/s"
-        self.console.print(f"epoch {epoch.number:>3}  {self.losses}  {score}  {speed}", highlight=False)
+        self.console.print(f"epoch {epoch.number:>3}  {self.losses}  {score}  {speed}", highlight=False, soft_wrap=True)
 
     def stage(self, name: str) -> None:
         """Print what comes now."""
         self.bar.update(self.line, visible=False)
-        self.console.print(name, style="dim", highlight=False)
+        self.console.print(name, style="dim", highlight=False, soft_wrap=True)
 
 
 def _short(number: float) -> str:

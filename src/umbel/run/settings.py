@@ -252,7 +252,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "tune": TuneSection,
-        "transfer": TransferSection, "feedback": FeedbackSection,
+        "transfer": TransferSection, "feedback": FeedbackSection, "episodes": EpisodeSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}
