@@ -60,6 +60,8 @@ def ingest(run: RunFile, out: Annotated[Path, typer.Option("-o", help="table fol
 def train(
     run: RunFile,
     out: Annotated[Path, typer.Option("-o", help="run folder to leave; an interrupted one is resumed")],
+    *,
+    start: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE", help="go on from this bundle's weights")] = None,
     change: Change = None,
 ) -> None:
     """Fit, stop early and calibrate on validation, judge once on test; leaves a report and a bundle."""
@@ -67,8 +69,9 @@ def train(
     from umbel.run.screen import Screen, headline
     from umbel.run.settings import read
 
+    asked = [*(change or ()), *([f"fit.start={start}"] if start else ())]
     with Screen() as screen:
-        report = train_run(read(run, change or ()), out, watch=screen)
+        report = train_run(read(run, asked), out, watch=screen)
     headline(report)
     typer.echo(f"{out / 'report.html'}  {out / 'bundle'}")
 

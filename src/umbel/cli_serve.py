@@ -13,6 +13,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 STORE = "a service's store: its SQLite file, or a postgresql:// URL"
 StoreName = Annotated[str, typer.Option("--store", metavar="STORE", help=STORE)]
+BOUND = (
+    "another bound; repeat. worse=0.002 (AUC, or share of RMSE, that a task may lose), calibration=0.9,1.1 (of predicted over observed), "
+    "milliseconds=50 (median time of scoring 200 rows), strict=true (a loss that cannot be excluded counts, too), waived=TASK,TASK"
+)
 SET = (
     "another setting; repeat. host, fusion (a policy file), temperature, penalty and diversity (of the order), budget (ms for an answer), "
     "rate (requests a second of a client), at_once, grace (seconds between not ready and the end), root (of bundles), logged, reset"
@@ -78,3 +82,22 @@ def erase(
     if (user is None) == (before is None):
         raise UserError("erase: name a user, or --before a moment", mend="e.g. umbel erase u17 --store umbel.db")
     typer.echo(erase_user(store, user) if user is not None else erase_older(store, before or ""))
+
+
+@app.command()
+def promote(
+    bundles: Annotated[tuple[Path, Path], typer.Argument(metavar="CANDIDATE STABLE", help="the bundle that asks, and the one in service")],
+    log: Annotated[str, typer.Argument(help="labelled rows that neither was trained on, such as the latest day")],
+    *,
+    bound: Annotated[list[str] | None, typer.Option("--bound", metavar="KEY=VALUE", help=BOUND)] = None,
+    join: Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help="as for `umbel score`")] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="JSON to leave: every check")] = None,
+) -> None:
+    """May a new bundle take over? Exit code 0: yes, 3: no, and why."""
+    from umbel.run.promote import bounds_of, decide
+
+    found = decide(*bundles, log, bounds=bounds_of(bound or ()), joins=join or (), out=out)
+    for check in found.checks:
+        typer.echo(f"{'ok ' if check.holds else 'NO '} {check.says}")
+    typer.echo(found.says)
+    raise typer.Exit(0 if found.promote else 3)

@@ -103,6 +103,11 @@ class Encoder:
         self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
         self._by = {field.name: by_values(schema, field) for field in schema.fields if field.statistic is not None}
 
+    def rescaled(self, scales: Mapping[str, Scale]) -> Encoder:
+        """The same with these scales, where it has such numbers."""
+        own = {name: scales.get(name, one) for name, one in self.scales.items()}
+        return Encoder(self.schema, self.vocabularies, own, statistics=self.statistics)
+
     def encode(self, frame: pl.DataFrame, *, each: Each = map, ready: Mapping[str, Ready] = NONE) -> Columns:
         """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
 

@@ -35,6 +35,7 @@ from umbel.run import resolve
 from umbel.run.episodic import EpisodeSection
 from umbel.run.fitting import Fitted, trained
 from umbel.run.settings import Settings
+from umbel.run.warm import warm_start
 from umbel.run.watch import Watch
 from umbel.schema import Schema
 
@@ -153,6 +154,8 @@ def learn(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Le
     prepared = found.prepared
     plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
     history: tuple[dict[str, object], ...] = ()
+    if settings.fit.start is not None:
+        warm_start(prepared.learner.model, table, resolve.built(settings, vocabulary(table)), start=settings.fit.start)
     if prepared.batches is not None:
         watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
         try:

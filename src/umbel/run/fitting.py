@@ -31,6 +31,7 @@ from umbel.learn.predict import centre, predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
 from umbel.run.settings import Settings
+from umbel.run.warm import replay_of, warm_start
 from umbel.run.watch import Watch
 
 SCORED = 16384  # rows scored at a time
@@ -71,7 +72,10 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     built = resolve.built(settings, rows)
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)
-    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed)
+    replay = None
+    if settings.fit.start is not None:
+        replay = replay_of(warm_start(model, table, built, start=settings.fit.start), table, settings.fit.replay)
+    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay)
     history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 
@@ -131,7 +135,7 @@ class _Watched:
         self.shares = [task.negatives for task in loader.table.schema.tasks]
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
-        rows = len(self.loader.table.parts[self.loader.part])
+        rows = self.loader.rows
         for step, batch in enumerate(self.loader(epoch, start), start=start):
             self.watch.stepped(epoch + 1, done=step * self.loader.size, rows=rows)
             yield thin(batch, self.shares, seed=(self.loader.seed, epoch, step))

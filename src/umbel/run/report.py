@@ -55,6 +55,7 @@ class Report:
     `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
     `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
+    `until` is the time of the latest training row, in the unit of `umbel.data.table.Table.times`.
     `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them.
     """
 
@@ -72,6 +73,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
     kept: Kept | None = None
+    until: int | None = None
     episodes: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
@@ -83,6 +85,7 @@ class Report:
             "validation": {task.name: task_to_json(task) for task in self.validation},
             "history": [moment.to_json() for moment in self.history],
             "kept": None if self.kept is None else self.kept.to_json(),
+            "until": self.until,
             **({"episodes": dict(self.episodes)} if self.episodes else {}),
         }
 
@@ -101,6 +104,7 @@ class Report:
                 validation=tuple(task_from_json(name, task) for name, task in validation.items()),
                 history=tuple(Moment.of(line) for line in history),
                 kept=Kept.from_json(kept) if isinstance(kept := saved.get("kept"), Mapping) else None,
+                until=until if isinstance(until := saved.get("until"), int) else None,
                 episodes=episodes if isinstance(episodes := saved.get("episodes"), Mapping) else {},
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:

@@ -36,6 +36,7 @@ from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
 from umbel.run.slicing import slices
+from umbel.run.warm import scales_of
 from umbel.run.watch import Silence, Watch
 
 CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
@@ -46,7 +47,8 @@ LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> Table:
     """Encode the run file's log into a table folder; :raises UserError: for anything wrong with the log."""
     look = watch or Silence()
-    return ingest(resolve.source(settings), resolve.schema(settings), resolve.split(settings), folder=folder, progress=look.ingested)
+    parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
+    return ingest(*parts, folder=folder, progress=look.ingested, scales=scales_of(settings.fit))
 
 
 def train(settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None) -> Report:
@@ -147,6 +149,7 @@ def _report(
         settings=settings.model_dump(mode="json", exclude_none=True),
         versions=made.versions,
         commit=made.commit,
+        until=None if table.source.time is None else int(table.times("train").max()),
     )
 
 

@@ -135,7 +135,7 @@ class ModelSection(Section):
 
 
 class FitSection(Section):
-    """`[fit]`: how the model is trained."""
+    """`[fit]`: how the model is trained; `start` is a bundle to go on from, `replay` the share of rows it has seen to train on again."""
 
     epochs: int = Field(15, ge=1)
     patience: int = Field(2, ge=1)
@@ -156,6 +156,8 @@ class FitSection(Section):
     device: str = "cpu"
     minutes: float = Field(5.0, gt=0)
     balancer: str | None = None
+    start: str | None = None
+    replay: float = Field(1.0, ge=0, le=1)
 
 
 class EvaluateSection(Section):

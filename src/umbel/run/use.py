@@ -24,14 +24,15 @@ from umbel.data.rejoin import rejoined
 from umbel.data.source import Source
 from umbel.errors import UserError
 from umbel.evaluate.intervals import resample
-from umbel.evaluate.judge import Predictions, calibrate_all, evaluate
+from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.learn.predict import predict
 from umbel.run.report import Report
 from umbel.run.run import peak_memory
 from umbel.run.settings import EvaluateSection
 from umbel.run.slicing import Slice, slicing
 
-SIZE = 16384  # raw rows at a time
+SIZE = 16384     # raw rows at a time
+RESAMPLES = 200  # where a run asked for none
 
 
 def score_log(bundle: Path, log: str, out: Path, *, joins: Sequence[str] = ()) -> int:
@@ -78,6 +79,14 @@ def judge_log(
     if out is not None:
         durable.write(out, json.dumps(report.to_json(), indent=1))
     return report
+
+
+def judge_rows(bundle: Bundle, log: str, *, joins: Sequence[str] = ()) -> tuple[TaskReport, ...]:
+    """A loaded bundle's figures on raw rows that carry labels, users drawn alike for every bundle."""
+    test, _ = _happened(bundle, source_of(bundle, log, joins=joins, labels=True), ())
+    asked = EvaluateSection.model_validate(Report.from_json(bundle.report).settings.get("evaluate", {}))
+    by = resample(test.groups, resamples=asked.resamples or RESAMPLES)
+    return evaluate(test, calibrate_all(bundle.schema, test.logits, bundle.calibrators), by=by)
 
 
 def source_of(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -> Source:

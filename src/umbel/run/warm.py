@@ -1,0 +1,90 @@
+"""Training on from a bundle: its weights by raw id, its scales, and a share of the rows that it has seen already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from umbel.bundle import Built, Bundle
+from umbel.data.frequency import VALUE
+from umbel.data.loader import Replay
+from umbel.data.table import Table
+from umbel.data.vocab import Encoder, Scale
+from umbel.errors import UserError
+from umbel.nn.recommender import Recommender
+from umbel.run.settings import FitSection
+from umbel.schema import Schema
+
+FREE = ("vocabulary", "dropout", "id_dropout")  # sizes that no weight has
+UNTIL = "until"  # of a bundle's report: the time of its latest training row
+
+
+def scales_of(fit: FitSection) -> Mapping[str, Scale]:
+    """The scales of numbers that a table for this training is encoded with: the bundle's, since its weights know no others."""
+    return {} if fit.start is None else Bundle.load(Path(fit.start)).encoder.scales
+
+
+def warm_start(model: Recommender, table: Table, built: Built, *, start: str) -> Bundle:
+    """Give a new model a bundle's weights: embedding rows by raw value, whatever their codes, and all else as it is.
+
+    A value that the bundle does not know starts as its unknown row, which is what is true of values on average. Every row whose
+    values the bundle knows scores as it did, but for target statistics, which are made of the new log.
+
+    :raises UserError: for a bundle of another recipe, other sizes, fields or tasks.
+    """
+    bundle = Bundle.load(Path(start))
+    _check_alike(bundle, built, table.schema, start=start)
+    state = model.state_dict()
+    for name, tensor in bundle.model.state_dict().items():
+        if name != "table":
+            state[name].copy_(tensor)
+    rows = torch.from_numpy(_rows(bundle.encoder, table.encoder))
+    state["table"].copy_(bundle.model.table.detach().index_select(0, rows))
+    return bundle
+
+
+def replay_of(bundle: Bundle, table: Table, share: float) -> Replay | None:
+    """Which training rows the bundle has seen, of which a share is trained on again; None where all are.
+
+    :raises UserError: if the log or the bundle cannot tell.
+    """
+    if share >= 1:
+        return None
+    until = bundle.report.get(UNTIL)
+    if not isinstance(until, int) or table.source.time is None:
+        raise UserError("fit.replay: which rows the bundle has seen is told by time", mend="name it in [data], at both trainings")
+    return Replay(table.times("train") <= until, share)
+
+
+def _rows(old: Encoder, new: Encoder) -> np.ndarray:
+    """For every row of the new embedding table, the row of the old one to take."""
+    sizes = [old.vocabularies[name].size for name in old.schema.tables]
+    starts = dict(zip(old.schema.tables, accumulate(sizes, initial=0), strict=False))
+    found = []
+    for name in new.schema.tables:
+        known = old.vocabularies[name].encode(new.vocabularies[name].frame[VALUE])
+        found.append(np.concatenate([np.zeros(1, np.int64), known.astype(np.int64)]) + starts[name])
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _check_alike(bundle: Bundle, built: Built, schema: Schema, *, start: str) -> None:
+    """Refuse a bundle whose weights mean something else; what may differ is how often a value must be seen, and losses."""
+    ours, theirs = _meaning(schema, built), _meaning(bundle.schema, bundle.built)
+    for name in dict.fromkeys([*theirs, *ours]):
+        if ours.get(name) != theirs.get(name):
+            what = f"fit.start: {start} has {name} = {theirs.get(name)}, the run file {ours.get(name)}"
+            raise UserError(what, mend="make them alike, or train from nothing")
+
+
+def _meaning(schema: Schema, built: Built) -> dict[str, object]:
+    """What weights depend on, by name."""
+    fields = {f"fields.{one.name}": (one.kind.value, one.table, one.size, one.target) for one in schema.fields}
+    tasks = {f"tasks.{one.name}": (str(one.kind), one.given) for one in schema.tasks}
+    sizes = {f"model.{one.name}": getattr(built.sizes, one.name) for one in dataclass_fields(built.sizes) if one.name not in FREE}
+    pieces = {f"model.{one.name}": getattr(built, one.name) for one in dataclass_fields(built) if one.name not in ("sizes", "offset")}
+    return {"order of fields": list(fields), "order of tasks": list(tasks), **fields, **tasks, **pieces, **sizes}
