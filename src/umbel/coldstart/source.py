@@ -68,10 +68,19 @@ class Training:
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, from a step on."""
-        own = episodes(self.reader.table, "train", afresh(self.protocol, epoch))
+        own = self.episodes(epoch)
+        for places, new, known in self.drawn(own, epoch, start):
+            yield self.reader.batch(own.of(places), new=new, known=known)
+
+    def episodes(self, epoch: int) -> Episodes:
+        """All training users, in one order, as this epoch divides their rows."""
+        return episodes(self.reader.table, "train", afresh(self.protocol, epoch))
+
+    def drawn(self, own: Episodes, epoch: int, start: int) -> Iterator[tuple[Int64[np.ndarray, "some"], Marks, Marks]]:
+        """The places of each batch, which of its users meet new items, and which are read by id, from a step on."""
         for step, places in enumerate(Drawer(own.lengths, self.size, self.seed)(epoch, start), start=start):
             new, known = np.random.default_rng([self.seed, epoch, step]).random((2, len(places)))
-            yield self.reader.batch(own.of(places), new=new < self.forget, known=known < self.ids)
+            yield places, new < self.forget, known < self.ids
 
 
 def in_order(reader: Reader, own: Episodes, size: int = 256) -> Iterator[tuple[Int64[np.ndarray, "some"], Batch]]:

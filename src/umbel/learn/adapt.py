@@ -54,7 +54,7 @@ class Inner:
         """The copy after all steps, and how many of them were not taken."""
         lost = torch.zeros((), dtype=torch.int64, device=known.labels.device)
         for _ in range(self.steps):
-            slope = grad(lambda own: _cost(model, own, known))(own)
+            slope = grad(lambda own: cost(model, own, known))(own)
             scale, finite = _clipped(slope, self.clip)
             slope = {name: torch.where(finite, one * scale, 0.0) for name, one in slope.items()}
             if not self.second:
@@ -191,7 +191,7 @@ class _Labelled:
     group: None = None
 
 
-def _cost(model: Recommender, own: Own, known: Known) -> Float[Tensor, ""]:
+def cost(model: Recommender, own: Own, known: Known) -> Float[Tensor, ""]:
     """The sum over tasks of the user's losses; rows count by their weights, which add up to 1."""
     logits = raised(answer(model, own, known.inputs), known.prior)
     weight = known.weight[:, None].expand_as(known.labels) * len(known.labels)

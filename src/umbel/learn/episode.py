@@ -123,12 +123,15 @@ class Learner(nn.Module):
 
     def score(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits of the query rows, each by its user's own model."""
+        logits: Tensor = self.adapter(self.model, self.episode(rows, fields))
+        return logits.flatten(0, 1)
+
+    def episode(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Episode:
+        """An episode batch as adapters read it."""
         support, query = parted(fields)
         users = support.labels.shape[0]
         prior = fields[QUERY_PRIOR]
-        episode = Episode(self.model, rows, query, support, prior.view(users, -1, prior.shape[1]), self.user)
-        logits: Tensor = self.adapter(self.model, episode)
-        return logits.flatten(0, 1)
+        return Episode(self.model, rows, query, support, prior.view(users, -1, prior.shape[1]), self.user)
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits of the query rows of an episode batch."""
