@@ -62,22 +62,22 @@ class Choice:
         """The collaborators of each of `own` among training users, of whom `near` are candidates."""
         size = max(1, HELD // max(1, near.shape[1] * among.slope.shape[1]))
         drawn = torch.rand(2, *near.shape, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + moment))
-        parts = [self._some(Traits(*(one[at : at + size] for one in own)), among, near[at : at + size], drawn[:, at : at + size])
+        parts = [self._some(Traits(*(one[at : at + size] for one in own)), among, near=near[at : at + size], drawn=drawn[:, at : at + size])
                  for at in range(0, len(near), size)]
         return Chosen(*(torch.cat(one) for one in zip(*parts, strict=True)))
 
-    def _some(self, own: Traits, among: Traits, near: Tensor, drawn: Tensor) -> Chosen:
+    def _some(self, own: Traits, among: Traits, *, near: Tensor, drawn: Tensor) -> Chosen:
         there = near >= 0
         cosine = torch.einsum("uw,ucw->uc", own.slope, among.slope[near.clamp(min=0)])
         likeness = torch.where(there, cosine if self.similar == "gradient" else drawn[0], -torch.inf).nan_to_num(nan=-torch.inf)
         near, likeness, tie = _best(likeness, self.most, near, likeness, drawn[1])
-        rank = self._benefit(own, among, near, tie)
+        rank = self._benefit(own, among, near=near, drawn=tie)
         near, likeness = _best(torch.where(likeness > -torch.inf, rank, -torch.inf), self.kept, near, likeness)
         pulled = own.slope.any(1, keepdim=True)  # who has no rows has nothing to be alike in
         stays = pulled & (likeness > (0.0 if self.gate else -torch.inf))
         return Chosen(torch.where(stays, near, NOBODY), self._shares(likeness, stays))
 
-    def _benefit(self, own: Traits, among: Traits, near: Tensor, drawn: Tensor) -> Float[Tensor, "users near"]:
+    def _benefit(self, own: Traits, among: Traits, *, near: Tensor, drawn: Tensor) -> Float[Tensor, "users near"]:
         rule = FILTERS[self.filter]
         if rule is not None:
             return rule(own.taste[:, None], among.taste[near.clamp(min=0)])
