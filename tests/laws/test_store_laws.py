@@ -266,6 +266,7 @@ def test_the_rules_of_labels_are_kept(store: Store) -> None:
     ("rules", "what"),
     [
         ([("a", "kind = 'x'"), ("a", "kind = 'y'")], "tasks.a.feedback: there are two; keep one"),
+        ([], "feedback: no task has a rule; add feedback"),
         ([("a", "value + 1")], r"tasks\.a\.feedback\.positive_when: 'value \+ 1' is neither true nor false; compare it with a value"),
         ([("a", "kind > 3")], r"tasks\.a: .*; correct the expression"),
     ],

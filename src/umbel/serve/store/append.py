@@ -75,9 +75,10 @@ def _add_decisions(connection: sa.Connection, place: Place, made: Sequence[Decis
     added = [one for one in by_id.values() if one.request in new]
     places = [row for one in added for row in shown_rows(one)]
     chosen = [candidates_row(one.request, one.candidates) for one in added if one.candidates is not None]
-    for table, rows in ((shown, places), (candidates, chosen)):
-        if rows:
-            connection.execute(sa.insert(table), rows)
+    if places:
+        place.insert_many(connection, shown, places)
+    if chosen:
+        connection.execute(sa.insert(candidates), chosen)
 
 
 def _insert_new(connection: sa.Connection, place: Place, rows: Sequence[Row], *, table: sa.Table) -> set[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import final
+from typing import Any, ClassVar, final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -46,7 +46,8 @@ class UnavailableError(UserError):
 class Place(ABC):
     """One kind of database: how it is opened, and what only it does."""
 
-    where: str  # for messages; without password
+    where: str           # for messages; without password
+    mark: ClassVar[str]  # of a value in the driver's own SQL
 
     @abstractmethod
     def engine(self) -> sa.Engine:
@@ -59,6 +60,12 @@ class Place(ABC):
     @abstractmethod
     def insert(self, table: sa.Table) -> Insert:
         """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+
+    def insert_many(self, connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert plain rows in the order of the table's columns, past what SQLAlchemy does for each."""
+        quote = connection.dialect.identifier_preparer.quote
+        names, marks = ", ".join(quote(column.name) for column in table.columns), ", ".join(self.mark for _ in table.columns)
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))
 
     @abstractmethod
     def begin_migration(self, connection: sa.Connection) -> None:
@@ -87,6 +94,8 @@ class Place(ABC):
 @final
 class Sqlite(Place):
     """One file, with its write-ahead log beside it; an acknowledged write is on the disk."""
+
+    mark = "?"
 
     def __init__(self, path: Path) -> None:
         self.path, self.where = path, str(path)
@@ -130,6 +139,8 @@ class Sqlite(Place):
 @final
 class Postgres(Place):
     """A PostgreSQL database; an acknowledged write is what its `synchronous_commit` says."""
+
+    mark = "%s"
 
     def __init__(self, url: sa.URL) -> None:
         self.url, self.where = url.set(drivername="postgresql+psycopg"), url.render_as_string(hide_password=True)

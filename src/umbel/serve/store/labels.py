@@ -78,8 +78,10 @@ def watermark(session: Session) -> int:
 
 
 def check_rules(feedback: Feedback) -> None:
-    """Refuse a rule that cannot be computed, or two of one task; :raises UserError: naming it."""
+    """Refuse a rule that cannot be computed, two of one task, or none at all; :raises UserError: naming it."""
     names = [rule.task for rule in feedback.rules]
+    if not names:
+        raise UserError("feedback: no task has a rule", mend="add feedback = { ... } under [tasks.NAME]")
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"tasks.{name}.feedback: there are two", mend="keep one")
@@ -94,7 +96,7 @@ def pages(session: Session, feedback: Feedback, extent: Extent, *, after: Cursor
     An event counts that happened before `time + window`; where it names the request it may seem to have happened before it, by as much
     as clocks differ (`Feedback.skew`).
     """
-    closing = extent.clock - feedback.lateness - min((rule.window for rule in feedback.rules), default=0)
+    closing = extent.clock - feedback.lateness - min(rule.window for rule in feedback.rules)
     while True:
         with session.reading() as connection:
             decided = _frame(connection.execute(_decisions(after, closing, size)), DECIDED)
@@ -182,12 +184,14 @@ def _touching(within: sa.ColumnElement[bool], until: int, longest: int) -> sa.Se
         sa.select(sa.literal(1)).select_from(later).join(there, there.c.request == later.c.request)
         .where(later.c.user == events.c.user, there.c.item == events.c.item, later.c.time <= events.c.time, after)
     )  # fmt: skip
+    # Not `IS NULL`: an engine would go through all such events for every page, rather than from decisions to their users' events.
+    unnamed = sa.func.coalesce(events.c.request, "") == ""
     near = sa.and_(events.c.time >= decisions.c.time, events.c.time < decisions.c.time + longest)
     return (
         sa.select(decisions.c.request, *_event_columns(), sa.false())
         .join(decisions, decisions.c.user == events.c.user)
         .join(shown, sa.and_(shown.c.request == decisions.c.request, shown.c.item == events.c.item))
-        .where(within, events.c.request.is_(None), events.c.received <= until, near, sa.not_(newer.exists()))
+        .where(within, unnamed, events.c.received <= until, near, sa.not_(newer.exists()))
     )
 
 
