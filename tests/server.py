@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import uvicorn
+
+from umbel.serve.http.app import make
+from umbel.serve.http.server import begin
+from umbel.serve.http.told import tell
 
 STARTS = 60.0  # seconds in which a server has to be ready
 ENDS = 30.0
+
+
+@dataclass(frozen=True)
+class Here:
+    """A server in a thread of this process."""
+
+    url: str
+    client: httpx.Client
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,31 @@ def free_port() -> int:
 
 def command(bundle: Path, *words: str | Path) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "umbel", "serve", str(bundle), *map(str, words)]
+
+
+@contextmanager
+def here(bundle: Path, folder: Path, *words: str, keys: Path | None = None, key: str | None = None) -> Iterator[Here]:
+    """Serve a bundle from a thread of this process, as `umbel serve` would: over HTTP, but without starting Python anew."""
+    port = free_port()
+    held = () if keys is None else (f"keys={keys}",)
+    told = tell(str(bundle), [f"port={port}", f"store={folder / 'umbel.db'}", "budget=20000", *held, *words])
+    opening = told.opening()
+    begin(told, opening)
+    server = uvicorn.Server(uvicorn.Config(make(opening), port=port, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until = time.monotonic() + STARTS
+        while not server.started:
+            assert time.monotonic() < until
+            assert thread.is_alive(), "the server ended"
+            time.sleep(0.01)
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20.0) as client:
+            yield Here(f"http://127.0.0.1:{port}", client)
+    finally:
+        server.should_exit = True
+        thread.join(ENDS)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -74,6 +74,21 @@ class RankAnswer(Struct, frozen=True, kw_only=True):
     logged: bool
 
 
+class SentEvent(Struct, frozen=True, kw_only=True):
+    """One of the events of `POST /v1/events`: what happened to an item, by a name of the client's own that makes a retry harmless.
+
+    It belongs to a user or to a request; `occurred_at` is in milliseconds since 1970 (UTC).
+    """
+
+    event_id: Id
+    type: Id
+    item_id: Id
+    occurred_at: int
+    user_id: Id | None = None
+    request_id: Id | None = None
+    value: float | None = None
+
+
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/predict`: raw rows, each whole."""
 
@@ -113,6 +128,23 @@ def decode(body: bytes, shape: type[Shape]) -> Shape:
     Traceback (most recent call last):
     umbel.errors.UserError: Expected `int` >= 1 - at `$.n`; see /openapi.json
     """
+    found: Shape = _decoded(body, shape)
+    return found
+
+
+def decode_list(body: bytes) -> list[object]:
+    """A list of anything from JSON; :raises UserError: for what is none."""
+    found: list[object] = _decoded(body, list[Any])
+    return found
+
+
+def decode_object(body: bytes) -> dict[str, object]:
+    """An object of anything from JSON; :raises UserError: for what is none."""
+    found: dict[str, object] = _decoded(body, dict[str, Any])
+    return found
+
+
+def _decoded(body: bytes, shape: Any) -> Any:  # noqa: ANN401
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:

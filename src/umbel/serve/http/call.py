@@ -43,6 +43,6 @@ class Route:
     answer: Callable[[Call], Awaitable[Reply]]
     says: str
     scope: Scope | None = Scope.READ
-    reads: type | None = None
-    gives: type | None = None
+    reads: object = None
+    gives: object = None
     error: Callable[[Exception], Reply] | None = None

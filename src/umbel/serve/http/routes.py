@@ -24,8 +24,11 @@ from umbel.serve.requests import (
     PredictRequest,
     RankAnswer,
     RankRequest,
+    SentEvent,
     check_ids,
     decode,
+    decode_list,
+    decode_object,
 )
 from umbel.serve.service import Service
 from umbel.serve.store.session import now
@@ -45,7 +48,7 @@ async def predict(call: Call) -> Reply:
 
 async def record(call: Call) -> Reply:
     """Keep events; 207 where any was rejected."""
-    outcomes = await call.service.record(decode(call.body, list[Any]))
+    outcomes = await call.service.record(decode_list(call.body))
     results = [{"event_id": one.event, "result": one.result, "reason": one.reason} for one in outcomes]
     status = HTTPStatus.MULTI_STATUS if any(one.reason is not None for one in outcomes) else HTTPStatus.OK
     return Reply({"results": results}, status)
@@ -124,7 +127,7 @@ async def show_fusion(call: Call) -> Reply:
 
 async def activate(call: Call) -> Reply:
     """Rank by another policy from now on."""
-    policy = parse(decode(call.body, dict[str, Any]), where="fusion")
+    policy = parse(decode_object(call.body), where="fusion")
     detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
     return await _change(call, replace(call.service.bundles.state, fusion=policy.to_json()), action="activate fusion", detail=detail)
 
@@ -162,7 +165,7 @@ def v1() -> list[Route]:
     routes = [
         Route(method="POST", path="/v1/rank", answer=rank, says="Rank items for a user", reads=RankRequest, gives=RankAnswer),
         Route(method="POST", path="/v1/predict", answer=predict, says="Predict rows", reads=PredictRequest, gives=PredictAnswer),
-        Route(method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=list[dict[str, Any]]),
+        Route(method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=list[SentEvent]),
         Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None),
         Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None),
         Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus"),
