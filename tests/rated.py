@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from umbel.bundle import Built, Bundle
 from umbel.coldstart.method import Setup
 from umbel.coldstart.prior import ItemMeans
 from umbel.coldstart.source import Reader
@@ -16,6 +17,8 @@ from umbel.data.ingest import ingest
 from umbel.data.source import Source
 from umbel.data.split import ByColumn
 from umbel.data.table import Table
+from umbel.evaluate.calibrate import Calibrator, Linear, Platt
+from umbel.learn.ladder import Ladder
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
@@ -72,3 +75,16 @@ def model(made: Table, recipe: str = "shared_bottom", *, schema: Schema | None =
 def setup(made: Table, *, recipe: str = "shared_bottom", protocol: Protocol = SHORT, items: bool = True) -> Setup:
     """What a method starts from, over that table."""
     return Setup(Reader(made, ItemMeans.of(made, items=items)), lambda schema: model(made, recipe, schema=schema), protocol, size=3)
+
+
+def bundle(made: Table, ladder: Ladder | None = None, *, recipe: str = "shared_bottom", tower: tuple[int, ...] = ()) -> Bundle:
+    """A bundle over that table: a model with item means as offsets and embeddings large enough to matter, calibrated."""
+    built = Built(recipe, sizes(made, tower=tower), offset="item")
+    torch.manual_seed(0)
+    model = built(made.schema)
+    with torch.no_grad():
+        model.table.normal_(std=0.5)
+    assert model.offsets is not None
+    model.offsets.values.copy_(torch.from_numpy(ItemMeans.of(made)(np.arange(made.encoder.vocabularies["item"].size))))
+    calibrators: dict[str, Calibrator] = {"rating": Linear(slope=0.9, intercept=0.3), "click": Platt(slope=0.8, intercept=-0.1)}
+    return Bundle(made.source, made.encoder, built, model.eval(), calibrators, {}, ladder=ladder)

@@ -51,8 +51,8 @@ def answers(learner: Learner, own: Episodes, read: Read, *, size: int = SIZE) ->
             places = order[start : start + size]
             batch = read(own.of(places)).to(learner.table.device)
             width = len(batch.labels) // len(places)
-            logits = learner(batch.fields).view(len(places), width, -1)[..., :outputs]
-            found[places, :width] = logits.cpu().numpy()
+            logits = learner(batch.fields)[:, :outputs]
+            found[places, :width] = logits.view(len(places), width, outputs).cpu().numpy()
             labels[places, :width] = batch.labels.view(len(places), width, tasks).cpu().numpy()
             seen[places, :width] = batch.seen.view(len(places), width, tasks).cpu().numpy()
     learner.train(was)
