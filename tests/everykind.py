@@ -22,7 +22,7 @@ FIELDS = (
     Field("watched", FieldKind.SEQUENCE, like="item", target="item", length=LENGTH),
     Field("hour", FieldKind.CATEGORY),
     Field("item", FieldKind.ID),
-    Field("price", FieldKind.NUMBER),
+    Field("price", FieldKind.NUMBER, bins=3),
     Field("tags", FieldKind.BAG, length=2),
     Field("picture", FieldKind.VECTOR, width=3),
 )

@@ -74,15 +74,21 @@ def embed(model: Recommender, schema: Schema, number: int, *, table: Tensor, bat
             values = [table[start + code] for code in codes if code >= 0]
             found.append(torch.stack(values).mean(0) if values else torch.zeros(table.shape[1]))
         return torch.stack(found) + counted(model, schema, number, batch=batch)
-    if one.kind is FieldKind.NUMBER:
+    if one.kind is FieldKind.NUMBER and not one.bins:
         numbers = model.views.numbers
         assert numbers is not None
         place = numbers.names.index(one.name)
         weight, missing = numbers.weight[place].flatten().detach(), numbers.missing[place].flatten().detach()
         return torch.stack([missing if x != x else x * weight for x in own.tolist()])
-    (vector,) = model.views.vectors
+    vector = model.views.vectors[sum(other.mapped for other in schema.fields[:number])]
     weight, missing = vector.get_parameter("weight").detach(), vector.get_parameter("missing").detach().flatten()
-    return torch.stack([missing if bool(x.isnan().any()) else weight @ x for x in own])
+    return torch.stack([missing if bool(x.isnan().any()) else weight @ (pieces(float(x), one.bins) if one.bins else x) for x in own])
+
+
+def pieces(x: float, bins: int) -> Tensor:
+    """How much of each of the bins that lie evenly from -2 to 2 is below x."""
+    width = 4 / bins
+    return torch.tensor([min(max((x + 2 - piece * width) / width, 0.0), 1.0) for piece in range(bins)])
 
 
 def counted(model: Recommender, schema: Schema, number: int, *, batch: dict[str, Tensor]) -> Tensor:

@@ -49,7 +49,9 @@ def spell(chosen: object) -> str | dict[str, object]:
 
 
 def tuples(value: object) -> object:
-    """Lists as tuples, and those inside them."""
+    """Lists as tuples, and those inside them and under keys."""
+    if isinstance(value, dict):
+        return {key: tuples(one) for key, one in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
 
 

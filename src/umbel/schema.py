@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import log
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +36,10 @@ class FieldKind(StrEnum):
     STATISTIC = "statistic"  # means of labels and a count by id, of training rows alone: rows x width
 
 
+Edges = Mapping[str, Sequence[Sequence[float]]]  # of each field with bins, the edges for each of its numbers
+NO_EDGES: Edges = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One input of a model.
@@ -41,7 +47,7 @@ class Field:
     `column` is the raw column (the field's own name by default); `sql` derives the value instead.
     `like` names the field whose vocabulary and embedding table this one shares; `target` names the field a
     sequence is a history of (its candidate). `length` caps bags and sequences, `width` is a vector's; `statistic` says what a
-    statistic is made of.
+    statistic is made of. A number or statistic with `bins` is read piece by piece (`umbel.nn.encode.Bins`).
     Values seen fewer than `min_count` times in the training rows are unknown.
 
     Example
@@ -60,6 +66,7 @@ class Field:
     width: int = 0
     min_count: int = 2
     statistic: Statistic | None = None
+    bins: int = 0
 
     @property
     def coded(self) -> bool:
@@ -70,6 +77,11 @@ class Field:
     def wide(self) -> bool:
         """Whether a row holds several numbers (vector, statistic)."""
         return self.kind in (FieldKind.VECTOR, FieldKind.STATISTIC)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether a matrix makes its embedding: of several numbers, or of the bins of one."""
+        return self.wide or self.bins > 0
 
     @property
     def many(self) -> bool:
@@ -216,6 +228,10 @@ class Schema:
             raise UserError(f"{where}: target {field.target!r} has another vocabulary", mend=f"add like = {field.target!r}")
         if field.kind is FieldKind.VECTOR and field.width < 1:
             raise UserError(f"{where}: a vector needs its width", mend="add width = N")
+        if field.bins and field.kind not in (FieldKind.NUMBER, FieldKind.STATISTIC):
+            raise UserError(f"{where}: bins of a {field.kind}", mend="only a number or a statistic takes them")
+        if field.bins < 0:
+            raise UserError(f"{where}: bins = {field.bins}", mend="give how many, 0 for none")
         if field.length < 1 or field.min_count < 1:
             raise UserError(f"{where}: length and min_count are at least 1", mend="raise them")
 

@@ -25,7 +25,7 @@ from umbel.run import resolve
 from umbel.run.promote import Bounds, decide
 from umbel.run.report import read_report
 from umbel.run.settings import Settings, read
-from umbel.run.warm import replay_of, scales_of, warm_start
+from umbel.run.warm import encoder_of, replay_of, warm_start
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole.filter(day <= date(2024, 1, 6)).write_parquet(folder / "early.parquet")
     late = whole.with_columns(price=pl.col("price") + pl.when(day > date(2024, 1, 6)).then(100.0).otherwise(0.0))
     late.write_parquet(folder / "late.parquet")
-    text = RUN.replace("region = {{ kind", 'price = {{ kind = "number" }}\nregion = {{ kind')
+    text = RUN.replace("region = {{ kind", 'price = {{ kind = "number", bins = 4 }}\nregion = {{ kind')
     (folder / "early.toml").write_text(text.format(log=folder / "early.parquet"))
     later = text.replace("valid = 2024-01-05", "valid = 2024-01-07").replace("test = 2024-01-06", "test = 2024-01-08")
     (folder / "late.toml").write_text(later.format(log=folder / "late.parquet"))
@@ -63,12 +63,12 @@ def late(place: Path, **fit: object) -> Settings:
 def table(place: Path) -> Table:
     settings = late(place)
     parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
-    return ingest(*parts, folder=place / "table", scales=scales_of(settings.fit))
+    return ingest(*parts, folder=place / "table", before=encoder_of(settings.fit))
 
 
 def test_known_rows_score_as_they_did_before_the_first_step(place: Path, table: Table) -> None:
     """Whatever the codes and whatever the new log's mean and spread: by raw value, to the last bit that addition leaves."""
-    built = resolve.built(late(place), {name: one.size for name, one in table.encoder.vocabularies.items()})
+    built = resolve.built(late(place), {name: one.size for name, one in table.encoder.vocabularies.items()}, edges=table.encoder.edges)
     torch.manual_seed(9)
     model = built(table.schema)
     bundle = warm_start(model, table, built, start=str(place / "early" / "bundle"))
@@ -92,8 +92,8 @@ def test_a_new_value_starts_as_the_unknown_row(place: Path, tmp_path: Path) -> N
     new.write_parquet(tmp_path / "new.parquet")
     settings = read(place / "late.toml", [f"data.log={tmp_path / 'new.parquet'}", f"fit.start={place / 'early' / 'bundle'}"])
     parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
-    made = ingest(*parts, folder=tmp_path / "table", scales=scales_of(settings.fit))
-    built = resolve.built(settings, {name: one.size for name, one in made.encoder.vocabularies.items()})
+    made = ingest(*parts, folder=tmp_path / "table", before=encoder_of(settings.fit))
+    built = resolve.built(settings, {name: one.size for name, one in made.encoder.vocabularies.items()}, edges=made.encoder.edges)
     model = built(made.schema)
     bundle = warm_start(model, made, built, start=str(place / "early" / "bundle"))
     code = int(made.encoder.vocabularies["item"].encode(pl.Series([10_000], dtype=frame["item"].dtype))[0])

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int8
 
 from umbel.data.audit import Audit
+from umbel.data.bins import binned
 from umbel.data.count import Tally
 from umbel.data.derive import needed
 from umbel.data.groups import groups, times
@@ -24,9 +24,9 @@ from umbel.data.split import PARTS, ByTime, Split
 from umbel.data.statistics import Statistics, key_file, second
 from umbel.data.storage import FORMAT, GOLDEN, MARK, Rows, fresh_folder, write_json
 from umbel.data.table import Table
-from umbel.data.vocab import Each, Encoder, Ready, Scale
+from umbel.data.vocab import Each, Encoder, Ready
 from umbel.errors import UserError
-from umbel.schema import Schema
+from umbel.schema import NO_EDGES, Schema
 
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
 KEPT = 32        # raw rows that stay in the table, for the golden rows of bundles
@@ -34,31 +34,34 @@ KEPT = 32        # raw rows that stay in the table, for the golden rows of bundl
 
 def ingest(
     source: Source, schema: Schema, split: Split, *,
-    folder: Path, progress: Callable[[int], None] | None = None, scales: Mapping[str, Scale] = MappingProxyType({}),
+    folder: Path, progress: Callable[[int], None] | None = None, before: Encoder | None = None,
 ) -> Table:
     """Encode a log into a table folder: vocabularies and scales from training rows only, parts contiguous, rows in log order.
 
     The log is read twice, in constant memory plus the vocabularies. `progress` is told the rows done so far: a row counts half
-    when it is counted and half when it is encoded. The folder appears when all is written, or not at all. Numbers for which there are
-    `scales` keep those, as a training that goes on needs them.
+    when it is counted and half when it is encoded. The folder appears when all is written, or not at all. Numbers that the encoder `before`
+    knows keep its scales and edges of bins, as a training that goes on needs them.
 
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
     # Counting and looking up are numpy calls that let other threads run: fields go side by side, each as in one thread.
     with fresh_folder(folder) as partial, ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         rows = _Rows(source, schema, split, each=pool.map, progress=progress)
-        _fill(partial, rows, scales, ordered=isinstance(split, ByTime))
+        _fill(partial, rows, before, ordered=isinstance(split, ByTime))
     return Table.open(folder)  # what was counted is forgotten by now: two copies of large vocabularies need not fit
 
 
-def _fill(folder: Path, rows: _Rows, scales: Mapping[str, Scale], *, ordered: bool) -> None:
+def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool) -> None:
     """Both passes, and every file of a table; the one that marks it as such comes last."""
     audit, encoder = _count(rows, ordered=ordered)
-    encoder = encoder.rescaled(scales)
+    if before is not None:
+        encoder = encoder.rescaled(before.scales)
     write_json(folder / "source.json", asdict(rows.typed))
     _Encoding(rows, encoder, audit.sizes, folder=folder).run()
     if encoder.statistics:
         encoder = Statistics(folder, encoder, training=audit.sizes[0], time=rows.source.time, second=rows.second).encoder()
+    if any(field.bins for field in encoder.schema.fields):
+        encoder = binned(folder, encoder, training=audit.sizes[0], known=NO_EDGES if before is None else before.edges)
     encoder.save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}

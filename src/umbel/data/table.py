@@ -78,7 +78,7 @@ class Table:
     def under(self, tasks: tuple[Task, ...]) -> Table:
         """The same rows for the same tasks with other weights, losses or shares of negatives, on which no column depends."""
         one = self.encoder
-        made = Encoder(Schema(self.schema.fields, tasks), one.vocabularies, one.scales, statistics=one.statistics)
+        made = Encoder(Schema(self.schema.fields, tasks), one.vocabularies, one.scales, statistics=one.statistics, edges=one.edges)
         return self._but(made, self.sealed)
 
     def _but(self, encoder: Encoder, sealed: frozenset[str]) -> Table:

@@ -20,7 +20,7 @@ from umbel.data.storage import file_name, schema_from_json, schema_to_json, writ
 from umbel.data.totals import Totals
 from umbel.data.values import as_lists, no_infinities, numbers, single, vectors
 from umbel.errors import UserError
-from umbel.schema import Field, FieldKind, Schema
+from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema
 
 Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]  # `map`, or that of a pool
 Ready = Callable[[pl.DataFrame], Int32[np.ndarray, "rows"]]  # the codes of one field in a batch
@@ -86,7 +86,10 @@ class Scale:
 
 
 class Encoder:
-    """A schema with its vocabularies, scales and statistics: raw rows in, packed columns out, the same at ingest and at scoring."""
+    """A schema with its vocabularies, scales and statistics: raw rows in, packed columns out, the same at ingest and at scoring.
+
+    `edges` of bins are what models read of it; no column depends on them.
+    """
 
     def __init__(
         self,
@@ -95,18 +98,20 @@ class Encoder:
         scales: Mapping[str, Scale],
         *,
         statistics: Mapping[str, Totals] = MappingProxyType({}),
+        edges: Edges = NO_EDGES,
     ) -> None:
         self.schema = schema
         self.vocabularies = vocabularies
         self.scales = scales
         self.statistics = statistics
+        self.edges = edges
         self._derived = [field_value(field) for field in schema.fields if field.statistic is None]
         self._by = {field.name: by_values(schema, field) for field in schema.fields if field.statistic is not None}
 
     def rescaled(self, scales: Mapping[str, Scale]) -> Encoder:
         """The same with these scales, where it has such numbers."""
         own = {name: scales.get(name, one) for name, one in self.scales.items()}
-        return Encoder(self.schema, self.vocabularies, own, statistics=self.statistics)
+        return Encoder(self.schema, self.vocabularies, own, statistics=self.statistics, edges=self.edges)
 
     def encode(self, frame: pl.DataFrame, *, each: Each = map, ready: Mapping[str, Ready] = NONE) -> Columns:
         """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
@@ -171,6 +176,8 @@ class Encoder:
         if self.statistics:
             (folder / "statistic").mkdir()
             write_json(folder / "statistics.json", {name: totals.beside() for name, totals in self.statistics.items()})
+        if self.edges:
+            write_json(folder / "edges.json", self.edges)
         for name, totals in self.statistics.items():
             totals.save(folder / "statistic" / f"{file_name(name)}.parquet")
         for name, vocabulary in self.vocabularies.items():
@@ -183,11 +190,12 @@ class Encoder:
             schema = schema_from_json(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
             scales = {name: Scale(*pair) for name, pair in json.loads((folder / "scales.json").read_text(encoding="utf-8")).items()}
             statistics = _statistics(schema, folder)
+            edges = _edges(schema, folder)
             frames = {name: pl.read_parquet(folder / "vocabulary" / f"{file_name(name)}.parquet", glob=False) for name in schema.tables}
         except (OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
             what = f"{folder}: schema, scales, vocabulary or statistics are damaged ({error})"
             raise UserError(what, mend="make the folder again") from error
-        return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales, statistics=statistics)
+        return Encoder(schema, {name: Vocabulary(frame) for name, frame in frames.items()}, scales, statistics=statistics, edges=edges)
 
     def _codes(self, field: Field, raw: pl.Series) -> Int32[np.ndarray, "rows *length"]:
         vocabulary = self.vocabularies[field.table]
@@ -209,6 +217,13 @@ class Encoder:
             scaled = ((values - scale.mean) / scale.sd).astype(np.float32)
         no_infinities(int(np.isinf(scaled).sum()), field)
         return scaled[:, None]
+
+
+def _edges(schema: Schema, folder: Path) -> Edges:
+    if not any(field.bins for field in schema.fields):
+        return NO_EDGES
+    saved = json.loads((folder / "edges.json").read_text(encoding="utf-8"))
+    return {field.name: tuple(map(tuple, saved[field.name])) for field in schema.fields if field.bins}
 
 
 def _statistics(schema: Schema, folder: Path) -> dict[str, Totals]:

@@ -31,15 +31,15 @@ class Portion:
         slots = dict(zip(_coded(model.schema), _starts(model.schema), strict=True))
         singles = [field for field in fields if field.coded and not field.many]
         lists = [field for field in fields if field.many]
-        numbers = [field for field in fields if field.kind is FieldKind.NUMBER]
-        vectors = [field for field in fields if field.wide]
+        numbers = [field for field in fields if field.kind is FieldKind.NUMBER and not field.mapped]
+        vectors = [field for field in fields if field.mapped]
         self.model = model
         self.lists = _Lists(model, [field.name for field in lists]) if lists else None
         self.order = [*singles, *lists, *numbers, *vectors]
         self.slots = torch.tensor([slots[field.name] for field in singles], dtype=torch.int64)
         self.numbers = _numbers(model, [field.name for field in numbers])
-        wide = [field for field in model.schema.fields if field.wide]
-        self.vectors = [model.views.vectors[wide.index(field)] for field in vectors]
+        mapped = [field for field in model.schema.fields if field.mapped]
+        self.vectors = [model.views.vectors[mapped.index(field)] for field in vectors]
         at = torch.tensor([model.schema.fields.index(field) for field in self.order], dtype=torch.int64)
         self.columns = (at[:, None] * model.views.dim + torch.arange(model.views.dim)).flatten()
 

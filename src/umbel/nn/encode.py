@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part, xavier_
+from umbel.schema import Field
 
 SPREAD = 1e-4  # standard deviation of fresh embeddings
 
@@ -59,19 +60,50 @@ class Counts(nn.Module):
         return (Part("weight", (slice(None), slice(view, view + 1))),)
 
 
-class Vectors(nn.Module):
-    """`e_v = W_v x`, or `m_v` where x is missing (any NaN in the row)."""
+class Bins(nn.Module):
+    """A number piece by piece: of edges b_0 < ... < b_T, `z_t = min(max((x - b_(t-1)) / (b_t - b_(t-1)), 0), 1)`, t = 1 ... T.
 
-    def __init__(self, name: str, width: int, *, shape: tuple[int, int]) -> None:
+    The piecewise-linear encoding of Gorishniy, Rubachev & Babenko (2022, https://arxiv.org/abs/2203.05556): what a linear map makes
+    of z bends at every edge. There the first and the last piece go on beyond the edges; here they stop, since no training row
+    lies there. A field of several numbers has theirs one after the other. Without edges, as before a log is read, they lie
+    evenly from -2 to 2.
+    """
+
+    which: Tensor
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, field: Field, edges: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
-        self.name, self.shape = name, shape
+        own = edges or [[4 * cut / field.bins - 2 for cut in range(field.bins + 1)]] * field.size
+        which = [number for number, one in enumerate(own) for _ in one[1:]]
+        low, high = ([edge for one in own for edge in one[part]] for part in (slice(None, -1), slice(1, None)))
+        self.numbers, self.width = field.size, len(which)
+        self.register_buffer("which", torch.tensor(which), persistent=False)
+        self.register_buffer("low", torch.tensor(low), persistent=False)
+        self.register_buffer("span", torch.tensor(high) - torch.tensor(low), persistent=False)
+
+    def forward(self, x: Float[Tensor, "rows *numbers"]) -> Float[Tensor, "rows pieces"]:
+        """Of each number of a row; NaN where it is NaN."""
+        each = x.view(x.shape[0], self.numbers).index_select(1, self.which)
+        return ((each - self.low) / self.span).clamp(0, 1)
+
+
+class Vectors(nn.Module):
+    """`e_v = W_v x`, or `m_v` where x is missing (any NaN in the row); with bins, of the pieces of x."""
+
+    def __init__(self, name: str, width: int, *, shape: tuple[int, int], bins: Bins | None = None) -> None:
+        super().__init__()
+        self.name, self.shape, self.bins = name, shape, bins
         views, dim = shape
+        width = width if bins is None else bins.width
         self.weight = nn.Parameter(xavier_(torch.empty(views * dim, width), (width, dim)))
         self.missing = nn.Parameter(nn.init.normal_(torch.empty(views, dim), std=SPREAD))
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows 1 views dim"]:
         """From the field of that name."""
-        x = fields[self.name].to(self.weight.dtype)
+        x = fields[self.name]
+        x = (x if self.bins is None else self.bins(x)).to(self.weight.dtype)
         seen = nn.functional.linear(x.nan_to_num(), self.weight).view(x.shape[0], *self.shape)
         return torch.where(x.isnan().any(1)[:, None, None], self.missing, seen).unsqueeze(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from umbel.nn.offset import Offsets, raised
 from umbel.nn.reach import Tasks
 from umbel.nn.sequence import MakeSequence, Mean
 from umbel.nn.views import Places, Views
-from umbel.schema import Schema
+from umbel.schema import Edges, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Sizes:
     `expert`, `gate` and `tower` are hidden widths. There are `specific` experts a task and `shared` ones; recipes whose
     experts have no owner (mmoe, omoe) get as many in all, `tasks * specific + shared`, so that one `Sizes` gives
     models of one capacity. `layers` counts the levels between views and head, one on the other.
-    `dropout` is a share of hidden units, `id_dropout` one of ids: while training, these read as unknown.
+    `dropout` is a share of hidden units, `id_dropout` one of ids: while training, these read as unknown. `edges` are those of the
+    fields with bins.
     """
 
     vocabulary: Mapping[str, int]
@@ -43,6 +44,7 @@ class Sizes:
     layers: int = 1
     dropout: float = 0.0
     id_dropout: float = 0.0
+    edges: Edges = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Recommender(nn.Module):
         self.schema = schema
         self.places = Places(schema, sizes.vocabulary, drop=sizes.id_dropout)
         self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
-        self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence)
+        self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence, edges=sizes.edges)
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))
         self.layers = nn.ModuleList()
         width = self.interact.width

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
-from umbel.nn.encode import Counts, Numbers, Vectors
+from umbel.nn.encode import Bins, Counts, Numbers, Vectors
 from umbel.nn.sequence import MakeSequence, Mean, listings
-from umbel.schema import Field, FieldKind, Schema
+from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema
 
 
 class Places(nn.Module):
@@ -64,14 +64,14 @@ class Views(nn.Module):
     """`views` embeddings of `dim` numbers for every field, in the order of the schema.
 
     Ids and categories are looked up; bags and sequences are what `sequence` makes of them (the mean of their values) plus a
-    vector for how many there are, zeros where there is none; numbers and vectors are projected without bias, and a missing one
-    has a vector of its own.
+    vector for how many there are, zeros where there is none; numbers (those with bins, piece by piece) and vectors are projected
+    without bias, and a missing one has a vector of its own.
     """
 
     singles: Tensor
     lists: Tensor
 
-    def __init__(self, schema: Schema, shape: tuple[int, int], *, sequence: MakeSequence = Mean) -> None:
+    def __init__(self, schema: Schema, shape: tuple[int, int], *, sequence: MakeSequence = Mean, edges: Edges = NO_EDGES) -> None:
         super().__init__()
         self.shape = shape
         self.views, self.dim = shape
@@ -81,10 +81,11 @@ class Views(nn.Module):
         self.widths = tuple(field.length for field in schema.fields if field.many)
         self.sequence = sequence(listings(schema), shape) if self.widths else None
         self.counts = Counts(self.widths, shape) if self.widths else None
-        numbers = [field.name for field in schema.fields if field.kind is FieldKind.NUMBER]
+        numbers = [field.name for field in schema.fields if field.kind is FieldKind.NUMBER and not field.mapped]
         self.numbers = Numbers(numbers, shape) if numbers else None
-        vectors = [field for field in schema.fields if field.wide]
-        self.vectors = nn.ModuleList(Vectors(field.name, field.size, shape=shape) for field in vectors)
+        vectors = [field for field in schema.fields if field.mapped]
+        bins = {field.name: Bins(field, edges.get(field.name)) for field in vectors if field.bins}
+        self.vectors = nn.ModuleList(Vectors(field.name, field.size, shape=shape, bins=bins.get(field.name)) for field in vectors)
         self.runs = _runs([_source(field, vectors) for field in schema.fields])
 
     def forward(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:
@@ -169,10 +170,10 @@ def _where(marks: list[bool], *, holds: bool) -> Int[Tensor, "slots"]:
 
 
 def _source(field: Field, vectors: list[Field]) -> int:
-    """Where a field's embedding comes from: 0 single look-ups, 1 means, 2 numbers, 3 and on a vector each."""
+    """Where a field's embedding comes from: 0 single look-ups, 1 means, 2 numbers, 3 and on a vector (or bins) each."""
     if field.coded:
         return int(field.many)
-    return 2 if field.kind is FieldKind.NUMBER else 3 + vectors.index(field)
+    return 3 + vectors.index(field) if field.mapped else 2
 
 
 def _runs(sources: list[int]) -> tuple[tuple[int, slice], ...]:

@@ -155,7 +155,8 @@ def learn(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Le
     plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
     history: tuple[dict[str, object], ...] = ()
     if settings.fit.start is not None:
-        warm_start(prepared.learner.model, table, resolve.built(settings, vocabulary(table)), start=settings.fit.start)
+        made = resolve.built(settings, vocabulary(table), edges=table.encoder.edges)
+        warm_start(prepared.learner.model, table, made, start=settings.fit.start)
     if prepared.batches is not None:
         watched = _Watched(prepared.batches, watch, rows=len(table.parts["train"]))
         try:
@@ -172,7 +173,7 @@ def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch
     found = learned.newcomers
     model = found.prepared.learner.model
     item, rows = item_field(table), vocabulary(table)
-    built = replace(resolve.built(settings, rows), offset=item)
+    built = replace(resolve.built(settings, rows, edges=table.encoder.edges), offset=item)
     offset = _take_offsets(model, found.means, field=item, codes=rows[table.schema.field(item).table])
     _as_unknown(model, table, found.taught())
     return Fitted(offset, built, learned.history, learned.keep), found
@@ -218,7 +219,7 @@ def _newest(parts: Mapping[Scenario, Bool[np.ndarray, "rows"]]) -> Bool[np.ndarr
 
 
 def _builder(settings: Settings, table: Table) -> Callable[[Schema], Recommender]:
-    return resolve.built(settings, vocabulary(table))
+    return resolve.built(settings, vocabulary(table), edges=table.encoder.edges)
 
 
 def _take_offsets(model: Recommender, means: ItemMeans, *, field: str, codes: int) -> Recommender:

@@ -24,6 +24,7 @@ class FieldSection(Section):
     length: int = Field(50, ge=1)
     width: int = Field(0, ge=0)
     min_count: int = Field(2, ge=1)
+    bins: int = Field(0, ge=0)
     by: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     prior: float | None = None

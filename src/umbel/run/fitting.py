@@ -69,7 +69,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
     rows = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
     resolve.check_memory(settings, table.schema, rows)
-    built = resolve.built(settings, rows)
+    built = resolve.built(settings, rows, edges=table.encoder.edges)
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema)
     replay = None

@@ -29,7 +29,7 @@ from umbel.run.fields import FieldSection
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.sizing import check_size
 from umbel.run.slicing import check_slices
-from umbel.schema import Field, FieldKind, Schema, Task
+from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema, Task
 from umbel.statistic import check_time
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -74,7 +74,7 @@ def schema(settings: Settings) -> Schema:
 
 
 def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:
-    plain = section.model_dump(include={"column", "sql", "like", "target", "length", "width", "min_count"})
+    plain = section.model_dump(include={"column", "sql", "like", "target", "length", "width", "min_count", "bins"})
     return Field(name, FieldKind(section.kind), statistic=section.statistic(f"fields.{name}", tasks), **plain)
 
 
@@ -107,13 +107,13 @@ def split(settings: Settings) -> Split:
     return ByUser(one.valid, one.test, seed=one.seed)
 
 
-def built(settings: Settings, vocabulary: dict[str, int]) -> Built:
-    """How the model is made, over vocabularies of these sizes."""
+def built(settings: Settings, vocabulary: dict[str, int], *, edges: Edges = NO_EDGES) -> Built:
+    """How the model is made, over vocabularies of these sizes, and bins with these edges."""
     model = settings.model
     names = {"recipe", "views", "interact", "sequence", "head"}
     return Built(
         **model.model_dump(include=names),
-        sizes=Sizes(vocabulary, **model.model_dump(exclude={*names, "interact_sizes", "sequence_sizes", "options"})),
+        sizes=Sizes(vocabulary, edges=dict(edges), **model.model_dump(exclude={*names, "interact_sizes", "sequence_sizes", "options"})),
         interact_sizes=InteractSizes(**model.interact_sizes.model_dump()),
         sequence_sizes=SequenceSizes(**model.sequence_sizes.model_dump()),
         options=model.options.model_dump(exclude_none=True),

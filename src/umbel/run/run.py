@@ -36,7 +36,7 @@ from umbel.run.page import page
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
 from umbel.run.slicing import slices
-from umbel.run.warm import scales_of
+from umbel.run.warm import encoder_of
 from umbel.run.watch import Silence, Watch
 
 CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
@@ -48,7 +48,7 @@ def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> 
     """Encode the run file's log into a table folder; :raises UserError: for anything wrong with the log."""
     look = watch or Silence()
     parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
-    return ingest(*parts, folder=folder, progress=look.ingested, scales=scales_of(settings.fit))
+    return ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
 
 
 def train(settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from pathlib import Path
@@ -14,7 +13,7 @@ from umbel.bundle import Built, Bundle
 from umbel.data.frequency import VALUE
 from umbel.data.loader import Replay
 from umbel.data.table import Table
-from umbel.data.vocab import Encoder, Scale
+from umbel.data.vocab import Encoder
 from umbel.errors import UserError
 from umbel.nn.recommender import Recommender
 from umbel.run.settings import FitSection
@@ -24,9 +23,9 @@ FREE = ("vocabulary", "dropout", "id_dropout")  # sizes that no weight has
 UNTIL = "until"  # of a bundle's report: the time of its latest training row
 
 
-def scales_of(fit: FitSection) -> Mapping[str, Scale]:
-    """The scales of numbers that a table for this training is encoded with: the bundle's, since its weights know no others."""
-    return {} if fit.start is None else Bundle.load(Path(fit.start)).encoder.scales
+def encoder_of(fit: FitSection) -> Encoder | None:
+    """Whose scales and edges a table for this training is encoded with: the bundle's, since its weights know no others."""
+    return None if fit.start is None else Bundle.load(Path(fit.start)).encoder
 
 
 def warm_start(model: Recommender, table: Table, built: Built, *, start: str) -> Bundle:
@@ -83,7 +82,7 @@ def _check_alike(bundle: Bundle, built: Built, schema: Schema, *, start: str) ->
 
 def _meaning(schema: Schema, built: Built) -> dict[str, object]:
     """What weights depend on, by name."""
-    fields = {f"fields.{one.name}": (one.kind.value, one.table, one.size, one.target) for one in schema.fields}
+    fields = {f"fields.{one.name}": (one.kind.value, one.table, one.size, one.target, one.bins) for one in schema.fields}
     tasks = {f"tasks.{one.name}": (str(one.kind), one.given) for one in schema.tasks}
     sizes = {f"model.{one.name}": getattr(built.sizes, one.name) for one in dataclass_fields(built.sizes) if one.name not in FREE}
     pieces = {f"model.{one.name}": getattr(built, one.name) for one in dataclass_fields(built) if one.name not in ("sizes", "offset")}

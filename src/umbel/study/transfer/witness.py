@@ -90,7 +90,7 @@ class _Looking:
         self._watch, self._file = watch, file
         self._batches = _batches(table, settings.fit.batch)
         self.sizes = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
-        self._model = resolve.built(settings, self.sizes)(table.schema)
+        self._model = resolve.built(settings, self.sizes, edges=table.encoder.edges)(table.schema)
         probes = TypeAdapter(list[Probe]).validate_json(file.read_bytes()) if file.exists() else []
         self.seen = {probe.epoch: probe for probe in probes}
 
