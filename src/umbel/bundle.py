@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -26,6 +25,7 @@ from umbel.data.source import Join, Source
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
+from umbel.evaluate.drift import Profile
 from umbel.evaluate.judge import calibrate_all, marginals
 from umbel.feedback import Feedback
 from umbel.feedback import from_json as read_feedback
@@ -34,6 +34,7 @@ from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
 from umbel.learn.ladder import Ladder, UserState
 from umbel.learn.predict import predict
+from umbel.manifest import Json, read_json, seal, verify
 from umbel.nn.heads import HEADS
 from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.offset import Offsets
@@ -43,13 +44,12 @@ from umbel.nn.sequence import SEQUENCES, SequenceSizes
 from umbel.recipes import RECIPES, taken
 from umbel.schema import Schema
 
-Json = dict[str, Any]
 Option = bool | int | float | tuple[int, ...] | tuple[str, ...] | tuple[tuple[int, ...], ...] | tuple[tuple[str, ...], ...]
 Piece = TypeVar("Piece")
-FORMAT = 1
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
 CENTRE = "centre"
+PROFILE = "profile.json"
 FUSION, FEEDBACK = "fusion.json", "feedback.json"
 SIZE = 4096          # rows scored at a time
 
@@ -94,9 +94,8 @@ class Bundle:
     `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
     its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
     `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
-    `ladder`, of a run with `[episodes]`, is how the model becomes a new user's own.
-    `fusion` is the policy to rank by until another is chosen; None where its tasks have no single prediction to rank by.
-    `feedback` says how events of a service become labels; None where the run file did not.
+    `profile` is how its training rows and predictions were spread, for monitoring; `ladder`, of a run with `[episodes]`, is how the
+    model becomes a new user's own.
 
     Example
     -------
@@ -113,6 +112,7 @@ class Bundle:
     fusion: Fusion | None = None
     ladder: Ladder | None = None
     feedback: Feedback | None = None
+    profile: Profile | None = None
 
     @property
     def schema(self) -> Schema:
@@ -179,12 +179,12 @@ class Bundle:
                 self.fusion.save(made / FUSION)
             if self.ladder is not None:
                 self.ladder.save(made)
+            if self.profile is not None:
+                (made / PROFILE).write_text(json.dumps(self.profile.to_json()))
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
-            sums = _sums(made)
-            manifest = {"format": FORMAT, "files": sums, "checksum": _checksum(sums)}
-            (made / "manifest.json").write_text(json.dumps(manifest, indent=1))
+            seal(made)
 
     def _golden_scores(self, folder: Path) -> Float[np.ndarray, "rows columns"]:
         _, scores = next(self.score(Source(str(folder / "golden.parquet"), user=self.source.user), GOLDEN))
@@ -203,25 +203,26 @@ class Bundle:
     @staticmethod
     def load(folder: Path) -> Bundle:
         """Read a bundle; :raises UserError: unless every file is what was written and the golden rows score as they did."""
-        _verify(folder)
+        verify(folder)
         encoder = Encoder.load(folder / "encoder")
-        built = _built(_read(folder, "recipe.json"))
+        built = _built(read_json(folder, "recipe.json"))
         model = built(encoder.schema)
         try:
             model.load_state_dict(load_file(folder / "weights.safetensors"))
         except (SafetensorError, RuntimeError) as error:
             raise UserError(f"{folder}/weights.safetensors: does not fit the recipe ({error})", mend="export the bundle again") from None
         bundle = Bundle(
-            source=_source(_read(folder, "source.json")),
+            source=_source(read_json(folder, "source.json")),
             encoder=encoder,
             built=built,
             model=model.eval(),
-            calibrators={name: from_json(one) for name, one in _read(folder, "calibrators.json").items()},
-            report=_read(folder, "report.json"),
+            calibrators={name: from_json(one) for name, one in read_json(folder, "calibrators.json").items()},
+            report=read_json(folder, "report.json"),
             centre=load_file(centre)[CENTRE] if (centre := folder / f"{CENTRE}.safetensors").exists() else None,
             fusion=read_fusion(fusion) if (fusion := folder / FUSION).exists() else None,
             ladder=Ladder.load(folder),
-            feedback=read_feedback(_read(folder, FEEDBACK)) if (folder / FEEDBACK).exists() else None,
+            profile=Profile.from_json(read_json(folder, PROFILE)) if (folder / PROFILE).exists() else None,
+            feedback=read_feedback(read_json(folder, FEEDBACK)) if (folder / FEEDBACK).exists() else None,
         )
         if bundle.fusion is not None:
             bundle.fusion.places(bundle.columns)
@@ -229,7 +230,7 @@ class Bundle:
         return bundle
 
     def _check_golden(self, folder: Path) -> None:
-        expected = np.array(_read(folder, "golden.json")["scores"])
+        expected = np.array(read_json(folder, "golden.json")["scores"])
         worst = float(np.abs(self._golden_scores(folder) - expected).max())
         if not worst <= TOLERANCE:
             raise UserError(
@@ -265,36 +266,3 @@ def _built(saved: Json) -> Built:
     made: Json = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
     made |= {"sizes": Sizes(**sizes), "options": {key: tuples(value) for key, value in saved["options"].items()}}
     return Built(**{**saved, **made})
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _checksum(sums: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-
-
-def _verify(folder: Path) -> None:
-    if not (folder / "manifest.json").is_file():
-        raise UserError(f"{folder}: not a bundle (no manifest.json)", mend="give a folder that `umbel train` left, such as RUN/bundle")
-    manifest = _read(folder, "manifest.json")
-    expected = manifest.get("files")
-    if manifest.get("format") != FORMAT or not isinstance(expected, dict):
-        raise UserError(f"{folder}: bundle format {manifest.get('format')!r}, not {FORMAT}", mend="load it with the umbel that wrote it")
-    if _checksum(expected) != manifest.get("checksum"):
-        raise UserError(f"{folder}/manifest.json: was changed", mend="copy the bundle again")
-    found = _sums(folder)
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
-            how = "is missing" if name not in found else "was not part of it" if name not in expected else "is truncated or changed"
-            raise UserError(f"{folder}/{name}: {how}", mend="copy the bundle again")
-
-
-def _read(folder: Path, name: str) -> Json:
-    try:
-        found: Json = json.loads((folder / name).read_text())
-        return found
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}/{name}: not readable ({error})", mend="copy the bundle again") from None

@@ -101,3 +101,22 @@ def promote(
         typer.echo(f"{'ok ' if check.holds else 'NO '} {check.says}")
     typer.echo(found.says)
     raise typer.Exit(0 if found.promote else 3)
+
+
+@app.command()
+def monitor(
+    bundle: Annotated[Path, typer.Argument(help="the bundle in service")],
+    log: Annotated[str, typer.Argument(help="what it met: a log that `umbel collect` left, or any raw log of its columns")],
+    *,
+    join: Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help="as for `umbel score`")] = None,
+    every: Annotated[bool, typer.Option("--all", help="say what is quiet, too")] = False,
+    out: Annotated[Path | None, typer.Option("-o", help="JSON to leave")] = None,
+) -> None:
+    """Drift, skew, quality and calibration since training. Exit code 0: quiet, 3: somebody should look."""
+    from umbel.run.monitor import monitor as run_monitor
+
+    found = run_monitor(bundle, log, joins=join or (), out=out)
+    for one in found.findings if every else found.alarms:
+        typer.echo(f"{'ALARM' if one.alarm else 'ok   '} {one.says}")
+    typer.echo(f"{found.rows:,} rows, {len(found.findings)} things watched, {len(found.alarms)} alarms")
+    raise typer.Exit(3 if found.alarms else 0)

@@ -27,6 +27,7 @@ from umbel.evaluate.calibrate import Linear as Line
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.learn.predict import predict
+from umbel.manifest import seal
 from umbel.nn.recommender import Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.recipes import RECIPES
@@ -253,7 +254,7 @@ def test_a_save_that_fails_leaves_the_bundle_before(table: Table, saved: Path, t
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "_sums", fails)
+    monkeypatch.setattr(module, "seal", fails)
     with pytest.raises(ZeroDivisionError):
         made(table, "mmoe").save(tmp_path / "bundle", golden=table.golden())
     monkeypatch.undo()
@@ -266,9 +267,7 @@ def test_weights_of_another_recipe_are_refused(table: Table, saved: Path, tmp_pa
     shutil.copytree(saved, tmp_path / "bundle")
     made(table, "alone").save(tmp_path / "other", golden=table.golden())
     (tmp_path / "bundle" / "weights.safetensors").write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
-    sums = module._sums(tmp_path / "bundle")
-    manifest = {"format": 1, "files": sums, "checksum": module._checksum(sums)}
-    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    seal(tmp_path / "bundle")
     with pytest.raises(UserError, match=r"weights\.safetensors: does not fit the recipe") as caught:
         Bundle.load(tmp_path / "bundle")
     assert "\n" not in str(caught.value)

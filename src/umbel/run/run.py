@@ -33,6 +33,7 @@ from umbel.run.fusing import start
 from umbel.run.kept import Kept
 from umbel.run.newcomers import Served
 from umbel.run.page import page
+from umbel.run.profile import profile
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
 from umbel.run.slicing import slices
@@ -122,7 +123,8 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, n
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
-    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings))
+    spread = profile(table, bundle.columns, bundle.calibrated(valid.logits))
+    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings), profile=spread)
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))

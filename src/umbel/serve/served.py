@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -16,10 +15,9 @@ from jaxtyping import Float, Int
 
 from umbel.bundle import TOLERANCE, Bundle
 from umbel.errors import UserError
+from umbel.manifest import name_of, read_json
 from umbel.serve.reader import Reader
 from umbel.serve.records import Value
-
-DIGITS = 12  # of a bundle's checksum, which are its name
 
 
 @final
@@ -56,8 +54,8 @@ def load(folder: Path) -> Served:
     :raises UserError: unless every file is what was written, and the golden rows score as they did, offline and as requests.
     """
     bundle = Bundle.load(folder)
-    manifest, golden = (json.loads((folder / name).read_text()) for name in ("manifest.json", "golden.json"))
-    served = Served(str(manifest["checksum"])[:DIGITS], folder, bundle, Reader(bundle))
+    golden = read_json(folder, "golden.json")
+    served = Served(name_of(folder), folder, bundle, Reader(bundle))
     rows = list(map(_sendable, pl.read_parquet(folder / "golden.parquet").iter_rows(named=True)))
     known = [(row, scores) for row, scores in zip(rows, np.array(golden["scores"]), strict=True) if row is not None]
     item = bundle.source.item

@@ -1,0 +1,62 @@
+"""What a folder holds, written down when it is made and checked when it is read: every file by its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from umbel.errors import UserError
+
+FORMAT = 1
+NAME = "manifest.json"
+DIGITS = 12
+Json = dict[str, Any]
+
+
+def seal(folder: Path) -> None:
+    """Write down what the folder holds now."""
+    sums = _sums(folder)
+    (folder / NAME).write_text(json.dumps({"format": FORMAT, "files": sums, "checksum": _checksum(sums)}, indent=1))
+
+
+def verify(folder: Path) -> None:
+    """Refuse a folder that is not what was sealed; :raises UserError: naming the first file that is missing, foreign or changed."""
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder}: not a bundle (no {NAME})", mend="give a folder that `umbel train` left, such as RUN/bundle")
+    manifest = read_json(folder, NAME)
+    expected = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(expected, dict):
+        raise UserError(f"{folder}: bundle format {manifest.get('format')!r}, not {FORMAT}", mend="load it with the umbel that wrote it")
+    if _checksum(expected) != manifest.get("checksum"):
+        raise UserError(f"{folder}/{NAME}: was changed", mend="copy the bundle again")
+    found = _sums(folder)
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            how = "is missing" if name not in found else "was not part of it" if name not in expected else "is truncated or changed"
+            raise UserError(f"{folder}/{name}: {how}", mend="copy the bundle again")
+
+
+def name_of(folder: Path) -> str:
+    """The first digits of a sealed folder's checksum: what a bundle is called where it answers."""
+    return str(read_json(folder, NAME)["checksum"])[:DIGITS]
+
+
+def read_json(folder: Path, name: str) -> Json:
+    """A document of the folder; :raises UserError: if it cannot be read."""
+    try:
+        found: Json = json.loads((folder / name).read_text())
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}/{name}: not readable ({error})", mend="copy the bundle again") from None
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _checksum(sums: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,211 @@
+"""Watching a bundle on the rows that it met in service: fields, predictions, quality and calibration, and skew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from umbel import durable
+from umbel.bundle import Bundle
+from umbel.data.labels import events
+from umbel.data.raw import rows as raw_rows
+from umbel.data.source import Source
+from umbel.errors import UserError
+from umbel.evaluate.drift import Shares, moved
+from umbel.evaluate.intervals import Interval, resample
+from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
+from umbel.evaluate.metrics import FALLS
+from umbel.learn.predict import predict
+from umbel.manifest import name_of
+from umbel.run.profile import spread
+from umbel.run.record import measured_to_json
+from umbel.run.report import Report
+from umbel.run.use import source_of
+
+SIZE = 16384
+RESAMPLES = 200
+LOGGED = "predicted_"      # before the name of a prediction, in a collected log
+SKEW = 1e-4                # by which a logged prediction may differ from the same row scored now
+POSITIVES = 30             # that a task must have to be judged
+CALIBRATED = (0.9, 1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing watched: whether it is an alarm, and the sentence with its numbers."""
+
+    what: str
+    alarm: bool
+    says: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """All findings on so many rows, and every task's figures."""
+
+    rows: int
+    findings: tuple[Finding, ...]
+    tasks: tuple[TaskReport, ...]
+
+    @property
+    def alarms(self) -> tuple[Finding, ...]:
+        """Those that somebody should look at."""
+        return tuple(one for one in self.findings if one.alarm)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON."""
+        tasks = {task.name: {name: measured_to_json(one) for name, one in task.figures.metrics.items()} for task in self.tasks}
+        return {"rows": self.rows, "alarms": len(self.alarms), "findings": [asdict(one) for one in self.findings], "tasks": tasks}
+
+
+def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | None = None) -> Watched:
+    """Hold a log of what a bundle met against what it was trained on; labels are those that are settled, others are left out.
+
+    Fields and predictions have drifted as `umbel.evaluate.drift.moved` says. Skew: a row's prediction as it was logged
+    (`predicted_NAME`) and as the bundle gives it now differ by more than 1e-4; rows that another bundle answered are not compared.
+    A task is worse where its interval lies below that of the run's test rows, and miscalibrated where the ratio of what was
+    predicted and what was observed lies outside .9 to 1.1 with its whole interval.
+
+    :raises UserError: for a bundle without a profile, or a log that cannot be read.
+    """
+    made = Bundle.load(bundle)
+    if made.profile is None:
+        raise UserError(f"{bundle}: keeps no spread of its training rows", mend="train it again: older bundles have none")
+    seen = _Seen(made, source_of(made, log, joins=joins, labels=False), _logged(log, made, name_of(bundle)))
+    seen.read()
+    found = Watched(seen.rows, tuple(_findings(made, seen)), seen.tasks())
+    if out is not None:
+        durable.write(out, json.dumps(found.to_json(), indent=1))
+    return found
+
+
+class _Seen:
+    """What a log comes to, read once in pieces: shares in the bundle's bins, predictions, labels, and how predictions differ."""
+
+    def __init__(self, bundle: Bundle, source: Source, logged: pl.DataFrame | None) -> None:
+        assert bundle.profile is not None
+        self.bundle, self.source = bundle, source
+        self.before = {**bundle.profile.fields}
+        self.counts: dict[str, np.ndarray] = {}
+        self.rows, self.compared, self.skewed, self.worst = 0, 0, 0, 0.0
+        self.logits: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+        self.groups: list[np.ndarray] = []
+        self.logged = logged
+
+    def read(self) -> None:
+        """:raises UserError: for a log without rows."""
+        for frame, batch in raw_rows(self.source, self.bundle.encoder, SIZE):
+            for name, values in spread(self.bundle.schema, batch).items():
+                self._count(name, self.before[name].again(values))
+            logits = predict(self.bundle.model, [batch])
+            predictions = self.bundle.calibrated(logits)
+            for at, name in enumerate(self.bundle.columns):
+                self._count(f"prediction {name}", self.prediction(name).again(predictions[:, at].astype(np.float64)))
+            self._compare(predictions)
+            self.logits.append(logits)
+            self.labels.append(events(frame, self.bundle.schema, self.rows))
+            assert batch.group is not None
+            self.groups.append(batch.group.numpy())
+            self.rows += len(batch.index)
+        if not self.rows:
+            raise UserError(f"{self.source.log}: no rows", mend="give a log that has some")
+
+    def prediction(self, name: str) -> Shares:
+        """The spread of one prediction on validation."""
+        assert self.bundle.profile is not None
+        return self.bundle.profile.predictions[name]
+
+    def now(self, name: str, before: Shares) -> Shares:
+        """The spread of this log in the same bins."""
+        return Shares(tuple(self.counts[name].tolist()), before.edges, before.codes)
+
+    def tasks(self) -> tuple[TaskReport, ...]:
+        """Every task's figures on rows whose labels are settled."""
+        labels, groups = np.concatenate(self.labels), np.concatenate(self.groups)
+        observed = ~np.isnan(labels)
+        told = Predictions(self.bundle.schema, np.concatenate(self.logits), np.nan_to_num(labels), observed, groups)
+        given = calibrate_all(told.schema, told.logits, self.bundle.calibrators)
+        return evaluate(told, given, by=resample(groups, resamples=RESAMPLES))
+
+    def _count(self, name: str, shares: Shares) -> None:
+        self.counts[name] = self.counts.get(name, 0) + np.array(shares.counts)
+
+    def _compare(self, predictions: Float[np.ndarray, "rows columns"]) -> None:
+        """Logged predictions beside those of now; the log is read in the same order."""
+        if self.logged is None:
+            return
+        told = self.logged.slice(self.rows, len(predictions)).select(f"{LOGGED}{name}" for name in self.bundle.columns).to_numpy()
+        gap = np.abs(told - predictions).max(axis=1)
+        known = ~np.isnan(gap)
+        self.compared += int(known.sum())
+        self.skewed += int((gap[known] > SKEW).sum())
+        self.worst = max(self.worst, float(gap[known].max(initial=0.0)))
+
+
+def _logged(log: str, bundle: Bundle, name: str) -> pl.DataFrame | None:
+    """The logged predictions of a collected log, those of other bundles null; None where it has none."""
+    scan = pl.scan_csv(log) if log.endswith(".csv") else pl.scan_parquet(log)
+    there = scan.collect_schema().names()
+    if "bundle" not in there or not {f"{LOGGED}{column}" for column in bundle.columns} <= set(there):
+        return None
+    own = (pl.col(f"{LOGGED}{column}").cast(pl.Float64) for column in bundle.columns)
+    return scan.select(pl.when(pl.col("bundle") == name).then(one).alias(one.meta.output_name()) for one in own).collect()
+
+
+def _findings(bundle: Bundle, seen: _Seen) -> Iterator[Finding]:
+    assert bundle.profile is not None
+    for name, before in bundle.profile.fields.items():
+        yield from _drift(name, before, seen.now(name, before))
+    for name, before in bundle.profile.predictions.items():
+        yield from _drift(f"prediction {name}", before, seen.now(f"prediction {name}", before))
+    if seen.compared:
+        differ = f"{seen.skewed:,} of {seen.compared:,} logged predictions differ from the same rows scored now"
+        says = f"skew: {differ}, at most by {seen.worst:.2g}"
+        yield Finding("skew", seen.skewed > 0, says, seen.skewed / seen.compared)
+    trained = {task.name: task for task in Report.from_json(bundle.report).tasks}
+    for task in seen.tasks():
+        yield from _quality(task, trained.get(task.name))
+
+
+def _drift(name: str, before: Shares, now: Shares) -> Iterator[Finding]:
+    """One field or prediction, and its share of unknown or missing values."""
+    found = moved(before, now)
+    few = "" if found.enough else f" ({found.rows} rows are too few to judge)"
+    says = f"{name}: PSI {found.psi:.3f} (bound {found.psi_bound:.3f}), shift {found.shift:.3f} (bound {found.shift_bound:.3f}){few}"
+    rose = f"; unknown or missing {now.missing:.1%}, before {before.missing:.1%}" if abs(now.missing - before.missing) > 0.01 else ""
+    yield Finding(name, found.drifted, says + rose, found.psi)
+
+
+def _quality(task: TaskReport, trained: TaskReport | None) -> Iterator[Finding]:
+    figures = task.figures
+    if figures.positives is not None and figures.positives < POSITIVES:
+        yield Finding(task.name, False, f"{task.name}: {figures.positives} positives are too few to judge")
+        return
+    metric, now = next(iter(figures.metrics.items()))
+    then = None if trained is None else trained.figures.metrics.get(metric)
+    if isinstance(now, Interval) and isinstance(then, Interval):
+        says = f"{task.name}: {metric} {_told(now)}, at training {_told(then)}"
+        yield Finding(f"{task.name} {metric}", _worse(metric, now, then), says, now.value)
+    ratio = figures.metrics.get("calibration_ratio")
+    if isinstance(ratio, Interval):
+        low, high = CALIBRATED
+        outside = (ratio.low is not None and ratio.low > high) or (ratio.high is not None and ratio.high < low)
+        yield Finding(f"{task.name} calibration", outside, f"{task.name}: predicted over observed {_told(ratio)}", ratio.value)
+
+
+def _worse(metric: str, now: Interval, then: Interval) -> bool:
+    if metric in FALLS:
+        return now.low is not None and then.high is not None and now.low > then.high
+    return now.high is not None and then.low is not None and now.high < then.low
+
+
+def _told(one: Interval) -> str:
+    return f"{one.value:.4f}" if one.low is None else f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})"
