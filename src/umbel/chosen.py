@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from umbel.errors import UserError, nearest
 
@@ -41,6 +42,25 @@ def choose(where: str, choice: Choice, among: Mapping[str, type[Kind]]) -> Kind:
         raise UserError(f"{where}: {error.what}", mend=error.mend) from None
 
 
+def told(kind: type[Kind], given: Sequence[str], known: Mapping[str, object]) -> Kind:
+    """A frozen dataclass from `KEY=VALUE` texts and what is known of it already; :raises UserError: as `choose` does.
+
+    Example
+    -------
+    >>> from umbel.kinds import Tweedie
+    >>> told(Tweedie, ["power=1.2"], {})
+    Tweedie(power=1.2)
+    """
+    types = get_type_hints(kind)
+    found = dict(known)
+    for one in given:
+        key, equals, text = (part.strip() for part in one.partition("="))
+        if not equals or not key:
+            raise UserError(f"--set {one}: not KEY=VALUE", mend="e.g. --set seed=1")
+        found[key] = text if str in (types.get(key), *get_args(types.get(key))) else _read(text)
+    return choose("--set", {"name": kind.__name__, **found}, {kind.__name__: kind})
+
+
 def spell(chosen: object) -> str | dict[str, object]:
     """What `choose` reads back as an equal object: plain JSON, a bare name where there are no parameters."""
     name = str(getattr(chosen, "name", ""))
@@ -53,6 +73,15 @@ def tuples(value: object) -> object:
     if isinstance(value, dict):
         return {key: tuples(one) for key, one in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _read(text: str) -> object:
+    """A number or a truth value of TOML; anything else stays text."""
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
 
 
 def _value(where: str, given: Mapping[str, object], parameter: Field[object], *, annotation: Any) -> object:  # noqa: ANN401

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from umbel import cli_serve
+from umbel import cli_fuse, cli_serve
 from umbel.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
@@ -32,6 +32,7 @@ Out = Annotated[Path, typer.Option("-o")]
 Joins = Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help=JOIN)]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
 
+app.add_typer(cli_fuse.app)
 app.add_typer(cli_serve.app)
 
 

@@ -21,11 +21,13 @@ Direction = Literal[-1, 1]
 class Shape(ABC):
     """What one task's prediction is worth: a gain that never falls as the prediction rises; its fields are what the file gives.
 
-    In all families but `product` the fused score is the sum of the tasks' gains, each with its direction.
+    In all families but `product` the fused score is the sum of the tasks' gains, each with its direction. `moved` names the fields whose
+    numbers a search may multiply by any factor above 0.
     """
 
     name: ClassVar[str]
     product: ClassVar[bool]
+    moved: ClassVar[tuple[str, ...]] = ("weight",)
 
     @abstractmethod
     def gain(self, predictions: Float[np.ndarray, "rows"], direction: Direction) -> Float[np.ndarray, "rows"]:
@@ -70,6 +72,7 @@ class Log(Shape):
 
     name: ClassVar[str] = "log"
     product: ClassVar[bool] = False
+    moved: ClassVar[tuple[str, ...]] = ("weight", "scale")
     weight: float = 1.0
     scale: float = 1.0
 
@@ -166,6 +169,7 @@ class AdditiveMonotone(Shape):
 
     name: ClassVar[str] = "additive_monotone"
     product: ClassVar[bool] = False
+    moved: ClassVar[tuple[str, ...]] = ("increments",)
     knots: tuple[float, ...]
     increments: tuple[float, ...]
 
