@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def draws(value: float, spread: float = 0.01, users: int = 50) -> Sampled:
     return Sampled(value, value + spread * np.linspace(-1, 1, 101), users)
 
 
-STANDING = {
+STANDING: dict[str, Sequence[Sampled | Undefined]] = {
     START.version: [draws(0.5), draws(0.020, 0.001)],
     "better": [Sampled(0.55, draws(0.5).draws + 0.05, 50), draws(0.021, 0.001)],
     "level": [Sampled(0.501, draws(0.5).draws[::-1] + 0.001, 50), draws(0.03, 0.001)],
