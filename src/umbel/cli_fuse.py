@@ -31,4 +31,4 @@ def fuse(
     from umbel.fuse.show import fuse as run
 
     bundle, log = bundle_and_log
-    run(bundle, log, out, told(Asked, change or (), {"primary": primary, "bounds": tuple(bound or ())}))
+    run(bundle, log, out=out, asked=told(Asked, change or (), {"primary": primary, "bounds": tuple(bound or ())}))

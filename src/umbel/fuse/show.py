@@ -19,7 +19,7 @@ from umbel.run.screen import cell, show, tell
 SHOWN = 8  # policies of the front
 
 
-def fuse(bundle: Path, log: str, out: Path, asked: Asked) -> None:
+def fuse(bundle: Path, log: str, *, out: Path, asked: Asked) -> None:
     """Tune by labels, and leave OUT, its page (.html) and its report (.report.json).
 
     :raises UserError: for what cannot be read, judged or searched; nothing is left then.
