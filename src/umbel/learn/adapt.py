@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from umbel.data.batch import Batch
-from umbel.data.shots import divided, even
+from umbel.data.shots import Shots, divided, even
+from umbel.learn.chain import Chain
+from umbel.learn.dual import Dual, Start, Takings, Told
 from umbel.learn.episode import Adapter, Episode, own_rows
-from umbel.learn.rates import MakeRates, Rates, fixed
+from umbel.learn.rates import MakeRates, Rates
 from umbel.learn.scope import DECISION, Scope
 from umbel.nn.losses import Denominator
 from umbel.nn.offset import raised
 from umbel.nn.recommender import Recommender
 
 Own = dict[str, Tensor]  # a user's own parameters, by name; "table" are embedding rows
+Run = Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]  # users' rows, query, steps to take -> logits, which steps were numbers
 CLIP = 10.0
 Twin = TypeVar("Twin", bound=nn.Module)
 
@@ -50,18 +54,21 @@ class Inner:
     second: bool = False
     clip: float = CLIP
 
-    def descend(self, model: Recommender, own: Own, known: Known, *, rates: Mapping[str, Tensor]) -> tuple[Own, Int[Tensor, ""]]:
-        """The copy after all steps, and how many of them were not taken."""
-        lost = torch.zeros((), dtype=torch.int64, device=known.labels.device)
-        for _ in range(self.steps):
-            slope = grad(lambda own: cost(model, own, known))(own)
+    def descend(
+        self, model: Recommender, own: Own, known: Known, *, rates: Mapping[str, Tensor], taken: Bool[Tensor, "steps"] | None = None,
+    ) -> tuple[Own, Bool[Tensor, "steps"]]:
+        """The copy after all steps, and which of them were numbers; where `taken` is false nothing was seen."""
+        numbers = []
+        for step in range(self.steps):
+            told = known if taken is None else known._replace(seen=known.seen & taken[step])
+            slope = grad(partial(cost, model, known=told))(own)
             scale, finite = _clipped(slope, self.clip)
             slope = {name: torch.where(finite, one * scale, 0.0) for name, one in slope.items()}
             if not self.second:
                 slope = {name: one.detach() for name, one in slope.items()}
             own = {name: one - rates[name] * slope[name] for name, one in own.items()}
-            lost = lost + ~finite
-        return own, lost
+            numbers.append(finite)
+        return own, torch.stack(numbers)
 
 
 @final
@@ -79,7 +86,7 @@ class Steps(Adapter):
 
     def __init__(self, model: Recommender, inner: Inner, *, rates: MakeRates, chunk: int | None = None) -> None:
         super().__init__()
-        self.inner, self.chunk = inner, chunk
+        self.inner, self.chunk, self.chain = inner, chunk, Chain.of(model)
         names = inner.scope.chosen(model)
         self.rates: Rates = rates(names | ({"table": torch.zeros(())} if inner.scope.table else {}))
         self.register_buffer("lost", torch.zeros((), dtype=torch.int64))
@@ -92,23 +99,52 @@ class Steps(Adapter):
             shared["table"] = episode.rows["table"]
         if not self.inner.steps or not known.labels.shape[1]:
             return raised(divided(answer(model, shared, _flat(query)), episode.query_shape), episode.query_prior)
-        rates = self.rates()
-        mask = episode.own_rows() if self.inner.scope.own else None
-
-        def one(known: Known, inputs: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-            own = dict(shared)
-            steps = rates if mask is None else {**rates, "table": rates["table"] * mask}
-            own, lost = self.inner.descend(model, own, known, rates=steps)
-            return answer(model, own, inputs), lost
-
-        logits, lost = vmap(one, randomness="different", chunk_size=self.chunk)(known, query)
-        self.lost += lost.sum()
+        run = self._dual(model, shared) or self._each(model, shared, episode)
+        taken = torch.ones(known.labels.shape[0], self.inner.steps, dtype=torch.bool, device=known.labels.device)
+        logits, numbers = run(known, query, taken)
+        self.lost += (~numbers).sum()
+        if self.inner.second and torch.is_grad_enabled() and not numbers.all():
+            logits, _ = run(known, query, numbers)  # what is no number must not be in the graph either
         return raised(logits, episode.query_prior)
+
+    def _each(self, model: Recommender, shared: Own, episode: Episode) -> Run:
+        """Every user's copy, side by side."""
+        rates = self.rates()
+        if self.inner.scope.own:
+            rates["table"] = rates["table"] * episode.own_rows()
+
+        def one(known: Known, inputs: Any, taken: Bool[Tensor, "steps"]) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+            own, numbers = self.inner.descend(model, dict(shared), known, rates=rates, taken=taken)
+            return answer(model, own, inputs), numbers
+
+        found: Run = vmap(one, randomness="different", chunk_size=self.chunk)
+        return found
+
+    def _dual(self, model: Recommender, shared: Own) -> Run | None:
+        """Every user's copy as what its rows add, where that is exact and pays."""
+        dual = Dual.of(model, self.chain, adapted=shared, rates=self.rates())
+        if dual is None:
+            return None
+
+        def everyone(known: Known, inputs: Tensor, taken: Bool[Tensor, "users steps"]) -> tuple[Tensor, Tensor]:
+            with torch.set_grad_enabled(self.inner.second and torch.is_grad_enabled()):
+                own, numbers = _taken(model, dual, known, inner=self.inner, taken=taken)
+            return dual.logits(_begun(model, dual, inputs), own)[0], numbers
+
+        return everyone
 
     def _read(self, episode: Episode) -> tuple[Known, Any]:
         support = episode.support
-        inputs, query = episode.placed() if self.inner.scope.table else episode.seen()
-        return Known(inputs, support.labels, support.seen, support.weight, support.prior), query
+        if self.inner.scope.table or self.inner.second:
+            inputs, query = episode.placed() if self.inner.scope.table else episode.seen()
+            return self._known(support, inputs), query
+        with torch.no_grad():  # no gradient comes back to the support
+            told = episode.told()
+        return self._known(support, told), episode.asked()
+
+    @staticmethod
+    def _known(support: Shots, inputs: Any) -> Known:  # noqa: ANN401
+        return Known(inputs, support.labels, support.seen, support.weight, support.prior)
 
 
 def adapt(
@@ -124,15 +160,40 @@ def adapt(
         shared["table"] = model.table
     if not len(support.labels) or not inner.steps:
         return {name: one.detach() for name, one in shared.items()}
-    rows = model.rows(support.fields)
-    inputs = {"place": rows["place"], **support.fields} if inner.scope.table else model.views(rows, support.fields)
     offset = support.labels.new_zeros(len(support.labels), 0) if prior is None else prior
-    known = Known(inputs, support.labels, support.seen, even(support.seen[None])[0], offset)
-    rates = {name: one.detach() for name, one in fixed(rate)(shared)().items()}
+    with torch.no_grad():
+        rows = model.rows(support.fields)
+        inputs = {"place": rows["place"], **support.fields} if inner.scope.table else model.views(rows, support.fields)
+    rates = dict.fromkeys(shared, model.table.new_tensor(rate))
     if inner.scope.own:
         rates["table"] = rates["table"] * own_rows(model, rows, user)
-    own, _ = inner.descend(model, {name: one.detach() for name, one in shared.items()}, known, rates=rates)
+    return descended(model, Known(inputs, support.labels, support.seen, even(support.seen[None])[0], offset), inner=inner, rates=rates)
+
+
+def descended(model: Recommender, known: Known, *, inner: Inner, rates: Mapping[str, Tensor]) -> Own:
+    """One user's own parameters after all steps."""
+    shared = {name: one.detach() for name, one in inner.scope.chosen(model).items()}
+    if inner.scope.table:
+        shared["table"] = model.table.detach()
+    dual = Dual.of(model, Chain.of(model), adapted=shared, rates=rates)
+    if dual is not None:
+        with torch.no_grad():
+            return dual.parameters(_taken(model, dual, Known(*(one[None] for one in known)), inner=inner)[0])
+    own, _ = inner.descend(model, shared, known, rates=rates)
     return {name: one.detach() for name, one in own.items()}
+
+
+def _taken(
+    model: Recommender, dual: Dual, known: Known, *, inner: Inner, taken: Bool[Tensor, "users steps"] | None = None,
+) -> tuple[Takings, Bool[Tensor, "users steps"]]:
+    """What steps take from every map, and which of them were numbers."""
+    some = torch.ones(known.labels.shape[0], inner.steps, dtype=torch.bool, device=known.labels.device) if taken is None else taken
+    told = Told(known.labels, known.seen, known.weight, known.prior)
+    return dual.descend(_begun(model, dual, known.inputs), told, taken=some, clip=inner.clip)
+
+
+def _begun(model: Recommender, dual: Dual, seen: Float[Tensor, "users shots views fields dim"]) -> Start:
+    return dual.begin(model.interact(seen.flatten(0, 1)), (seen.shape[0], seen.shape[1]))
 
 
 def answer(model: Recommender, own: Mapping[str, Tensor], inputs: Any) -> Float[Tensor, "rows outputs"]:  # noqa: ANN401
@@ -200,8 +261,8 @@ def cost(model: Recommender, own: Own, known: Known) -> Float[Tensor, ""]:
 
 def _clipped(slope: Own, most: float) -> tuple[Tensor, Tensor]:
     """By what to multiply a gradient so that its norm is at most that, and whether it is finite."""
-    norm = torch.stack([one.square().sum() for one in slope.values()]).sum().sqrt()
-    return (most / norm.clamp(min=1e-12)).clamp(max=1.0), norm.isfinite()
+    square = torch.stack([one.square().sum() for one in slope.values()]).sum()
+    return (most / square.clamp(min=1e-24).sqrt()).clamp(max=1.0), square.isfinite()  # the root of 0 has no derivative
 
 
 def _flat(inputs: Any) -> Any:  # noqa: ANN401

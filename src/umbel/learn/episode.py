@@ -44,10 +44,20 @@ class Episode:
 
     def seen(self) -> tuple[Float[Tensor, "users support views fields dim"], Float[Tensor, "users query views fields dim"]]:
         """Support and query as the model's views see them."""
-        support, query = self._places()
+        plain = [field.name for field in self.model.schema.fields if not field.coded]
+        both = {name: torch.cat([self.query[name], self.support.fields[name].flatten(0, 1)]) for name in plain}
+        found = self.model.views(self.rows, both)  # in one go, since many small steps cost more than large ones
+        rows = len(found) - self.support_shape[0] * self.support_shape[1]
+        return divided(found[rows:], self.support_shape), divided(found[:rows], self.query_shape)
+
+    def asked(self) -> Float[Tensor, "users query views fields dim"]:
+        """The query alone, as the model's views see it."""
+        return divided(self.model.views({**self.rows, "place": self._places()[1]}, self.query), self.query_shape)
+
+    def told(self) -> Float[Tensor, "users support views fields dim"]:
+        """The support alone, as the model's views see it."""
         flat = {name: column.flatten(0, 1) for name, column in self.support.fields.items()}
-        found = [self.model.views({**self.rows, "place": place}, fields) for place, fields in ((support, flat), (query, self.query))]
-        return divided(found[0], self.support_shape), divided(found[1], self.query_shape)
+        return divided(self.model.views({**self.rows, "place": self._places()[0]}, flat), self.support_shape)
 
     def placed(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Support and query as places in the table, beside their fields."""
@@ -89,7 +99,7 @@ class Untouched(Adapter):
 
     def forward(self, model: Recommender, episode: Episode) -> Float[Tensor, "users shots outputs"]:
         """The model's own logits."""
-        _, query = episode.seen()
+        query = episode.asked()
         return raised(divided(model.beyond(query.flatten(0, 1)), episode.query_shape), episode.query_prior)
 
 

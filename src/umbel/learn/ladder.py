@@ -17,7 +17,7 @@ from torch import Tensor
 from umbel.data.batch import Batch
 from umbel.data.shots import even
 from umbel.errors import UserError
-from umbel.learn.adapt import Inner, Known, Own, answer
+from umbel.learn.adapt import Inner, Known, Own, answer, descended
 from umbel.learn.ridge import leaning, ridge
 from umbel.learn.scope import scope
 from umbel.nn.offset import raised
@@ -110,9 +110,8 @@ class Ladder:
                 lean = ridge(model, seen[None], happened, weight=weight, prior=prior[None], strength=self.strength)
             return UserState(rung, rows, lean[0])
         inner = Inner(scope(self.scope), steps=self.steps)
-        shared = {name: one.detach() for name, one in inner.scope.chosen(model).items()}
-        own, _ = inner.descend(model, shared, Known(seen, support.labels, support.seen, weight[0], prior), rates=self.rates)
-        return UserState(rung, rows, own={name: one.detach() for name, one in own.items()})
+        known = Known(seen, support.labels, support.seen, weight[0], prior)
+        return UserState(rung, rows, own=descended(model, known, inner=inner, rates=self.rates))
 
     def answer(self, model: Recommender, rows: Mapping[str, Tensor], state: UserState) -> Float[Tensor, "rows outputs"]:
         """The user's logits for rows; for a user of whom nothing is known, the shared model's."""
