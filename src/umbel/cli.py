@@ -17,6 +17,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Tr
 UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParameter.__bases__ if issubclass(one, Exception))
 
 INTERRUPTED = 130
+# Packages that come with an extra.
+EXTRAS = dict.fromkeys(("alembic", "fastapi", "msgspec", "prometheus_client", "sqlalchemy", "uvicorn"), "serve")
 JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
@@ -243,14 +245,24 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return _say(str(error), code=2, debug=debug)
     except UsageErrors as error:
         return _say(getattr(error, "format_message", error.__str__)(), code=2, debug=debug)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package)
+        if extra is None:
+            return _ours(error, debug=debug)
+        return _say(f"{package} is not installed; pip install 'umbel[{extra}]'", code=2, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # some versions of typer raise, others return it
     except Exception as error:  # the last line of defence: ours to mend, so say how to report it
-        return _say(f"{type(error).__name__}: {error} (a failure of umbel; run again with --debug for the traceback)", code=1, debug=debug)
+        return _ours(error, debug=debug)
     if code == INTERRUPTED:
         kept = "goes on from the last checkpoint" if arguments[0] in RESUMED else "starts anew: nothing was left half done"
         return _say(f"interrupted; the same command {kept}", code=code, debug=debug)
     return code
+
+
+def _ours(error: Exception, *, debug: bool) -> int:
+    return _say(f"{type(error).__name__}: {error} (a failure of umbel; run again with --debug for the traceback)", code=1, debug=debug)
 
 
 def _say(message: str, *, code: int, debug: bool) -> int:

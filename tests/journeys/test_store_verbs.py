@@ -140,6 +140,28 @@ def test_what_a_user_gets_wrong(words: list[str], what: str, tmp_path: Path, run
     assert not (tmp_path / "none.db").exists()
 
 
+WITHOUT = """
+import sys
+sys.modules["{package}"] = None
+from umbel.cli import main
+main(["erase", "u", "--store", "none.db"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "what"),
+    [
+        ("sqlalchemy", 2, "umbel: sqlalchemy is not installed; pip install 'umbel[serve]'\n"),
+        ("alembic", 2, "umbel: alembic is not installed; pip install 'umbel[serve]'\n"),
+        ("polars", 1, "a failure of umbel; run again with --debug"),
+    ],
+)
+def test_without_the_packages_of_the_service_one_is_told_to_install_them(package: str, code: int, what: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT.format(package=package)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code
+    assert what in done.stderr
+
+
 # collect
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from umbel import durable
 from umbel.errors import UserError
 from umbel.lock import HeldError
+from umbel.serve.store.tables import METADATA
 
 Insert = sqlite.Insert | postgresql.Insert
 WAIT = 10_000       # milliseconds that a write waits for another process's
@@ -165,9 +166,9 @@ class Postgres(Place):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION)))
 
     def compact(self, engine: sa.Engine) -> None:
-        """VACUUM FULL; what the server's own log and its backups hold is its administrator's."""
+        """VACUUM FULL of the store's own tables; what the server's own log and its backups hold is its administrator's."""
         with self.failures(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM FULL")
+            connection.exec_driver_sql(f"VACUUM FULL {', '.join(METADATA.tables)}")
 
     def why(self, error: DBAPIError) -> tuple[str, str] | None:
         """A lost or refused connection, a full disk, or a server that stops."""
