@@ -39,7 +39,7 @@ EACH = 10                # events of a decision: nine that name the request, one
 FEEDBACK = Feedback(
     rules=(
         Rule(task="click", window=3_600_000, positive_when="kind = 'click'"),
-        Rule(task="buy", window=6 * 3_600_000, positive_when="kind = 'buy' AND value > 1"),
+        Rule(task="buy", window=2 * 3_600_000, positive_when="kind = 'buy' AND value > 1"),
     ),
     lateness=0,
 )
