@@ -90,13 +90,13 @@ def server(place: Path) -> Iterator[Server]:
 
 
 def database(base: str) -> str:
-    """A new, empty database of a server."""
+    """A new, empty store of a server: a schema of its own, which is made far sooner than a database."""
     import psycopg
 
     name = f"umbel_{uuid.uuid4().hex}"
     with psycopg.connect(base, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return sa.make_url(base).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"CREATE SCHEMA {name}")
+    return sa.make_url(base).update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
 
 
 def sqlite(factory: pytest.TempPathFactory) -> Iterator[Open]:
@@ -106,7 +106,7 @@ def sqlite(factory: pytest.TempPathFactory) -> Iterator[Open]:
 
 
 def postgres(factory: pytest.TempPathFactory) -> Iterator[Open]:
-    """New databases of one server."""
+    """New schemas of one server."""
     if why := absent():
         pytest.skip(why)
     if URL in os.environ:
