@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -19,13 +20,14 @@ from torch import Tensor
 from umbel.bundle import Built, Bundle
 from umbel.data.table import Table
 from umbel.errors import UserError
-from umbel.learn.predict import predict
+from umbel.learn.predict import centre, predict
 from umbel.nn.apart import Apart
 from umbel.nn.offset import Offsets, raised
 from umbel.nn.recommender import Recommender
 from umbel.recipes import RECIPES
 from umbel.serve.reader import Reader
 from umbel.serve.records import Value
+from umbel.study.explain.explain import Explainer
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -198,3 +200,30 @@ def test_predicting_and_the_log_odds(table: Table, bundle: Bundle) -> None:
     model.offsets.values.copy_(bundle.model.offsets.values)
     batch = table.batch(np.arange(10))
     assert predict(model.eval(), [batch]) == pytest.approx(model.offsets.values[batch.fields["item"].long()].numpy(), abs=1e-7)
+
+
+@pytest.mark.parametrize("tasks", [(), ("click",)])
+def test_an_explanation_adds_up_to_the_raised_prediction(table: Table, bundle: Bundle, tasks: tuple[str, ...]) -> None:
+    """What an item is offset by counts among what its field adds; the base is a mean row of an unknown item."""
+    explained = replace(bundle, centre=centre(bundle.model, [table.batch(np.arange(30))]))
+    batch = table.batch(np.arange(10))
+    found = Explainer(explained, tasks).explain(batch)
+    logits = predict(bundle.model, [batch])
+    columns = [0, 1] if not tasks else [1]
+    assert found.value == pytest.approx(logits[:, columns], abs=1e-5)
+    assert found.base + found.contributions.sum(2) == pytest.approx(found.value, rel=2e-3, abs=1e-3)
+    bare = replace(explained, model=without_offsets(bundle))
+    other = Explainer(bare, tasks).explain(batch)
+    assert bundle.model.offsets is not None
+    moved = (bundle.model.offsets(batch.fields) - bundle.model.offsets.values[0]).numpy()[:, columns]
+    item = found.fields.index("item")
+    assert found.contributions[:, :, item] - other.contributions[:, :, item] == pytest.approx(moved, abs=1e-6)
+    rest = [at for at in range(len(found.fields)) if at != item]
+    assert found.contributions[:, :, rest] == pytest.approx(other.contributions[:, :, rest], abs=1e-9)
+
+
+def without_offsets(bundle: Bundle) -> Recommender:
+    """The bundle's model without its offsets."""
+    model = copy.deepcopy(bundle.model)
+    model.offsets = None
+    return model

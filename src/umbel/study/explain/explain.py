@@ -17,6 +17,7 @@ from umbel.bundle import Bundle
 from umbel.data.batch import Batch
 from umbel.data.raw import encoded
 from umbel.errors import UserError
+from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Recommender
 from umbel.study.explain.integrate import integrate
 from umbel.study.explain.scale import scale
@@ -77,6 +78,9 @@ class Explainer:
         self.base = bundle.centre.double()
         self.raised = torch.from_numpy(self.schema.raised).double()
         self.fields = tuple(field.name for field in self.schema.fields)
+        self.offsets = bundle.model.offsets
+        if self.offsets is not None:
+            self.raised = self.raised - self.offsets.values[0].double()
         places = [self.schema.tasks.index(task) for task in self.tasks]
         self.columns = tuple(name for place in places for name in bundle.columns[self.schema.answers[place]])
         self._parts = [(scale(self.schema.tasks[place].kind), self.schema.outputs[place]) for place in places]
@@ -90,7 +94,7 @@ class Explainer:
             return self.model.seen(batch.fields).double()
 
     def outputs(self, seen: Float[Tensor, "rows views fields dim"]) -> Float[Tensor, "rows outputs"]:
-        """The model's outputs from there, less what training raised them by, as `predict` has them."""
+        """The model's outputs from there, less what training raised them by, as `predict` has them of an unknown item."""
         outputs = self.above.beyond(seen)
         return outputs - nn.functional.pad(self.raised, (0, outputs.shape[1] - len(self.raised)))
 
@@ -100,12 +104,25 @@ class Explainer:
         return torch.cat([own.of(outputs[:, part]) for own, part in self._parts], 1)
 
     def explain(self, batch: Batch) -> Explanation:
-        """The explanation of encoded rows; each one's is the same whatever rows stand beside it."""
+        """The explanation of encoded rows; each one's is the same whatever rows stand beside it.
+
+        By how much a model's offset of an item differs from that of an unknown one is what the item's field adds, besides its embedding.
+        """
         with torch.no_grad():
             base = self.scores(self.base.unsqueeze(0))[0]
         found = [integrate(self.scores, piece, self.base) for piece in torch.split(self.seen(batch), ROWS)]
         contributions, change = (torch.cat([getattr(one, name) for one in found]) for name in ("contributions", "change"))
+        if self.offsets is not None:
+            more = self._offset(self.offsets, batch)
+            contributions[:, :, self.fields.index(self.offsets.field)] += more
+            change += more
         return Explanation(self.fields, self.columns, contributions.numpy(), base.numpy(), (base + change).numpy())
+
+    def _offset(self, offsets: Offsets, batch: Batch) -> Float[Tensor, "rows columns"]:
+        """What rows' items are offset by, beyond an unknown one; only ratings and events are, and theirs are plain outputs."""
+        found = (offsets(batch.fields) - offsets.values[0]).double()
+        widths = [len(task.kind.answers) for task in self.tasks]
+        return torch.cat([found[:, [part.start] * width] for width, (_, part) in zip(widths, self._parts, strict=True)], 1)
 
 
 def doubled(model: Recommender) -> Recommender:
