@@ -145,12 +145,14 @@ class Bundle:
         return self.ladder.adapt(self.model, support, trained=self._trained(support))
 
     def _trained(self, support: Batch) -> int:
-        """How many training rows the user of these rows had."""
+        """How many training rows the user of these rows had; 0 for one whom no episode read by id, and who is as unknown."""
         name = None if self.ladder is None else self.ladder.user
         if name is None or not len(support.index):
             return 0
-        code = int(support.fields[name][0])
-        return int(self.encoder.vocabularies[self.schema.field(name).table].counts(name)[code]) if code else 0
+        code, start = int(support.fields[name][0]), self.model.places.span(name).start
+        if self.model.table[start + code].equal(self.model.table[start]):
+            return 0
+        return int(self.encoder.vocabularies[self.schema.field(name).table].counts(name)[code])
 
     def calibrated(self, logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, "rows columns"]:
         """The predictions that logits come to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -121,6 +122,16 @@ def test_a_known_user_is_read_by_id(bundle: Bundle) -> None:
     batch = encoded(frame, known.encoder)
     assert np.array_equal(known.predict(batch, known.adapt(frame)), known.predict(batch))
     assert not np.array_equal(known.predict(batch, known.adapt(frame.head(0))), known.predict(batch)), "without rows nobody is known"
+
+
+def test_a_user_whom_no_episode_read_by_id_is_unknown(bundle: Bundle) -> None:
+    """However many training rows there were: the id's row is the unknown one's, so the rows speak."""
+    model = copy.deepcopy(bundle.model)
+    rows_of_users = model.places.span("user")
+    with torch.no_grad():
+        model.table[rows_of_users.start : rows_of_users.stop] = model.table[rows_of_users.start].clone()
+    untaught = replace(bundle, model=model, ladder=replace(HEAD, known=8))
+    assert untaught.adapt(rows(0)).rung is Rung.HEAD
 
 
 def test_labels_that_nobody_gave_are_unseen(bundle: Bundle) -> None:

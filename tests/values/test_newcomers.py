@@ -153,10 +153,10 @@ def test_a_run_without_episodes_has_no_section() -> None:
 
 def test_the_worst_group_is_named_with_its_size() -> None:
     page = section(saved())
-    assert "&lt;b&gt;, 60 users" in page
-    assert "<b>, 60" not in page
+    assert "<td>&lt;b&gt;<small>60 users</small>" in page
+    assert "<td><b>" not in page
     rows = [row for row in Outline(page).rows if row.startswith("age|")]
-    assert rows[0].startswith("age|rating|<b>, 60 users|0.9000|")
+    assert rows[0].startswith("age|rating|<b>|60 users|0.9000|")
     assert rows[1].count("no group of 30 users") == 2
 
 

@@ -15,7 +15,7 @@ from umbel.coldstart import rungs
 from umbel.coldstart.answers import answers
 from umbel.coldstart.gradient import Anil, Maml, Melu, MetaSgd, Unadapted
 from umbel.coldstart.method import Method, Prepared
-from umbel.coldstart.rungs import STRENGTHS, climb, serving
+from umbel.coldstart.rungs import STRENGTHS, climb, known_from, serving
 from umbel.data.episodes import Episodes, Protocol, episodes
 from umbel.data.table import Table
 from umbel.learn.adapt import Steps
@@ -227,3 +227,58 @@ def test_a_users_embedding_is_no_rung(table: Table) -> None:
     model = made.learner.model
     learner = Learner(model, Steps(model, Inner(EMBEDDING, steps=1), rates=fixed(0.1)), user="user").eval()
     assert Rung.STEPS not in climb(learner, curve(table), made.read).scores
+
+
+def by_number(monkeypatch: pytest.MonkeyPatch, better: Mapping[int, bool]) -> None:
+    """The id's score beats the ladder's, or not, by the fewest training rows among the users asked about."""
+    monkeypatch.setattr(rungs, "FEWEST", 2)
+
+    def score(learner: Learner, own: Episodes, read: object) -> float:
+        by_ladder = isinstance(learner.adapter, Leaning)
+        return 0.5 if by_ladder else float(better[int(own.user.min())])
+
+    monkeypatch.setattr(rungs, "_score", score)
+
+
+@pytest.mark.parametrize(
+    ("better", "start"),
+    [
+        ({10: True, 20: True, 50: True, 100: True}, 10),
+        ({10: False, 20: False, 50: True, 100: True}, 50),
+        ({10: True, 20: False, 50: True, 100: True}, 50),
+        ({10: True, 20: True, 50: True, 100: False}, None),
+        ({10: False, 20: False, 50: False, 100: False}, None),
+    ],
+)
+def test_the_id_answers_from_where_it_is_better_and_stays_so(
+    table: Table, monkeypatch: pytest.MonkeyPatch, better: dict[int, bool], start: int | None
+) -> None:
+    """Two users each of 10, 20, 50 and 100 training rows, and one of 300, who alone says nothing."""
+    by_number(monkeypatch, better)
+    trained = np.array([10, 10, 20, 20, 50, 50, 100, 100, 300])
+    own = Episodes(trained, np.zeros((9, 4), np.int64), np.zeros((9, 1), np.int64))
+    made = prepared(table, Melu())
+    assert known_from(made.learner, Ladder(head=1), own, made.read, trained=trained) == start
+
+
+def test_too_few_users_say_nothing(table: Table) -> None:
+    made, own = prepared(table, Melu()), episodes(table, "train", rated.SHORT)
+    assert len(own) < rungs.FEWEST
+    assert known_from(made.learner, Ladder(), own, made.read, trained=np.full(len(own), 50)) is None
+
+
+def test_the_id_answers_where_it_scores_higher(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users read by id against the same users unknown; where all rows of users are one, neither is better."""
+    monkeypatch.setattr(rungs, "FEWEST", 5)
+    made, own = prepared(table, Unadapted()), episodes(table, "train", rated.SHORT)
+    model = made.learner.model
+    trained = np.full(len(own), 60)
+    never = Ladder(head=None, user="user")
+    by_id = rungs._score(Learner(model, Untouched(), user="user"), own, lambda some: rungs._by_id(made.read, some))
+    unknown = rungs._score(Learner(model, Untouched(), user="user"), own, made.read)
+    assert by_id != unknown
+    assert (known_from(made.learner, never, own, made.read, trained=trained) == 10) == (by_id > unknown)
+    rows = model.places.span("user")
+    with torch.no_grad():
+        model.table[rows.start : rows.stop] = model.table[rows.start].clone()
+    assert known_from(made.learner, never, own, made.read, trained=trained) is None, "nothing is better than itself"

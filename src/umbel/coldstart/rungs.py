@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+import torch
+from jaxtyping import Int64
 
 from umbel.coldstart.answers import Read, answers, scores
+from umbel.data.batch import Batch
 from umbel.data.episodes import Episodes
+from umbel.data.shots import KNOWN
 from umbel.learn.adapt import Steps
 from umbel.learn.episode import Adapter, Learner, Untouched
 from umbel.learn.ladder import Ladder, Rung
@@ -16,6 +21,8 @@ from umbel.learn.ridge import Leaning, closed
 from umbel.learn.scope import SCOPES
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+TRAINED = (10, 20, 50, 100, 200, 500, 1000)  # training rows of a user, from which the id may answer
+FEWEST = 30  # users to say so by
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,23 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
     return Climb(ladder, told)
 
 
+def known_from(learner: Learner, ladder: Ladder, own: Episodes, read: Read, *, trained: Int64[np.ndarray, "episodes"]) -> int | None:
+    """From how many training rows on the id of a user answers better than the ladder from the support; None if it nowhere does.
+
+    `own` are validation episodes of users who were `trained` on, by so many rows each; it has to be better from every larger
+    number on, too, as far as there are `FEWEST` users to say so.
+    """
+    found = None
+    for least in reversed(TRAINED):
+        some = own.of(np.flatnonzero(trained >= least))
+        if len(some) >= FEWEST:
+            by_ladder = _score(serving(learner, ladder, int(np.median(some.lengths))), some, read)
+            if _score(Learner(learner.model, Untouched(), user=learner.user), some, partial(_by_id, read)) <= by_ladder:
+                break
+            found = least
+    return found
+
+
 def serving(learner: Learner, ladder: Ladder, shots: int) -> Learner:
     """What answers for a new user of so many rows: the rung's adapter on the learner's model."""
     rung = ladder.rung(shots)
@@ -59,11 +83,18 @@ def serving(learner: Learner, ladder: Ladder, shots: int) -> Learner:
 def _scores(learner: Learner, adapter: Adapter, curve: Mapping[int, Episodes], *, read: Read) -> dict[int, float]:
     """The mean over tasks of the validation score, by the size of the support."""
     other = Learner(learner.model, adapter, user=learner.user)
-    found = {}
-    for shots, own in curve.items():
-        known = [one for one in scores(answers(other, own, read)).values() if one is not None]
-        found[shots] = float(np.mean(known)) if known else float("-inf")
-    return found
+    return {shots: _score(other, own, read) for shots, own in curve.items()}
+
+
+def _score(learner: Learner, own: Episodes, read: Read) -> float:
+    known = [one for one in scores(answers(learner, own, read)).values() if one is not None]
+    return float(np.mean(known)) if known else float("-inf")
+
+
+def _by_id(read: Read, own: Episodes) -> Batch:
+    """What a method reads of episodes, the users known."""
+    batch = read(own)
+    return replace(batch, fields={**batch.fields, KNOWN: torch.ones(len(own), dtype=torch.bool)})
 
 
 def _from(told: Mapping[str, Mapping[int, float]], rung: Rung, below: tuple[Rung, ...]) -> int | None:

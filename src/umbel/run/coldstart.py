@@ -16,7 +16,7 @@ from umbel.coldstart.figures import ColdFigures, Told, by_groups, figures
 from umbel.coldstart.method import Method, Prepared, Setup
 from umbel.coldstart.methods import METHODS
 from umbel.coldstart.prior import ItemMeans
-from umbel.coldstart.rungs import Climb, climb, serving
+from umbel.coldstart.rungs import Climb, climb, known_from, serving
 from umbel.coldstart.source import Reader
 from umbel.data.batch import Batch
 from umbel.data.episodes import PADDING, Episodes, Protocol, Scenario, episodes, item_field, scenarios, user_field
@@ -105,7 +105,21 @@ class Newcomers:
     def climb(self) -> Climb | None:
         """The ladder, chosen on validation users; none where the run file has no curve to choose by."""
         curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
-        return climb(self.prepared.learner, curve, self.prepared.read) if curve else None
+        if not curve:
+            return None
+        found = climb(self.prepared.learner, curve, self.prepared.read)
+        return replace(found, ladder=replace(found.ladder, known=self._known(found.ladder))) if self.section.ids else found
+
+    def _known(self, ladder: Ladder) -> int | None:
+        """From how many training rows a user's id answers, chosen on validation rows of users who trained; None where there are none."""
+        parts = scenarios(self.table, "valid")
+        try:
+            own = episodes(self.table, "valid", self.section.protocol(), among=parts[Scenario.WARM] | parts[Scenario.ITEM_COLD])
+        except UserError:
+            return None
+        users, counts = np.unique(self.table.groups("train"), return_counts=True)
+        trained = np.where(np.isin(own.user, self.taught()), counts[np.searchsorted(users, own.user)], 0)
+        return known_from(self.prepared.learner, ladder, own, self.prepared.read, trained=trained)
 
     def lost(self) -> int:
         """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""

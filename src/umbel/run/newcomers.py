@@ -139,8 +139,8 @@ def _worst(saved: Json) -> str:
         for name, one in by.items():
             group = next((group for group in one["groups"] if group["name"] == one["worst"]["name"]), None)
             worst = Undefined(one["worst"].get("reason", "")) if group is None else measured_from_json(_measured(group))
-            title = "" if group is None else f"{group['name']}, {group['users']:,} users"
-            rows.append([html.title_cell(name, task), html.words(title), html.cell(worst), html.cell(measured_from_json(one["spread"]))])
+            title = html.words("") if group is None else html.words(group["name"], f"{group['users']:,} users")
+            rows.append([html.title_cell(name, task), title, html.cell(worst), html.cell(measured_from_json(one["spread"]))])
     head = ["by", "worst group", "its first metric", "best less worst"]
     return html.card("<h3>For whom it is worst</h3>", html.table(head, rows)) if rows else ""
 
