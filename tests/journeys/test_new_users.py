@@ -293,3 +293,29 @@ def test_one_task_of_events_is_enough(tmp_path: Path) -> None:
     assert bundle.columns == ("click",)
     assert bundle.ladder is not None
     assert bundle.ladder.rung(0) is Rung.CONTENT
+
+
+def test_a_user_who_trained_for_long_is_read_by_id(tmp_path: Path) -> None:
+    """Where validation holds rows of users who trained: from how many rows on the id answers is in the report and in the bundle alike."""
+    frame = rated_runs.frame(users=120)
+    again = frame.filter(pl.col("part") == "train").with_columns(part=pl.lit("valid"))
+    changes = strings(("users = 16", "users = 16\nids = 0.5"), ("epochs = 2", "epochs = 6"), ("rate = 0.01", "rate = 0.03"))
+    said = say("train", rated_runs.write(tmp_path, log=pl.concat([frame, again]), changes=changes), "-o", tmp_path / "run")
+    assert said.code == 0, said.err
+    told = json.loads((tmp_path / "run" / "report.json").read_text())["episodes"]["ladder"]
+    bundle = Bundle.load(tmp_path / "run" / "bundle")
+    assert bundle.ladder is not None
+    assert bundle.ladder.known == told["from"]["id"]
+    rows = frame.filter(pl.col("user") == 10).head(6)
+    assert (bundle.adapt(rows).rung is Rung.ID) == (told["from"]["id"] == 10), "who had between ten and twenty training rows"
+    assert bundle.adapt(rows.with_columns(user=pl.lit(10_000))).rung is not Rung.ID
+    users = bundle.model.places.span("user")
+    table = bundle.model.table[users.start : users.stop]
+    assert len(table.unique(dim=0)) > 40, "users who trained have rows of their own"
+
+
+def test_users_whom_nobody_read_by_id_are_one(job: Job) -> None:
+    """Without `ids` every user of a bundle is the unknown one: known users are scored as new ones are."""
+    bundle = Bundle.load(job.run / "bundle")
+    users = bundle.model.places.span("user")
+    assert len(bundle.model.table[users.start : users.stop].unique(dim=0)) == 1
