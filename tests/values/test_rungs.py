@@ -258,13 +258,13 @@ def test_the_id_answers_from_where_it_is_better_and_stays_so(
     trained = np.array([10, 10, 20, 20, 50, 50, 100, 100, 300])
     own = Episodes(trained, np.zeros((9, 4), np.int64), np.zeros((9, 1), np.int64))
     made = prepared(table, Melu())
-    assert known_from(made.learner, Ladder(head=1), own, made.read, trained=trained) == start
+    assert known_from(made.learner, Ladder(head=1), own, read=made.read, trained=trained) == start
 
 
 def test_too_few_users_say_nothing(table: Table) -> None:
     made, own = prepared(table, Melu()), episodes(table, "train", rated.SHORT)
     assert len(own) < rungs.FEWEST
-    assert known_from(made.learner, Ladder(), own, made.read, trained=np.full(len(own), 50)) is None
+    assert known_from(made.learner, Ladder(), own, read=made.read, trained=np.full(len(own), 50)) is None
 
 
 def test_the_id_answers_where_it_scores_higher(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,8 +277,8 @@ def test_the_id_answers_where_it_scores_higher(table: Table, monkeypatch: pytest
     by_id = rungs._score(Learner(model, Untouched(), user="user"), own, lambda some: rungs._by_id(made.read, some))
     unknown = rungs._score(Learner(model, Untouched(), user="user"), own, made.read)
     assert by_id != unknown
-    assert (known_from(made.learner, never, own, made.read, trained=trained) == 10) == (by_id > unknown)
+    assert (known_from(made.learner, never, own, read=made.read, trained=trained) == 10) == (by_id > unknown)
     rows = model.places.span("user")
     with torch.no_grad():
         model.table[rows.start : rows.stop] = model.table[rows.start].clone()
-    assert known_from(made.learner, never, own, made.read, trained=trained) is None, "nothing is better than itself"
+    assert known_from(made.learner, never, own, read=made.read, trained=trained) is None, "nothing is better than itself"

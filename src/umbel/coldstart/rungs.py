@@ -56,7 +56,9 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
     return Climb(ladder, told)
 
 
-def known_from(learner: Learner, ladder: Ladder, own: Episodes, read: Read, *, trained: Int64[np.ndarray, "episodes"]) -> int | None:
+def known_from(
+    learner: Learner, ladder: Ladder, own: Episodes, *, read: Read, trained: Int64[np.ndarray, "episodes"],
+) -> int | None:
     """From how many training rows on the id of a user answers better than the ladder from the support; None if it nowhere does.
 
     `own` are validation episodes of users who were `trained` on, by so many rows each; it has to be better from every larger

@@ -119,7 +119,7 @@ class Newcomers:
             return None
         users, counts = np.unique(self.table.groups("train"), return_counts=True)
         trained = np.where(np.isin(own.user, self.taught()), counts[np.searchsorted(users, own.user)], 0)
-        return known_from(self.prepared.learner, ladder, own, self.prepared.read, trained=trained)
+        return known_from(self.prepared.learner, ladder, own, read=self.prepared.read, trained=trained)
 
     def lost(self) -> int:
         """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""
