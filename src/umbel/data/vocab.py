@@ -138,7 +138,10 @@ class Encoder:
 
     def some(self, frame: pl.DataFrame, names: Collection[str]) -> dict[str, Encoded]:
         """The columns of some fields, as `encode` packs them, from a frame that needs to have no more than those read."""
-        values = evaluate(frame, [one for one in self._derived if one.name in names])
+        wanted = [one for one in self._derived if one.name in names]
+        plain = {one.name: frame[one.reads[0]] for one in wanted if self.schema.field(one.name).sql is None}  # a plan of Polars costs more
+        computed = [one for one in wanted if one.name not in plain]
+        values = {**plain, **(evaluate(frame, computed).to_dict() if computed else {})}
         keys = self.keys(frame, names)
         found: dict[str, Encoded] = {}
         for name in names:

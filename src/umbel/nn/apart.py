@@ -17,6 +17,7 @@ from umbel.nn.pieced import Fresh, Piece, Pieced, Slices
 from umbel.nn.recommender import Recommender
 from umbel.nn.sequence import Mean
 from umbel.nn.sequence.sequence import listings
+from umbel.nn.views import placed
 from umbel.schema import Field, FieldKind, Schema
 
 Fields = Mapping[str, Tensor]
@@ -36,7 +37,10 @@ class Portion:
         self.model = model
         self.lists = _Lists(model, [field.name for field in lists]) if lists else None
         self.order = [*singles, *lists, *numbers, *vectors]
-        self.slots = torch.tensor([slots[field.name] for field in singles], dtype=torch.int64)
+        self.singles = [field.name for field in singles]
+        self.slots = torch.tensor([slots[name] for name in self.singles], dtype=torch.int64)
+        places = model.places
+        self.bounds, self.offsets = (places.ends[self.slots], places.floors[self.slots]), places.offsets[self.slots]
         self.numbers = _numbers(model, [field.name for field in numbers])
         mapped = [field for field in model.schema.fields if field.mapped]
         self.vectors = [model.views.vectors[mapped.index(field)] for field in vectors]
@@ -48,12 +52,12 @@ class Portion:
         rows = len(next(iter(given.values())))
         views = self.model.views
         parts = [torch.empty(rows, 0, *views.shape)]
-        if len(self.slots) or self.lists is not None:
-            place = self.model.places({field.name: given.get(field.name, _blank(field, rows)) for field in self.model.places.fields})
         if len(self.slots):
-            looked = self.model.table.index_select(0, place.index_select(1, self.slots).flatten())
+            codes = torch.stack([given[name] for name in self.singles], 1)
+            looked = self.model.table.index_select(0, placed(codes, *self.bounds, offsets=self.offsets).flatten())
             parts.append(looked.view(rows, len(self.slots), *views.shape))
         if self.lists is not None:
+            place = self.model.places({field.name: given.get(field.name, _blank(field, rows)) for field in self.model.places.fields})
             parts.append(self.lists(place))
         if self.numbers is not None:
             parts.append(self.numbers(given))

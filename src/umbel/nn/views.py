@@ -54,10 +54,17 @@ class Places(nn.Module):
         if not self.fields:
             return self.offsets.long().expand(next(iter(fields.values())).shape[0], 0)
         codes = torch.cat([_columns(field, fields[field.name]) for field in self.fields], 1)
-        codes = torch.where(codes < self.ends, codes, 0).maximum(self.floors)
         if self.training and self.drop:
             codes = torch.where(self.ids & (torch.rand(codes.shape, device=codes.device) < self.drop), 0, codes)
-        return torch.where(codes < 0, -1, codes + self.offsets).long()
+        return placed(codes, self.ends, self.floors, offsets=self.offsets)
+
+
+def placed(
+    codes: Int[Tensor, "rows slots"], ends: Int[Tensor, "slots"], floors: Int[Tensor, "slots"], *, offsets: Int[Tensor, "slots"],
+) -> Int[Tensor, "rows slots"]:
+    """Codes as places in the table, slot by slot, -1 for padding."""
+    known = torch.where(codes < ends, codes, 0).maximum(floors)
+    return torch.where(known < 0, -1, known + offsets).long()
 
 
 class Views(nn.Module):

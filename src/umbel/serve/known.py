@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import repeat
 from typing import final
 
 from umbel.serve.records import Known, Value
@@ -25,15 +26,9 @@ class Memory:
 
     def at_hand(self, ids: Sequence[str]) -> tuple[dict[str, dict[str, Value]], list[str]]:
         """Attributes of those that are remembered (none of those known to be unknown), and the ids that are to be fetched."""
-        found: dict[str, dict[str, Value]] = {}
-        missing: list[str] = []
-        for one in ids:
-            fields = self._known.get(one, MISSING)
-            if fields is MISSING:
-                missing.append(one)
-            elif fields is not None:
-                found[one] = fields
-        return found, missing
+        fields = list(map(self._known.get, ids, repeat(MISSING)))
+        missing = [one for one, own in zip(ids, fields, strict=True) if own is MISSING]
+        return {one: own for one, own in zip(ids, fields, strict=True) if own is not None and own is not MISSING}, missing
 
     def fetch(self, ids: Sequence[str]) -> dict[str, dict[str, Value]]:
         """Read attributes from the store, and remember them; :raises UnavailableError: if it does not answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple, final
@@ -18,7 +18,7 @@ from umbel.serve.records import Candidates, Decision, Rung, Shown, Value
 from umbel.serve.served import Served
 
 CHUNK = 256      # candidates scored between two looks at the clock
-ANSWERS = 4_096  # earlier answers kept
+ANSWERS = 1_024  # earlier answers kept
 Raw = Mapping[str, Value]
 
 
@@ -54,17 +54,71 @@ class Policy:
         return f"{self.fusion.name}@{self.fusion.version}"
 
 
-class Ranked(NamedTuple):
-    """A decision, and what each task adds to the fused score of each position (none where nothing was predicted)."""
-
-    decision: Decision
-    contributions: Float[np.ndarray, "positions tasks"]
-
-
 class _Scored(NamedTuple):
-    predictions: Float[np.ndarray, "candidates columns"]
-    contributions: Float[np.ndarray, "candidates tasks"]
-    fused: Float[np.ndarray, "candidates"]
+    predictions: Float[np.ndarray, "rows columns"]
+    contributions: Float[np.ndarray, "rows tasks"]
+    fused: Float[np.ndarray, "rows"]
+
+    def at(self, places: Int[np.ndarray, "positions"]) -> _Scored:
+        return _Scored(self.predictions[places], self.contributions[places], self.fused[places])
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """An answer: places among the items asked for, from the top, what was found of those shown, and, on the full rung, of all.
+
+    `shown` is None where nothing was predicted, `chances` where they are not known.
+    """
+
+    ranker: Ranker
+    asked: Asked
+    rung: Rung
+    places: Int[np.ndarray, "positions"]
+    shown: _Scored | None = None
+    chances: Float[np.ndarray, "positions"] | None = None
+    every: _Scored | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of its predictions."""
+        return self.ranker.served.bundle.columns if self.shown is not None else ()
+
+    @property
+    def contributions(self) -> Float[np.ndarray, "positions tasks"]:
+        """What each task adds to the fused score of each position; no row where nothing was predicted."""
+        return self.shown.contributions if self.shown is not None else np.empty((0, len(self.ranker.policy.fusion.terms)))
+
+    def columns(self) -> tuple[list[str], list[float | None], list[float | None], list[list[float]]]:
+        """Position by position: the item, its fused score, its chance, its predictions."""
+        items = [self.asked.items[place] for place in self.places.tolist()]
+        nothing: list[float | None] = [None] * len(items)
+        fused = nothing if self.shown is None else self.shown.fused.tolist()
+        chances = nothing if self.chances is None else self.chances.tolist()
+        return items, fused, chances, [[] for _ in items] if self.shown is None else self.shown.predictions.tolist()
+
+    @property
+    def decision(self) -> Decision:
+        """What is to be kept of it."""
+        asked, ranker = self.asked, self.ranker
+        own = [asked.own[place] for place in self.places.tolist()]
+        shown = tuple([
+            Shown(item=item, fused=fused, propensity=chance, predictions=tuple(row), fields=fields)
+            for item, fused, chance, row, fields in zip(*self.columns(), own, strict=True)
+        ])  # fmt: skip
+        order, chosen = ranker.policy.order, None
+        if self.every is not None:
+            scored = (one.astype(np.float32) for one in (self.every.predictions, self.every.fused))
+            chosen = Candidates(items=asked.items, predictions=next(scored), fused=next(scored))
+        return Decision(
+            request=asked.request, user=asked.user, time=asked.time, bundle=ranker.served.name, fusion=ranker.fusion, rung=self.rung,
+            shown=shown, outputs=self.outputs, fields=asked.shared, candidates=chosen,
+            temperature=order.temperature if self.every is not None else None,
+            policy={"penalty": order.penalty, "diversity": ranker.policy.diversity} if order.penalty else {}, arm=ranker.arm,
+        )  # fmt: skip
+
+
+Earlier = tuple[Int[np.ndarray, "positions"], _Scored]
 
 
 @final
@@ -82,9 +136,10 @@ class Ranker:
         arm: str = "stable",
     ) -> None:
         self.served, self.policy, self.arm = served, policy, arm
+        self.fusion = policy.name  # worked out once, since it is a checksum
         self._places = policy.fusion.places(served.bundle.columns)
         self._clock, self._failed = clock, failed
-        self._earlier: OrderedDict[tuple[str, tuple[str, ...]], tuple[Shown, ...]] = OrderedDict()
+        self._earlier: OrderedDict[tuple[str, tuple[str, ...]], Earlier] = OrderedDict()
 
     def rank(self, asked: Asked) -> Ranked:
         """The answer; :raises UserError: for a field that cannot be read, or no items."""
@@ -92,20 +147,14 @@ class Ranker:
             raise UserError("items: none", mend="send at least one to rank")
         scored = self._scored(asked)
         if scored is None:
-            return Ranked(self._unscored(asked), np.empty((0, len(self._places))))
+            return self._unscored(asked)
         drawn = self.policy.order.draw(scored.fused, asked.count, seed=asked.seed, kinds=self._kinds(asked, len(scored.fused)))
-        full = len(scored.fused) == len(asked.items)
-        chances = drawn.propensities.tolist() if full else [None] * len(drawn.places)
-        rows = scored.predictions[drawn.places].tolist()
-        fused = scored.fused[drawn.places].tolist()
-        shown = tuple([
-            Shown(item=asked.items[place], fused=score, propensity=chance, predictions=tuple(row), fields=asked.own[place])
-            for place, score, chance, row in zip(drawn.places.tolist(), fused, chances, rows, strict=True)
-        ])  # fmt: skip
-        decision = self._decision(asked, Rung.FULL if full else Rung.FEWER, shown, scored=scored if full else None)
-        if full and asked.user is not None:
-            self._keep(asked, shown)
-        return Ranked(decision, scored.contributions[drawn.places])
+        shown = scored.at(drawn.places)
+        if len(scored.fused) < len(asked.items):
+            return Ranked(self, asked, Rung.FEWER, drawn.places, shown)
+        if asked.user is not None:
+            self._keep(asked.user, asked.items, (drawn.places, shown))
+        return Ranked(self, asked, Rung.FULL, drawn.places, shown, drawn.propensities, scored)
 
     def _scored(self, asked: Asked) -> _Scored | None:
         """As many candidates as there is time for, in the order sent; None where there is none, or the model fails."""
@@ -126,19 +175,17 @@ class Ranker:
         contributions = self.policy.fusion.contributions(predictions[:, self._places])
         return _Scored(predictions, contributions, contributions.sum(1))
 
-    def _unscored(self, asked: Asked) -> Decision:
+    def _unscored(self, asked: Asked) -> Ranked:
         earlier = self._earlier.get((asked.user, asked.items)) if asked.user is not None else None
         if earlier is not None:
-            return self._decision(asked, Rung.CACHED, earlier[: asked.count])
-        order = np.argsort(-self.served.popularity(asked.items), kind="stable")[: asked.count]
-        return self._decision(asked, Rung.POPULAR, tuple(Shown(item=asked.items[place], fields=asked.own[place]) for place in order))
+            places = earlier[0][: asked.count]
+            return Ranked(self, asked, Rung.CACHED, places, earlier[1].at(np.arange(len(places))))
+        return Ranked(self, asked, Rung.POPULAR, np.argsort(-self.served.popularity(asked.items), kind="stable")[: asked.count])
 
-    def _keep(self, asked: Asked, shown: Sequence[Shown]) -> None:
-        """Remember a whole answer, without its chances: shown again, it is no draw."""
-        key = (str(asked.user), asked.items)
-        kept = tuple([Shown(item=one.item, fused=one.fused, predictions=one.predictions, fields=one.fields) for one in shown])
-        self._earlier[key] = kept
-        self._earlier.move_to_end(key)
+    def _keep(self, user: str, items: tuple[str, ...], answer: Earlier) -> None:
+        """Remember a whole answer; its chances are those of that draw, and not shown again."""
+        self._earlier[user, items] = answer
+        self._earlier.move_to_end((user, items))
         if len(self._earlier) > ANSWERS:
             self._earlier.popitem(last=False)
 
@@ -149,17 +196,3 @@ class Ranker:
         values = [repr(own.get(self.policy.diversity)) for own in asked.own[:count]]
         numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
         return np.array([numbers[value] for value in values])
-
-    def _decision(self, asked: Asked, rung: Rung, shown: tuple[Shown, ...], *, scored: _Scored | None = None) -> Decision:
-        order = self.policy.order
-        chosen = None
-        if scored is not None:
-            chosen = Candidates(
-                items=asked.items, predictions=scored.predictions.astype(np.float32), fused=scored.fused.astype(np.float32)
-            )
-        return Decision(
-            request=asked.request, user=asked.user, time=asked.time, bundle=self.served.name, fusion=self.policy.name, rung=rung,
-            shown=shown, outputs=self.served.bundle.columns if rung is not Rung.POPULAR else (), fields=asked.shared, candidates=chosen,
-            temperature=order.temperature if scored is not None else None,
-            policy={"penalty": order.penalty, "diversity": self.policy.diversity} if order.penalty else {}, arm=self.arm,
-        )  # fmt: skip

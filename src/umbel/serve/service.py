@@ -62,7 +62,7 @@ class Service:
         """The order of the items; :raises UserError: for items or fields that cannot be."""
         asked, ranker = await self._asked(sent, arrived)
         ranked = ranker.rank(asked)
-        self.metrics.rungs.labels(ranked.decision.rung.value, ranker.arm).inc()
+        self.metrics.rungs.labels(ranked.rung.value, ranker.arm).inc()
         self.metrics.candidates.inc(len(asked.items))
         logged = self.serving.logged and await self._logged(ranked.decision)
         if (shadow := self.bundles.labels.get("shadow")) is not None:
@@ -174,23 +174,22 @@ class Service:
     def _follow(self, shadow: Ranker, asked: Asked) -> None:
         """Let the shadow answer, to nobody."""
         try:
-            self.metrics.rungs.labels(shadow.rank(asked).decision.rung.value, "shadow").inc()
+            self.metrics.rungs.labels(shadow.rank(asked).rung.value, "shadow").inc()
         except Exception as error:  # nobody waits for it
             self.failed(error)
 
 
 def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], logged: bool) -> RankAnswer:
-    decision = ranked.decision
     parts = ranked.contributions.tolist() if explained else []
+    names = ranked.outputs
     items = [
         RankedItem(
-            item_id=one.item, position=position, score=one.fused, propensity=one.propensity,
-            predictions=dict(zip(decision.outputs, one.predictions, strict=False)),
-            contributions=dict(zip(explained, parts[position], strict=True)) if position < len(parts) else None,
+            item_id=item, position=position, score=fused, propensity=chance, predictions=dict(zip(names, row, strict=True)),
+            contributions=dict(zip(explained, parts[position], strict=True)) if parts else None,
         )
-        for position, one in enumerate(decision.shown)
+        for position, (item, fused, chance, row) in enumerate(zip(*ranked.columns(), strict=True))
     ]  # fmt: skip
     return RankAnswer(
-        request_id=decision.request, bundle=decision.bundle, fusion=decision.fusion, rung=decision.rung, items=items, ignored=ignored,
-        logged=logged,
+        request_id=ranked.asked.request, bundle=ranked.ranker.served.name, fusion=ranked.ranker.fusion, rung=ranked.rung, items=items,
+        ignored=ignored, logged=logged,
     )
