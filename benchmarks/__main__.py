@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = [HERE / f"{name}.py" for name in ("balancers", "ingest", "meta_step", "row_optimizers", "seam", "training")]
+SCRIPTS = [HERE / f"{name}.py" for name in ("balancers", "ingest", "meta_step", "row_optimizers", "seam", "serving", "training")]
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """How fast a request is ranked: `umbel serve` beside the same model behind a bare FastAPI route, in one run, on one core each.
 
-Run `python benchmarks/serving.py`: 200 candidates of 10 fields, 10 fields of user and request, 3 tasks; `mmoe` and `stem`, width 16, experts
-128-64, 4 shared and 1 a task. The load comes from this process, over the loopback. Users differ from request to request; items
-are drawn from a catalogue of 2,000, so that most were met before.
+Run `python benchmarks/serving.py`: 200 candidates of 10 fields, 10 fields of user and request, 3 tasks; `mmoe` and `stem`, width 16,
+experts 128-64, 4 shared and 1 a task; the 20 best are answered. The load comes from this process, over the loopback. Users differ
+from request to request; items are drawn from a catalogue of 2,000, so that most were met before.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-
 from service.load import closed, paced, request
+
 from umbel.bundle import Built, Bundle
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
@@ -41,6 +41,7 @@ HERE = Path(__file__).parent
 RECIPES = ("mmoe", "stem")
 TASKS = ("click", "like", "buy")
 USERS, ITEMS, VALUES = 5_000, 2_000, 1_000
+SHOWN = 20  # of the candidates
 OURS = ("user", *(f"u{number}" for number in range(9)))
 THEIRS = ("item", *(f"i{number}" for number in range(9)))
 Figures = dict[str, object]
@@ -82,7 +83,7 @@ def bodies(count: int, candidates: int) -> list[bytes]:
         items = draw.choice(ITEMS, candidates, replace=False).tolist()
         shared = dict(zip(OURS[1:], draw.integers(0, VALUES, 9).tolist(), strict=True))
         sent = [{"item_id": str(item), "fields": dict(zip(THEIRS[1:], fields[item], strict=True))} for item in items]
-        found.append(json.dumps({"user_id": str(draw.integers(USERS)), "context": shared, "items": sent}).encode())
+        found.append(json.dumps({"user_id": str(draw.integers(USERS)), "context": shared, "items": sent, "n": SHOWN}).encode())
     return found
 
 
@@ -133,7 +134,8 @@ def study(folder: Path, path: Path, *, count: int) -> Figures:
     """One bundle served in each way; cost over numbers of candidates."""
     found: Figures = {}
     python, port = sys.executable, 18080
-    plain = [python, "-m", "uvicorn", "--app-dir", str(HERE), "service.plain:app", "--port", str(port), "--log-level", "warning", "--no-access-log"]
+    quiet = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    plain = [python, "-m", "uvicorn", "--app-dir", str(HERE), "service.plain:app", *quiet]
     sent = bodies(100, 200)
     with running(plain, port, ready="/openapi.json", more={"PLAIN_BUNDLE": str(path)}) as server:
         found["plain"] = measure(server, "/rank", sent, count=count)

@@ -23,8 +23,8 @@ class Measured:
     def figures(self) -> dict[str, float]:
         """What is told of it."""
         p50, p99 = np.percentile(self.milliseconds, (50, 99))
-        rate = len(self.milliseconds) / self.seconds
-        return {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "requests_per_second": round(rate, 1), "failed": self.failed}
+        rate = round(len(self.milliseconds) / self.seconds, 1)
+        return {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "requests_per_second": rate, "failed": self.failed}
 
 
 def request(path: str, body: bytes) -> bytes:

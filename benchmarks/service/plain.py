@@ -34,6 +34,7 @@ class Request(BaseModel):
     user_id: str
     context: dict[str, int]
     items: list[Item]
+    n: int
 
 
 @app.post("/rank")
@@ -44,6 +45,6 @@ async def rank(request: Request) -> list[dict[str, object]]:
     fields = {name: torch.tensor([CODES[name].get(row.get(name), 0) for row in rows]) for name in FIELDS}
     with torch.inference_mode():
         chances = BUNDLE.model(fields).sigmoid()
-    order = chances.mean(1).argsort(descending=True).tolist()
+    order = chances.mean(1).argsort(descending=True)[: request.n].tolist()
     found = chances.tolist()
     return [{"item_id": request.items[at].item_id, "predictions": dict(zip(TASKS, found[at], strict=True))} for at in order]

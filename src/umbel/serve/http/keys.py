@@ -72,7 +72,7 @@ def add_key(path: Path, name: str, scopes: Iterable[str]) -> str:
     wanted = list(scopes)
     for scope in wanted:
         if scope not in list(Scope):
-            raise UserError(f"--scope {scope}: no such scope", mend=nearest(scope, Scope))
+            raise UserError(f"--scope {scope}: no such scope", mend=nearest(scope, [one.value for one in Scope]))
     if not wanted or not name:
         raise UserError("a key needs a name and a scope", mend="give NAME and --scope read, write or admin")
     before = read_keys(path).keys if path.exists() else ()
