@@ -26,7 +26,7 @@ class Unadapted(Method):
 
     def prepare(self, setup: Setup) -> Prepared:
         """The model as it is."""
-        learner = setup.new_user(setup.build(setup.schema), _over(Untouched(), centred=self.centred))
+        learner = setup.new_user(setup.build(setup.schema), over(Untouched(), centred=self.centred))
         return Prepared(learner, setup.training, setup.reader.batch)
 
 
@@ -101,8 +101,9 @@ class MetaSgd(Method):
 def stepped(setup: Setup, inner: Inner, rates: MakeRates, *, centred: bool = False) -> Prepared:
     """A model, gradient steps, plain episodes."""
     model = setup.build(setup.schema)
-    return Prepared(setup.new_user(model, _over(Steps(model, inner, rates=rates), centred=centred)), setup.training, setup.reader.batch)
+    return Prepared(setup.new_user(model, over(Steps(model, inner, rates=rates), centred=centred)), setup.training, setup.reader.batch)
 
 
-def _over(adapter: Adapter, *, centred: bool) -> Adapter:
+def over(adapter: Adapter, *, centred: bool) -> Adapter:
+    """The adapter, on top of the user's offset if `centred`."""
     return Centred(adapter) if centred else adapter

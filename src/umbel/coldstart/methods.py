@@ -6,5 +6,11 @@ from umbel.coldstart.bias import Bias, Popularity
 from umbel.coldstart.ccml import Ccml
 from umbel.coldstart.gradient import Anil, Maml, Melu, MetaSgd, Unadapted
 from umbel.coldstart.method import Method
+from umbel.coldstart.newcomers import DropoutNet, MeanEmbedding, MetaEmbedding, MetaWarmUp
+from umbel.coldstart.paml import Paml
+from umbel.coldstart.tanp import Tanp
 
-METHODS: dict[str, type[Method]] = {one.name: one for one in (Popularity, Bias, Unadapted, Maml, Melu, Anil, MetaSgd, Ccml)}
+_ALL: tuple[type[Method], ...] = (
+    Popularity, Bias, Unadapted, MeanEmbedding, DropoutNet, Maml, Melu, Anil, MetaSgd, MetaEmbedding, MetaWarmUp, Tanp, Paml, Ccml,
+)
+METHODS: dict[str, type[Method]] = {one.name: one for one in _ALL}

@@ -49,6 +49,15 @@ def offsets(schema: Schema, shots: Shots, *, shrink: float = SHRINK) -> Offsets:
     return Offsets(whole, others)
 
 
+def residuals(schema: Schema, shots: Shots) -> Float[Tensor, "users shots tasks"]:
+    """Labels less what their priors expect; labels as they are where a prior means nothing, and 0 where nothing was seen."""
+    found = []
+    for place, task in enumerate(schema.tasks):
+        expected, _ = _expected(task.kind, shots.prior[..., schema.outputs[place].start])
+        found.append(shots.labels[..., place] - (0.0 if expected is None else expected))
+    return torch.where(shots.seen, torch.stack(found, 2), 0.0)
+
+
 @final
 class Centred(Adapter):
     """An adapter on top of the user's offset: what is left to it is what user and item alone do not explain.
