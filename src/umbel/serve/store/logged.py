@@ -51,7 +51,7 @@ class Pseudonyms:
         Example
         -------
         >>> Pseudonyms(b"a key of sixteen bytes").of("u1")
-        'd0d4ce6a7adbb9a27e6d69e5b4ae3d84'
+        'b93e7e9bbb8edcdf01fadf3d52caa053'
         """
         return hmac.new(self.key, user.encode(), hashlib.sha256).hexdigest()[:DIGITS]
 
