@@ -185,3 +185,11 @@ def test_a_value_that_training_did_not_know_is_named(
         reader.predict(shared, items)
     assert str(caught.value).startswith(said)
     assert np.isfinite(reader.predict({"user": 1}, [{"item": "a"}, {"item": "b"}])).all()
+
+
+def test_what_had_to_be_forgotten_is_not_answered_from(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROOM", 4)
+    reader = Reader(bundle)
+    for rows in ([0, 1, 2], [3, 4], [0, 1, 2], [5, 6, 8], [0], [4, 3], [9, 2, 1, 0], [3]):
+        _, items, _ = cut(rows, ["user"])
+        assert_allclose(reader.predict({"user": 1}, items), Reader(bundle).predict({"user": 1}, items), atol=TOLERANCE, rtol=0)
