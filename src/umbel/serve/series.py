@@ -52,7 +52,7 @@ class Typed:
                 wrong = next(value for value in values if value is not None and type(value) not in allowed)
                 raise UserError(f"{name}: {wrong!r} is no {kind}", mend=f"it was {wanted} when the model was trained")
             if found and wanted.is_temporal() and found <= TEXT:
-                return pl.Series(name, values, dtype=pl.String).cast(wanted, strict=False)
+                return _moments(pl.Series(name, values, dtype=pl.String), pl.Series(dtype=wanted))
             return pl.Series(name, values, dtype=wanted, strict=False)
         except (pl.exceptions.PolarsError, OverflowError, TypeError) as error:
             raise UserError(f"{name}: {str(error).splitlines()[0]}", mend="send values of one type, that of training") from None
@@ -64,6 +64,16 @@ class Typed:
         if len(kinds) > 1 and not kinds <= NUMBER:
             raise UserError(f"{name}: a list of values of several types", mend="send numbers, or texts")
         return pl.Series(name, values, strict=False) if kinds else pl.Series(name, values, dtype=pl.List(pl.Null))
+
+
+def _moments(texts: pl.Series, like: pl.Series) -> pl.Series:
+    """ISO texts as dates, times or datetimes; null where they are none."""
+    if like.dtype == pl.Date:
+        return texts.str.to_date(strict=False)
+    if like.dtype == pl.Time:
+        return texts.str.to_time(strict=False)
+    unit, zone = getattr(like.dtype, "time_unit", "us"), getattr(like.dtype, "time_zone", None)
+    return texts.str.to_datetime(time_unit=unit, time_zone=zone, strict=False)
 
 
 def _allowed(wanted: pl.Series) -> tuple[frozenset[type], str]:
