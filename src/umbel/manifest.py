@@ -47,10 +47,12 @@ def name_of(folder: Path) -> str:
 def read_json(folder: Path, name: str) -> Json:
     """A document of the folder; :raises UserError: if it cannot be read."""
     try:
-        found: Json = json.loads((folder / name).read_text())
-        return found
+        found = json.loads((folder / name).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}/{name}: not readable ({error})", mend="copy the bundle again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{folder}/{name}: not readable (no object)", mend="copy the bundle again")
+    return found
 
 
 def _sums(folder: Path) -> dict[str, str]:

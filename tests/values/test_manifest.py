@@ -1,0 +1,124 @@
+"""What a folder holds, sealed and verified: every way in which a copy can go wrong is named by its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from umbel.errors import UserError
+from umbel.manifest import DIGITS, FORMAT, NAME, name_of, read_json, seal, verify
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sealed folder with a file below another folder."""
+    made = tmp_path / "bundle"
+    (made / "encoder").mkdir(parents=True)
+    (made / "weights").write_bytes(bytes(range(256)) * 40)
+    (made / "encoder" / "words.txt").write_text("one two")
+    (made / "report.json").write_text('{"a": 1}')
+    seal(made)
+    return made
+
+
+def test_a_folder_as_it_was_sealed_is_verified(folder: Path) -> None:
+    verify(folder)
+    manifest = read_json(folder, NAME)
+    assert manifest["format"] == FORMAT
+    assert set(manifest["files"]) == {"weights", "encoder/words.txt", "report.json"}, "all but the manifest, by path"
+    assert all(len(one) == 64 for one in manifest["files"].values())
+
+
+def shorten(folder: Path) -> None:
+    (folder / "weights").write_bytes((folder / "weights").read_bytes()[:-1])
+
+
+def flip(folder: Path) -> None:
+    content = bytearray((folder / "weights").read_bytes())
+    content[500] ^= 1
+    (folder / "weights").write_bytes(bytes(content))
+
+
+def lose(folder: Path) -> None:
+    (folder / "encoder" / "words.txt").unlink()
+
+
+def add(folder: Path) -> None:
+    (folder / "encoder" / "more.txt").write_text("three")
+
+
+def rename(folder: Path) -> None:
+    (folder / "report.json").rename(folder / "report.JSON")
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (shorten, "weights: is truncated or changed"),
+    (flip, "weights: is truncated or changed"),
+    (lose, "encoder/words.txt: is missing"),
+    (add, "encoder/more.txt: was not part of it"),
+    (rename, "report.JSON: was not part of it"),
+])
+def test_a_change_is_named_by_its_file(folder: Path, change: Callable[[Path], None], said: str) -> None:
+    change(folder)
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    assert said in str(caught.value)
+    assert "copy the bundle again" in str(caught.value)
+
+
+def test_a_manifest_that_was_written_over_is_found_out(folder: Path) -> None:
+    """Whoever changes a file and its sum in the manifest has to change the sum of sums too."""
+    flip(folder)
+    manifest = read_json(folder, NAME)
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "weights").write_bytes((folder / "weights").read_bytes())
+    seal(other)
+    manifest["files"]["weights"] = read_json(other, NAME)["files"]["weights"]
+    (folder / NAME).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json: was changed"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ('{"format": 99, "files": {}}', "bundle format 99, not 1"),
+    ("{}", "bundle format None"),
+    ('{"format": 1, "files": []}', "bundle format 1"),
+    ("[]", "not readable (no object)"),
+    ("7", "not readable (no object)"),
+    ("", "not readable"),
+    ("\x00\x01", "not readable"),
+])
+def test_a_foreign_manifest_is_refused(folder: Path, content: str, said: str) -> None:
+    (folder / NAME).write_text(content)
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    assert said in str(caught.value)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a bundle \(no manifest\.json\)"):
+        verify(tmp_path)
+
+
+def test_the_name_is_that_of_the_content(folder: Path, tmp_path: Path) -> None:
+    """Equal folders have one name wherever they lie; another byte is another name."""
+    copy = tmp_path / "copy"
+    (copy / "encoder").mkdir(parents=True)
+    for name in ("weights", "encoder/words.txt", "report.json"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    seal(copy)
+    assert name_of(copy) == name_of(folder)
+    assert len(name_of(copy)) == DIGITS
+    flip(copy)
+    seal(copy)
+    assert name_of(copy) != name_of(folder)
+
+
+@pytest.mark.parametrize("name", ["none.json", "weights"])
+def test_a_document_that_cannot_be_read_is_told(folder: Path, name: str) -> None:
+    with pytest.raises(UserError, match="not readable"):
+        read_json(folder, name)
