@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.data.files import column_names
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
@@ -152,10 +153,10 @@ class _Seen:
 
 def _logged(log: str, bundle: Bundle, name: str) -> pl.DataFrame | None:
     """The logged predictions of a collected log, those of other bundles null; None where it has none."""
-    scan = pl.scan_csv(log) if log.endswith(".csv") else pl.scan_parquet(log)
-    there = scan.collect_schema().names()
-    if "bundle" not in there or not {f"{LOGGED}{column}" for column in bundle.columns} <= set(there):
+    there = set(column_names(log))
+    if not {"bundle", *(f"{LOGGED}{column}" for column in bundle.columns)} <= there:
         return None
+    scan = pl.scan_csv(log) if log.endswith(".csv") else pl.scan_parquet(log)
     own = (pl.col(f"{LOGGED}{column}").cast(pl.Float64) for column in bundle.columns)
     return scan.select(pl.when(pl.col("bundle") == name).then(one).alias(one.meta.output_name()) for one in own).collect()
 
