@@ -147,6 +147,6 @@ def test_a_shadow_has_its_own_places_for_the_same_parameters(table: Table) -> No
     part = twin.head
     *path, last = name.split(".")
     for step in path:
-        part = getattr(part, step) if not step.isdigit() else part[int(step)]  # type: ignore[index, assignment]
+        part = getattr(part, step) if not step.isdigit() else part[int(step)]  # type: ignore[index]
     part._parameters[last] = torch.nn.Parameter(torch.zeros(1))
     assert dict(model.head.named_parameters())[name].numel() > 1, "what is put into the twin is not in the model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from umbel.serve.series import Typed
 
 TYPES = pl.DataFrame(schema={
     "user": pl.Int64, "name": pl.String, "price": pl.Float64, "count": pl.Int64, "small": pl.UInt64, "flag": pl.Boolean,
-    "day": pl.Date, "at": pl.Datetime("us"), "hour": pl.Time, "tags": pl.String,
+    "day": pl.Date, "at": pl.Datetime("us"), "hour": pl.Time, "tags": pl.String, "local": pl.Datetime("ms", "Europe/Berlin"),
 })  # fmt: skip
 TYPED = Typed(TYPES, ["user"])
 
@@ -28,6 +29,7 @@ TYPED = Typed(TYPES, ["user"])
     ("day", ["2024-01-05", None], [dt.date(2024, 1, 5), None]),
     ("day", ["not a day"], [None]),
     ("at", ["2024-01-05T12:30:00", None, "soon"], [dt.datetime(2024, 1, 5, 12, 30), None, None]),
+    ("local", ["2024-07-05T12:30:00"], [dt.datetime(2024, 7, 5, 12, 30, tzinfo=ZoneInfo("Europe/Berlin"))]),
     ("hour", ["10:15:00", "late"], [dt.time(10, 15), None]),
 ])
 def test_values_of_their_columns_type_are_taken(name: str, sent: list[Value], column: list[object]) -> None:

@@ -72,8 +72,9 @@ def _moments(texts: pl.Series, like: pl.Series) -> pl.Series:
         return texts.str.to_date(strict=False)
     if like.dtype == pl.Time:
         return texts.str.to_time(strict=False)
-    unit, zone = getattr(like.dtype, "time_unit", "us"), getattr(like.dtype, "time_zone", None)
-    return texts.str.to_datetime(time_unit=unit, time_zone=zone, strict=False)
+    zone = getattr(like.dtype, "time_zone", None)
+    moments = texts.str.to_datetime(time_unit="us", strict=False)
+    return (moments.dt.replace_time_zone(zone) if zone else moments).cast(like.dtype)
 
 
 def _allowed(wanted: pl.Series) -> tuple[frozenset[type], str]:
