@@ -61,11 +61,12 @@ def collect(
     *,
     rules: Annotated[Path | None, typer.Option("--rules", help="a run file whose [tasks.NAME] feedback to use, not the service's")] = None,
     pseudonyms: Annotated[Path | None, typer.Option("--pseudonyms", help="a file with a key: raw ids of users become others")] = None,
+    choices: Annotated[Path | None, typer.Option("--choices", help="Parquet to leave of what was chosen from, for `umbel fuse`")] = None,
 ) -> None:
     """Write what was shown, with its settled labels, as the raw log of another training."""
     from umbel.serve.store.upkeep import collect_log
 
-    for line in collect_log(store, out, rules=rules, pseudonyms=pseudonyms):
+    for line in collect_log(store, out, rules=rules, pseudonyms=pseudonyms, choices=choices):
         typer.echo(line)
 
 

@@ -44,7 +44,7 @@ def test_the_report_has_the_budget_and_the_page_stands_beside_it(fused: tuple[Pa
     assert report["tasks"]["click"]["limit"] == pytest.approx(0.99 * start["click"])
     assert report["tried"][report["chosen"]]["values"]["like"] >= limit
     assert report["tried"][report["chosen"]]["values"]["buy"] >= start["buy"]
-    assert [one["name"] for one in report["test"]] == ["chosen", "start", "click alone", "like alone", "buy_marginal alone"]
+    assert [one["name"] for one in report["test"]] == ["chosen", "click alone", "like alone", "buy_marginal alone", "the start"]
     page = out.with_suffix(".html").read_text()
     assert "Fusion for buy" in page
     assert "<svg" in page

@@ -19,7 +19,7 @@ from umbel.fuse.ranked import METRICS, Metric, Ranked, Rows
 from umbel.fuse.samplers import METHODS
 from umbel.fuse.search import Judged, Tried, best, front, references, search
 from umbel.fuse.space import REACH, Space
-from umbel.fuse.standing import better, standings, verdict
+from umbel.fuse.standing import Base, better, contenders, standings, verdict
 from umbel.fusion import SHAPES, Fusion, Term, equal
 from umbel.fusion.shapes import Linear
 
@@ -151,9 +151,11 @@ def test_the_planted_optimum_is_found(method: str) -> None:
     weights = [term.shape.weight for term in chosen.policy.terms if isinstance(term.shape, Linear)]
     assert weights[1] / weights[0] < 0.6  # the start has 1, the truth .25
     by = resample(testing.users, resamples=200)
-    test = standings(partial(testing.sampled, by=by), target, start=START, chosen=chosen.policy)
+    base = Base("the start", testing.sampled(START, by))
+    test = standings(partial(testing.sampled, by=by), target, contenders(chosen.policy, START), base=base)
+    assert [one.name for one in test] == ["chosen", "click alone", "watch alone", "hate alone", "the start"]
     assert better(test[0], target)
-    assert "better than the start in watch: +" in verdict(test[0], target)
+    assert "better than the start in watch: +" in verdict(test[0], target, than=base.name)
 
 
 def test_useless_predictions_are_not_called_better() -> None:
@@ -165,7 +167,8 @@ def test_useless_predictions_are_not_called_better() -> None:
         chosen = best(list(search(Space(START, anchored=True), tuning, target, trials=40, method="cma", seed=seed)), target)
         assert chosen is not None
         by = resample(testing.users, resamples=200, seed=seed)
-        said += better(standings(partial(testing.sampled, by=by), target, start=START, chosen=chosen.policy)[0], target)
+        base = Base("the start", testing.sampled(START, by))
+        said += better(standings(partial(testing.sampled, by=by), target, [("chosen", chosen.policy)], base=base)[0], target)
     assert said <= 2
 
 

@@ -21,7 +21,7 @@ from umbel.fuse.page import fuse_page, numbers
 from umbel.fuse.ranked import METRICS, Ranked, Rows
 from umbel.fuse.search import Judged, Tried
 from umbel.fuse.space import Space
-from umbel.fuse.standing import Standing, better, missed, standings, verdict
+from umbel.fuse.standing import Base, Standing, better, contenders, missed, standings, verdict
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import AdditiveMonotone, Linear, Log
 from umbel.kinds import Quantile
@@ -176,7 +176,7 @@ def draws(value: float, spread: float = 0.01, users: int = 50) -> Sampled:
 
 
 STANDING: dict[str, Sequence[Sampled | Undefined]] = {
-    START.version: [draws(0.5), draws(0.020, 0.001)],
+    "start": [draws(0.5), draws(0.020, 0.001)],
     "better": [Sampled(0.55, draws(0.5).draws + 0.05, 50), draws(0.021, 0.001)],
     "level": [Sampled(0.501, draws(0.5).draws[::-1] + 0.001, 50), draws(0.03, 0.001)],
     "lost": [Undefined("why not"), draws(0.02)],
@@ -185,21 +185,19 @@ STANDING: dict[str, Sequence[Sampled | Undefined]] = {
 
 def stand(name: str) -> tuple[Standing, ...]:
     chosen = Fusion(START.terms, name)
-    known = {START.version: STANDING[START.version], chosen.version: STANDING[name]}
-    target = Goal(AIMS, "watch", {"hate": 0.025})
-    return standings(lambda policy: known.get(policy.version, STANDING["level"]), target, start=START, chosen=chosen)
+    target, base = Goal(AIMS, "watch", {"hate": 0.025}), Base("the start", STANDING["start"])
+    return standings(lambda policy: STANDING.get(policy.name, STANDING["level"]), target, contenders(chosen, START), base=base)
 
 
 def test_the_sentence_says_what_may_be_said() -> None:
     target = Goal(AIMS, "watch", {"hate": 0.025})
-    assert verdict(stand("better")[0], target) == "on test users better than the start in watch: +0.05 (+0.05 to +0.05)"
+    assert verdict(stand("better")[0], target, than="the start") == "on test users better than the start in watch: +0.05 (+0.05 to +0.05)"
     said = "on test users not shown to be better than the start in watch: +0.001 (-0.018 to +0.02); hate 0.03 misses its limit 0.025"
-    assert verdict(stand("level")[0], target) == said
-    assert verdict(stand("lost")[0], target) == "on test users watch cannot be compared with the start's (why not)"
-    assert verdict(stand("better")[1], target) == "on test users the start is the best that was found"
+    assert verdict(stand("level")[0], target, than="the start") == said
+    assert verdict(stand("lost")[0], target, than="the start") == "on test users watch cannot be compared with the start (why not)"
     three = Interval(0.1, None, None, "3 users")
     few = Standing("chosen", {"watch": three, "hate": Undefined("none")}, {"watch": three})
-    assert verdict(few, target) == "on test users not shown to be better than the start in watch: +0.1 (3 users)"
+    assert verdict(few, target, than="the start") == "on test users not shown to be better than the start in watch: +0.1 (3 users)"
     assert not better(few, target)
     assert missed(few, target) == []
 
@@ -248,7 +246,7 @@ def test_the_report_is_plain_json() -> None:
     assert [one["keeps limits"] for one in content["tried"]] == [True, False, False, True]
     assert content["tried"][2] == {"number": 2, "note": "", "values": None, "reason": "too few", "keeps limits": False}
     assert content["test"][0]["gains"]["watch"]["value"] == pytest.approx(0.05)
-    assert content["test"][1]["gains"] == {}
+    assert content["test"][-1]["gains"] == {}
 
 
 def test_numbers_of_a_policy() -> None:

@@ -138,7 +138,7 @@ def estimate(logged: Logged, *, resamples: int = 200, seed: int = 0, clip: float
             return Sampled(_value(terms), (above / below).sum(1), by.users)
 
     mean = follow((last, np.ones_like(last))).interval()
-    effective = float(last.sum() ** 2 / np.square(last).sum()) if last.any() else 0.0
+    effective = effective_sample(last[:, 0])
     weights = Weights(len(last), excluded, effective, mean, float(last.max()), float((last > clip).mean()))
     refused = _refused(kept, weights)
     draws = {} if refused else {name: follow(one(weighed)) for name, one in ESTIMATORS.items() if kept.model or name not in MODELLED}
@@ -159,6 +159,11 @@ def deviations(weighed: Weighed, name: str) -> Float[np.ndarray, "decisions"]:
     total = below.sum(0)
     moved: Float[np.ndarray, "decisions"] = ((above - below * (above.sum(0) / total)) / total).sum(1)
     return moved
+
+
+def effective_sample(weight: Float[np.ndarray, "decisions"]) -> float:
+    """How many decisions of weight 1 would tell as much: `(sum w)^2 / sum w^2`."""
+    return float(weight.sum() ** 2 / np.square(weight).sum()) if weight.any() else 0.0
 
 
 def _ips(one: Weighed) -> Terms:
@@ -233,14 +238,21 @@ def _refused_before(kept: Logged, known: Bool[np.ndarray, "decisions"]) -> Undef
     return None
 
 
+def too_few(effective: float, decisions: int) -> Undefined | None:
+    """Why an effective sample of so many decisions does not carry; None where it does."""
+    least = max(FEWEST, SHARE * decisions)
+    if effective >= least:
+        return None
+    return Undefined(f"effective sample size {effective:,.0f} of {decisions:,} decisions (at least {least:,.0f})")
+
+
 def _refused(kept: Logged, weights: Weights) -> Undefined | None:
     """Why weights do not carry, with the number that says so."""
     if kept.outside is not None and kept.outside.mean() > OUTSIDE:
         what = f"support: on the average {kept.outside.mean():.1%} of the target's chance is on what the log never shows"
         return Undefined(f"{what} (at most {OUTSIDE:.0%})")
-    least = max(FEWEST, SHARE * weights.used)
-    if weights.effective < least:
-        return Undefined(f"effective sample size {weights.effective:,.0f} of {weights.used:,} decisions (at least {least:,.0f})")
+    if (refused := too_few(weights.effective, weights.used)) is not None:
+        return refused
     mean = weights.mean
     if mean.low is None or mean.high is None:
         return Undefined(mean.reason)

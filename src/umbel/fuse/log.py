@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -81,3 +83,8 @@ def _groups(source: Source, by: str) -> Iterator[Int[np.ndarray, "rows"]]:
 def predictions_of(rows: Rows) -> dict[str, Float[np.ndarray, "rows"]]:
     """The predictions by name."""
     return {name: rows.predictions[:, place] for place, name in enumerate(rows.columns.predictions)}
+
+
+def checksum(bundle: Path) -> str:
+    """The checksum of a bundle's folder, whose first digits are its name in a service's log."""
+    return str(json.loads((bundle / "manifest.json").read_text())["checksum"])

@@ -64,7 +64,7 @@ def _policy(policy: Fusion) -> str:
 
 
 def _test(found: Found) -> str:
-    note = "On the other half of the users, who were not used to choose; 95 % over users. Differences are from the start."
+    note = "On the other half of the users, who were not used to choose; 95 % over users. Differences are from the last policy."
     names = [aim.task for aim in found.goal.aims]
     rows = [[html.title_cell(one.name), *(_cell(one, task) for task in names)] for one in found.test]
     limits = [html.title_cell("limit"), *(html.words(_limit(found, task)) for task in names)]

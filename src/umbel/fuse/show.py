@@ -13,6 +13,7 @@ from umbel.evaluate.intervals import Interval
 from umbel.fuse.asked import Asked
 from umbel.fuse.found import Found
 from umbel.fuse.page import fuse_page, numbers
+from umbel.fuse.replay import replay
 from umbel.fuse.tuned import tune
 from umbel.run.screen import cell, show, tell
 
@@ -29,6 +30,23 @@ def fuse(bundle: Path, log: str, *, out: Path, asked: Asked) -> None:
     print_found(found)
     found.chosen.policy.save(out)
     tell(f"{out}  {leave(found, out)}")
+
+
+def fuse_replayed(bundle: Path, log: str, *, out: Path, choices: Path, asked: Asked) -> bool:
+    """Learn from what a service drew; OUT is left only where it may be promoted, page and report always. Whether it may.
+
+    :raises UserError: for what cannot be read, replayed, judged or searched; nothing is left then.
+    """
+    check(out)
+    found = replay(bundle, log, asked, choices=choices)
+    print_found(found)
+    page = leave(found, out)
+    if found.better:
+        found.chosen.policy.save(out)
+        tell(f"promoted: {out}  {page}")
+    else:
+        tell(f"not promoted: {out} is not written; {page}")
+    return found.better
 
 
 def check(out: Path) -> None:
@@ -72,7 +90,7 @@ def _front(found: Found) -> Table:
 
 
 def _test(found: Found) -> Table:
-    table = Table(title="test: the other half of the users, 95 % over users; differences from the start")
+    table = Table(title="test: the other half of the users, 95 % over users; differences from the last")
     table.add_column("policy")
     for aim in found.goal.aims:
         table.add_column(aim.task, justify="right")

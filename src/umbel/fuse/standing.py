@@ -18,28 +18,36 @@ Drawn = Sampled | Undefined
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A policy on the test half: the figure of each task, and by how much it differs from the start's (none for the start itself)."""
+    """A policy on the test half: the figure of each task, and by how much it differs from the base's (none for the base itself)."""
 
     name: str
     tasks: Mapping[str, Figure]
     gains: Mapping[str, Figure]
 
 
-def standings(judge: Callable[[Fusion], Sequence[Drawn]], goal: Goal, *, start: Fusion, chosen: Fusion) -> tuple[Standing, ...]:
-    """The chosen policy, then the start and each task alone, on the same resamples of users."""
-    names = [aim.task for aim in goal.aims]
-    first = judge(start)
-    found = []
-    for name, policy in [("chosen", chosen), *references(start)]:
-        drawn = first if policy is start else judge(policy)
-        figures = {task: one if isinstance(one, Undefined) else one.interval() for task, one in zip(names, drawn, strict=True)}
-        gains = {} if policy is start else {task: _gain(*pair) for task, *pair in zip(names, drawn, first, strict=True)}
-        found.append(Standing(name, figures, gains))
-    return tuple(found)
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What others are compared with, by name: its draws, task by task."""
+
+    name: str
+    drawn: Sequence[Drawn]
+
+
+def standings(
+    judge: Callable[[Fusion], Sequence[Drawn]], goal: Goal, policies: Sequence[tuple[str, Fusion]], *, base: Base
+) -> tuple[Standing, ...]:
+    """Policies, then the base, on the same resamples of users."""
+    found = [_standing(name, judge(policy), goal, base.drawn) for name, policy in policies]
+    return (*found, _standing(base.name, base.drawn, goal))
+
+
+def contenders(chosen: Fusion, start: Fusion) -> list[tuple[str, Fusion]]:
+    """The chosen policy, and each task alone."""
+    return [("chosen", chosen), *(one for one in references(start) if one[1] is not start)]
 
 
 def better(one: Standing, goal: Goal) -> bool:
-    """Whether the primary is better than the start's by more than chance."""
+    """Whether the primary is better than the base's by more than chance."""
     gain = one.gains.get(goal.primary)
     if not isinstance(gain, Interval) or gain.low is None or gain.high is None:
         return False
@@ -56,18 +64,22 @@ def missed(one: Standing, goal: Goal) -> list[str]:
     return found
 
 
-def verdict(one: Standing, goal: Goal) -> str:
-    """What may be said of the choice, in a sentence."""
-    gain = one.gains.get(goal.primary)
-    if gain is None:
-        said = "the start is the best that was found"
-    elif isinstance(gain, Undefined):
-        said = f"{goal.primary} cannot be compared with the start's ({gain.reason})"
+def verdict(one: Standing, goal: Goal, *, than: str) -> str:
+    """What may be said of the choice beside the base, in a sentence."""
+    gain = one.gains[goal.primary]
+    if isinstance(gain, Undefined):
+        said = f"{goal.primary} cannot be compared with {than} ({gain.reason})"
     else:
-        sure = "better than the start" if better(one, goal) else "not shown to be better than the start"
+        sure = f"better than {than}" if better(one, goal) else f"not shown to be better than {than}"
         bounds = gain.reason if gain.low is None or gain.high is None else f"{gain.low:+.4g} to {gain.high:+.4g}"
         said = f"{sure} in {goal.primary}: {gain.value:+.4g} ({bounds})"
     return "; ".join([f"on test users {said}", *missed(one, goal)])
+
+
+def _standing(name: str, drawn: Sequence[Drawn], goal: Goal, base: Sequence[Drawn] = ()) -> Standing:
+    names = [aim.task for aim in goal.aims]
+    figures = {task: one if isinstance(one, Undefined) else one.interval() for task, one in zip(names, drawn, strict=True)}
+    return Standing(name, figures, {task: _gain(*pair) for task, *pair in zip(names, drawn, base, strict=True)} if base else {})
 
 
 def _gain(one: Drawn, start: Drawn) -> Figure:

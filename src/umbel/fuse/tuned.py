@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from umbel.evaluate.intervals import Sampled, resample
+from umbel.evaluate.intervals import resample
 from umbel.fuse.asked import Asked, Watch, opened, searched, started, unwatched
 from umbel.fuse.found import Found
 from umbel.fuse.log import aims_of, columns_of, for_test, predictions_of, read_rows
 from umbel.fuse.ranked import Ranked
 from umbel.fuse.search import front
 from umbel.fuse.space import Space
-from umbel.fuse.standing import better, standings, verdict
-from umbel.fusion import Fusion
+from umbel.fuse.standing import Base, better, contenders, standings, verdict
 
 RESAMPLES = 500
 
@@ -33,15 +33,12 @@ def tune(bundle: Path, log: str, asked: Asked, *, watch: Watch = unwatched) -> F
     begun = started(start, asked, predictions_of(tuning.rows))
     goal, tried, chosen = searched(tuning, Space(begun, anchored=True), aims_of(columns, begun), asked=asked, watch=watch)
     by = resample(testing.users, resamples=RESAMPLES, seed=asked.seed)
-
-    def drawn(policy: Fusion) -> list[Sampled]:
-        return testing.sampled(policy, by)
-
-    test = standings(drawn, goal, start=begun, chosen=chosen.policy)
+    base = Base("the start", testing.sampled(begun, by))
+    test = standings(partial(testing.sampled, by=by), goal, contenders(chosen.policy, begun), base=base)
     facts = {"tuned on": _size(tuning), "tested on": _size(testing), "policies": f"{len(tried):,}, {asked.method}", "seed": str(asked.seed)}
     return Found(
         goal=goal, figure=metric.said(asked.by or "user's rows"), chosen=chosen, tried=tuple(tried),
-        front=tuple(one.number for one in front(tried, goal)), test=test, facts=facts, verdict=verdict(test[0], goal),
+        front=tuple(one.number for one in front(tried, goal)), test=test, facts=facts, verdict=verdict(test[0], goal, than=base.name),
         better=better(test[0], goal),
     )  # fmt: skip
 

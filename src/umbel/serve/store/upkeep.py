@@ -9,6 +9,7 @@ from pathlib import Path
 
 from umbel.errors import UserError
 from umbel.feedback import Feedback, duration
+from umbel.serve.store.choices import write_choices
 from umbel.serve.store.collect import collect
 from umbel.serve.store.engine import Sqlite, place
 from umbel.serve.store.erase import Erased, erase, forget
@@ -16,8 +17,10 @@ from umbel.serve.store.logged import Pseudonyms
 from umbel.serve.store.session import Session, now
 
 
-def collect_log(store: str, out: Path, *, rules: Path | None = None, pseudonyms: Path | None = None) -> Iterator[str]:
-    """Collect, and say what was.
+def collect_log(
+    store: str, out: Path, *, rules: Path | None = None, pseudonyms: Path | None = None, choices: Path | None = None
+) -> Iterator[str]:
+    """Collect, and say what was; into another file, what each decision chose from.
 
     :raises UserError: for what `collect` refuses, a store that is not there, a run file without rules, or a key that is none.
     """
@@ -25,11 +28,14 @@ def collect_log(store: str, out: Path, *, rules: Path | None = None, pseudonyms:
     feedback = None if rules is None else _rules(rules)
     with closing(existing(store)) as session:
         done = collect(session, out, feedback=feedback, pseudonyms=key)
+        chosen = None if choices is None else write_choices(session, choices)
     yield f"{out}: {done.rows:,} rows"
     for task, counted in done.tasks.items():
         yield f"  {task}: {counted.settled:,} labels, {counted.positive:,} above 0, {counted.late:,} corrected late"
     if done.orphans:
         yield f"  {done.orphans:,} events belong to nothing that was shown"
+    if chosen is not None:
+        yield f"{choices}: what {chosen:,} decisions chose from"
 
 
 def erase_user(store: str, user: str) -> str:
