@@ -37,7 +37,7 @@ def standings(
     judge: Callable[[Fusion], Sequence[Drawn]], goal: Goal, policies: Sequence[tuple[str, Fusion]], *, base: Base
 ) -> tuple[Standing, ...]:
     """Policies, then the base, on the same resamples of users."""
-    found = [_standing(name, judge(policy), goal, base.drawn) for name, policy in policies]
+    found = [_standing(name, judge(policy), goal, base=base.drawn) for name, policy in policies]
     return (*found, _standing(base.name, base.drawn, goal))
 
 
@@ -76,7 +76,7 @@ def verdict(one: Standing, goal: Goal, *, than: str) -> str:
     return "; ".join([f"on test users {said}", *missed(one, goal)])
 
 
-def _standing(name: str, drawn: Sequence[Drawn], goal: Goal, base: Sequence[Drawn] = ()) -> Standing:
+def _standing(name: str, drawn: Sequence[Drawn], goal: Goal, *, base: Sequence[Drawn] = ()) -> Standing:
     names = [aim.task for aim in goal.aims]
     figures = {task: one if isinstance(one, Undefined) else one.interval() for task, one in zip(names, drawn, strict=True)}
     return Standing(name, figures, {task: _gain(*pair) for task, *pair in zip(names, drawn, base, strict=True)} if base else {})
