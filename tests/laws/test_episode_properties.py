@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from umbel.data.batch import Batch
 from umbel.data.episodes import PADDING, Drawer, Episodes, Protocol
 from umbel.data.shots import Shots, episode_batch, even, parted
 from umbel.errors import UserError
+
+EXAMPLES = settings(max_examples=40, deadline=None)
 
 SIZES = st.integers(0, 30)
 
@@ -26,6 +28,7 @@ def protocols(draw: st.DrawFn) -> Protocol:
     return Protocol(support, query, history=(few, draw(st.integers(few, 120))))
 
 
+@EXAMPLES
 @given(protocols(), st.integers(0, 60))
 def test_a_cut_leaves_a_query_and_takes_no_row_twice(protocol: Protocol, more: int) -> None:
     rows = protocol.history[0] + more
@@ -39,6 +42,7 @@ def test_a_cut_leaves_a_query_and_takes_no_row_twice(protocol: Protocol, more: i
         assert end == begin
 
 
+@EXAMPLES
 @given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 80))
 def test_with_a_skip_every_smaller_support_has_the_same_query(most: int, shots: int, more: int) -> None:
     shots = min(shots, most)
@@ -48,6 +52,7 @@ def test_with_a_skip_every_smaller_support_has_the_same_query(most: int, shots: 
     assert (small[0], large[0]) == (shots, most)
 
 
+@EXAMPLES
 @given(st.none() | st.integers(-3, 5), st.none() | st.integers(-3, 5), st.tuples(st.integers(0, 9), st.integers(0, 9)))
 def test_a_protocol_is_refused_or_can_cut_every_history_that_it_allows(
     support: int | None, query: int | None, history: tuple[int, int]
@@ -64,6 +69,7 @@ def test_a_protocol_is_refused_or_can_cut_every_history_that_it_allows(
 LENGTHS = st.lists(st.integers(0, 50), min_size=1, max_size=60).map(np.array)
 
 
+@EXAMPLES
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 5), st.integers(0, 5))
 def test_a_drawer_gives_every_user_once_in_batches_of_its_size(lengths: np.ndarray, size: int, seed: int, epoch: int) -> None:
     batches = list(Drawer(lengths, size, seed)(epoch))
@@ -72,6 +78,7 @@ def test_a_drawer_gives_every_user_once_in_batches_of_its_size(lengths: np.ndarr
     assert all(1 <= len(one) <= size for one in batches)
 
 
+@EXAMPLES
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 3))
 def test_a_drawer_that_is_started_later_gives_the_rest(lengths: np.ndarray, size: int, start: int) -> None:
     drawer = Drawer(lengths, size, 7)
@@ -92,6 +99,7 @@ def padded(draw: st.DrawFn) -> Episodes:
     return Episodes(np.arange(count, dtype=np.int64), sides[0], sides[1])
 
 
+@EXAMPLES
 @given(padded(), st.data())
 def test_some_episodes_keep_their_rows_and_lose_only_padding(own: Episodes, data: st.DataObject) -> None:
     places = np.array(data.draw(st.lists(st.integers(0, len(own) - 1), min_size=1, max_size=5)))
@@ -113,6 +121,7 @@ SEEN = st.integers(1, 5).flatmap(
 )
 
 
+@EXAMPLES
 @given(SEEN)
 def test_rows_of_a_user_count_alike_and_add_up_to_one(seen: torch.Tensor) -> None:
     weight = even(seen)
@@ -130,6 +139,7 @@ def shots(seen: torch.Tensor) -> Shots:
     return Shots(fields, torch.ones(seen.shape), seen, even(seen), torch.zeros(users, length, tasks))
 
 
+@EXAMPLES
 @given(SEEN, SEEN)
 def test_an_episode_batch_comes_apart_again(support: torch.Tensor, query: torch.Tensor) -> None:
     users = min(len(support), len(query))
@@ -144,6 +154,7 @@ def test_an_episode_batch_comes_apart_again(support: torch.Tensor, query: torch.
     assert batch.seen.tolist() == right.seen.flatten(0, 1).tolist()
 
 
+@EXAMPLES
 @given(SEEN)
 def test_row_weights_make_the_mean_over_rows_one_over_users(seen: torch.Tensor) -> None:
     """Whatever each row pays: the weighted mean over seen rows is the mean over users of their means."""
