@@ -19,6 +19,7 @@ from umbel.coldstart.choice import Chosen
 from umbel.coldstart.collaboration import Collaboration, Joining, Others, joined
 from umbel.coldstart.gradient import Melu
 from umbel.coldstart.method import Method, Prepared
+from umbel.coldstart.rungs import climb
 from umbel.coldstart.sampling import Looks
 from umbel.data.batch import Batch
 from umbel.data.episodes import Episodes, episodes
@@ -28,6 +29,7 @@ from umbel.data.together import MEMBER
 from umbel.errors import UserError
 from umbel.learn.fit import Epoch, fit
 from umbel.learn.joint import Joint
+from umbel.learn.ladder import Rung
 from umbel.learn.plan import Plan
 from umbel.learn.scope import DECISION, LAST
 from umbel.nn.losses import Denominator
@@ -407,3 +409,21 @@ def test_a_switch_that_does_not_exist_is_refused(change: dict[str, object], says
 def test_a_graph_over_what_is_no_attribute_of_items_is_refused(table: Table) -> None:
     with pytest.raises(UserError, match="graph_items: 'age'"):
         prepared(table, Ccml(graph_items=("age",)))
+
+
+@pytest.mark.parametrize(("method", "steps"), [
+    (PLAIN, True), (replace(PLAIN, test_collab=True), True), (replace(PLAIN, graph=True, graph_items=("genres",)), False),
+    (replace(PLAIN, centred=True), False), (replace(PLAIN, scope="all"), False),
+], ids=["plain", "helped at test", "graph", "centred", "all parameters"])
+def test_a_ladder_takes_the_steps_where_they_are_all_there_is(table: Table, method: Ccml, *, steps: bool) -> None:
+    """It is chosen by users alone: a bundle has no training users to help."""
+    made = prepared(table, method)
+    curve = {shots: episodes(table, "valid", replace(rated.SHORT, support=shots, skip=4)) for shots in (2, 4)}
+    found = climb(made.learner.eval(), curve, made.served)
+    assert (Rung.STEPS in found.scores) is steps
+    assert bool(found.ladder.rates) is steps
+    alone = prepared(table, replace(method, test_collab=False))
+    alone.learner.load_state_dict(made.learner.state_dict())
+    assert climb(alone.learner.eval(), curve, alone.read).scores == found.scores
+    batch = made.served(curve[4])
+    assert int(batch.fields[f"{SUPPORT}{MEMBER}"].max()) == 0

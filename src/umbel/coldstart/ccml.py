@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 from umbel.coldstart.attributes import Attributes
@@ -123,7 +123,8 @@ class Ccml(Method):
         sampler = Sampler(setup.reader, self._choice(setup.seed), self._looks(), known=(attributes, known, pool))
         joining = Joining(self.normalise, self.eta)
         batches = Collaboration(setup.training, learner, sampler, joining, self.warmup, self.refresh)
-        return Prepared(learner, batches, Judged(setup.training, learner, sampler, self.test_collab, joining))
+        judged = Judged(setup.training, learner, sampler, self.test_collab, joining)
+        return Prepared(learner, batches, judged, lone=replace(judged, collaborate=False))
 
     def _choice(self, seed: int) -> Choice:
         return Choice(self.similar, self.most, self.filter, self.kept, self.gate, self.share, self.temperature, seed)

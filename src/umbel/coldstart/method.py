@@ -48,11 +48,20 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A method at its start: what is trained, on which batches (None: nothing is), and how episodes become what it reads."""
+    """A method at its start: what is trained, on which batches (None: nothing is), and how episodes become what it reads.
+
+    `lone` reads a user without the help of training users, as a bundle has to; None where `read` does.
+    """
 
     learner: Learner
     batches: Batches | None
     read: Callable[[Episodes], Batch]
+    lone: Callable[[Episodes], Batch] | None = None
+
+    @property
+    def served(self) -> Callable[[Episodes], Batch]:
+        """How episodes become what a bundle reads of a user."""
+        return self.lone or self.read
 
 
 class Method(ABC):

@@ -16,6 +16,7 @@ from umbel.data.episodes import Episodes
 from umbel.data.shots import KNOWN
 from umbel.learn.adapt import Steps
 from umbel.learn.episode import Adapter, Learner, Untouched
+from umbel.learn.joint import Joint
 from umbel.learn.ladder import Ladder, Rung
 from umbel.learn.ridge import Leaning, closed
 from umbel.learn.scope import SCOPES
@@ -44,7 +45,8 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
         tried = {one: _scores(learner, Leaning(one), curve, read=read) for one in STRENGTHS}
         strength = max(tried, key=lambda one: sum(tried[one].values()))
         told[Rung.HEAD] = tried[strength]
-    steps = learner.adapter if isinstance(learner.adapter, Steps) and not learner.adapter.inner.scope.table else None
+    adapter = learner.adapter.plain if isinstance(learner.adapter, Joint) else learner.adapter
+    steps = adapter if isinstance(adapter, Steps) and not adapter.inner.scope.table else None
     if steps is not None:
         told[Rung.STEPS] = _scores(learner, steps, curve, read=read)
     ladder = Ladder(_from(told, Rung.HEAD, (Rung.CONTENT,)), user=learner.user, strength=strength)

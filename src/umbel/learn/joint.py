@@ -69,6 +69,11 @@ class Joint(Adapter):
         self.register_buffer("share", torch.zeros(chosen))
 
     @property
+    def plain(self) -> Steps | None:
+        """The steps, where nothing is done to an episode before them: what a bundle can take for a user alone."""
+        return self.steps if self.graph is None and self.encoding is None and self.shrink is None else None
+
+    @property
     def kept(self) -> float:
         """How many collaborators a training user has, on average."""
         return float((self.who >= 0).sum() / max(len(self.who), 1))

@@ -107,7 +107,7 @@ class Newcomers:
         curve = {shots: episodes(self.table, "valid", self.section.at(shots)) for shots in self.section.curve if shots}
         if not curve:
             return None
-        found = climb(self.prepared.learner, curve, self.prepared.read)
+        found = climb(self.prepared.learner, curve, self.prepared.served)
         return replace(found, ladder=replace(found.ladder, known=self._known(found.ladder))) if self.section.ids else found
 
     def _known(self, ladder: Ladder) -> int | None:
@@ -119,7 +119,7 @@ class Newcomers:
             return None
         users, counts = np.unique(self.table.groups("train"), return_counts=True)
         trained = np.where(np.isin(own.user, self.taught()), counts[np.searchsorted(users, own.user)], 0)
-        return known_from(self.prepared.learner, ladder, own, read=self.prepared.read, trained=trained)
+        return known_from(self.prepared.learner, ladder, own, read=self.prepared.served, trained=trained)
 
     def lost(self) -> int:
         """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""
@@ -134,7 +134,7 @@ class Newcomers:
             own = episodes(self.table, "test", protocol, among=among)
         except UserError as error:
             return Undefined(error.what.removeprefix("episodes: "))
-        told = answers(by or self.prepared.learner, own, self.prepared.read)
+        told = answers(by or self.prepared.learner, own, self.prepared.read if by is None else self.prepared.served)
         return figures(told, relevant=self.section.relevant, resamples=resamples)
 
     def _groups(self, among: Bool[np.ndarray, "rows"], *, resamples: int) -> dict[str, dict[str, Robustness]]:
