@@ -24,11 +24,16 @@ def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray,
 
 
 def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
-    """The integers themselves (unsigned 64-bit ones by their bits); else eight bytes of BLAKE2b of the text; missing is the least int64."""
+    """The integers themselves (unsigned 64-bit ones by their bits); else eight bytes of BLAKE2b of the text; missing is the least int64.
+
+    Integers beyond 64 bits are text.
+    """
     if raw.dtype == pl.UInt64:
         raw = raw.reinterpret(signed=True)
     if raw.dtype.is_integer():
-        return raw.cast(pl.Int64).fill_null(MISSING).to_numpy()
+        whole = raw.cast(pl.Int64, strict=False)
+        plain, beyond = whole.fill_null(MISSING).to_numpy(), whole.is_null() & raw.is_not_null()
+        return np.where(beyond.to_numpy(), stable(raw.cast(pl.String)), plain) if beyond.any() else plain
     texts = raw.cast(pl.String).rename("text").to_frame()
     distinct = texts["text"].drop_nulls().unique()
     codes = pl.Series("code", [_digest(text) for text in distinct], dtype=pl.Int64)
@@ -50,10 +55,11 @@ def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
         time = time.cast(pl.Datetime("us"))
     elif not (time.dtype.is_numeric() or time.dtype == pl.Null):
         raise UserError(f"data.time: {source.time!r} holds {time.dtype}", mend="give numbers, dates, datetimes or ISO text")
-    lost = raw.filter(time.is_null() & raw.is_not_null())
+    whole = time.cast(pl.Int64, strict=False)
+    lost = raw.filter(whole.is_null() & raw.is_not_null())
     if len(lost):
         raise UserError(f"data.time: {lost[0]!r} in {source.time!r} is no time", mend="give numbers, dates, datetimes or ISO text")
-    return time.cast(pl.Int64).fill_null(0).to_numpy()
+    return whole.fill_null(0).to_numpy()
 
 
 def parsed(raw: pl.Series) -> pl.Series:

@@ -11,7 +11,7 @@ from jaxtyping import Int32, Int64
 
 from umbel.data.columns import Types, types
 from umbel.data.files import open_file, reading
-from umbel.data.keys import Finder
+from umbel.data.keys import Finder, canonical, key_of
 from umbel.errors import UserError
 
 
@@ -116,10 +116,14 @@ class Joined:
         return self.place in columns or not set(self.adds).isdisjoint(columns)
 
     def table(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Those of the table's columns, of its rows that have a key (and a time)."""
+        """Those of the table's columns, of its rows that have a key (and a time); keys are in the type in which they are compared."""
         ends = [self._on] if self._time is None else [self._on, self._time]
         with reading(self._path):
-            return self._table.select(list(dict.fromkeys([*ends, *columns]))).collect().drop_nulls(ends)
+            table = self._table.select(list(dict.fromkeys([*ends, *columns]))).collect()
+        keys = table[self._on]
+        if keys.dtype.is_nested():
+            raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
+        return table.with_columns(canonical(keys, key_of(keys))).drop_nulls(ends)
 
     def typed(self, columns: Sequence[str]) -> Join:
         """The join with the types of what is read of it for those columns."""
@@ -132,8 +136,6 @@ class Joined:
         own = [name for name in columns if name in self.adds]
         table = self.table(own)
         keys = table[self._on]
-        if keys.dtype.is_nested():
-            raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
         if self._time is not None and self._log_time is not None:
             return Held(table.select(own), _AsOf(keys, table[self._time], self._on, path=self._path, log_time=self._log_time))
         if keys.n_unique() < len(keys):

@@ -24,10 +24,12 @@ DTYPES = {Key.INTEGER: pl.Int64, Key.UNSIGNED: pl.UInt64, Key.FLOAT: pl.Float64,
 
 
 def key_of(raw: pl.Series) -> Key:
-    """The type in which a column's values are compared; dates, times and categories compare as text."""
+    """The type in which a column's values are compared; dates, times, categories and integers beyond 64 bits compare as text."""
     kind = raw.dtype.inner if isinstance(raw.dtype, pl.List) else raw.dtype
     if kind == pl.UInt64:
         return Key.UNSIGNED
+    if kind in (pl.Int128, pl.UInt128):  # no machine word holds them
+        return Key.TEXT
     if kind.is_integer() or kind in (pl.Boolean, pl.Null):
         return Key.INTEGER
     return Key.FLOAT if kind.is_float() or kind == pl.Decimal else Key.TEXT

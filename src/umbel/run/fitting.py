@@ -31,7 +31,7 @@ from umbel.learn.predict import centre, predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
 from umbel.run.settings import Settings
-from umbel.run.warm import replay_of, warm_start
+from umbel.run.warm import check_plain, replay_of, warm_start
 from umbel.run.watch import Watch
 
 SCORED = 16384  # rows scored at a time
@@ -74,7 +74,9 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
     model = built(table.schema)
     replay = None
     if settings.fit.start is not None:
-        replay = replay_of(warm_start(model, table, built, start=settings.fit.start), table, settings.fit.replay)
+        bundle = warm_start(model, table, built, start=settings.fit.start)
+        check_plain(bundle, start=settings.fit.start)
+        replay = replay_of(bundle, table, settings.fit.replay)
     loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay)
     history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU

@@ -163,10 +163,10 @@ def _latency(new: Bundle, folder: Path, bounds: Bounds) -> Check:
 
 
 def _check_comparable(new: Bundle, old: Bundle, bounds: Bounds) -> None:
-    ours, theirs = ([(task.name, str(task.kind)) for task in one.schema.judged] for one in (new, old))
+    ours, theirs = ([(task.name, str(task.kind), task.given) for task in one.schema.judged] for one in (new, old))
     if ours != theirs:
         raise UserError(f"promote: the candidate answers {ours}, the other {theirs}", mend="compare bundles of the same tasks")
-    names = [name for name, _ in ours]
+    names = [name for name, _, _ in ours]
     for name in bounds.waived:
         if name not in names:
             raise UserError(f"--waive {name}: no such task", mend=nearest(name, names))

@@ -32,7 +32,7 @@ from umbel.run.settings import EvaluateSection
 from umbel.run.slicing import Slice, slicing
 
 SIZE = 16384     # raw rows at a time
-RESAMPLES = 200  # where a run asked for none
+RESAMPLES = 200  # of bundles that are compared, whatever their runs asked for
 
 
 def score_log(bundle: Path, log: str, out: Path, *, joins: Sequence[str] = ()) -> int:
@@ -82,10 +82,9 @@ def judge_log(
 
 
 def judge_rows(bundle: Bundle, log: str, *, joins: Sequence[str] = ()) -> tuple[TaskReport, ...]:
-    """A loaded bundle's figures on raw rows that carry labels, users drawn alike for every bundle."""
+    """A loaded bundle's figures on raw rows that carry labels, users drawn alike and as often for every bundle."""
     test, _ = _happened(bundle, source_of(bundle, log, joins=joins, labels=True), ())
-    asked = EvaluateSection.model_validate(Report.from_json(bundle.report).settings.get("evaluate", {}))
-    by = resample(test.groups, resamples=asked.resamples or RESAMPLES)
+    by = resample(test.groups, resamples=RESAMPLES)
     return evaluate(test, calibrate_all(bundle.schema, test.logits, bundle.calibrators), by=by)
 
 

@@ -17,9 +17,10 @@ from umbel.data.vocab import Encoder
 from umbel.errors import UserError
 from umbel.nn.recommender import Recommender
 from umbel.run.settings import FitSection
-from umbel.schema import Schema
+from umbel.schema import Field, Schema
 
 FREE = ("vocabulary", "dropout", "id_dropout")  # sizes that no weight has
+OFFSETS = "offsets."  # of a model's state: of the items of its own log, made anew
 UNTIL = "until"  # of a bundle's report: the time of its latest training row
 
 
@@ -32,7 +33,7 @@ def warm_start(model: Recommender, table: Table, built: Built, *, start: str) ->
     """Give a new model a bundle's weights: embedding rows by raw value, whatever their codes, and all else as it is.
 
     A value that the bundle does not know starts as its unknown row, which is what is true of values on average. Every row whose
-    values the bundle knows scores as it did, but for target statistics, which are made of the new log.
+    values the bundle knows scores as it did, but for target statistics and item offsets, which are made of the new log.
 
     :raises UserError: for a bundle of another recipe, other sizes, fields or tasks.
     """
@@ -40,11 +41,18 @@ def warm_start(model: Recommender, table: Table, built: Built, *, start: str) ->
     _check_alike(bundle, built, table.schema, start=start)
     state = model.state_dict()
     for name, tensor in bundle.model.state_dict().items():
-        if name != "table":
+        if name != "table" and not name.startswith(OFFSETS):
             state[name].copy_(tensor)
     rows = torch.from_numpy(_rows(bundle.encoder, table.encoder))
     state["table"].copy_(bundle.model.table.detach().index_select(0, rows))
     return bundle
+
+
+def check_plain(bundle: Bundle, *, start: str) -> None:
+    """:raises UserError: for a bundle whose weights stand on item offsets, which a training without episodes does not have."""
+    if bundle.built.offset is not None:
+        what = f"fit.start: {start} adds offsets of {bundle.built.offset!r} to its outputs, the run file has no [episodes]"
+        raise UserError(what, mend="add [episodes], or start from a bundle that was trained without it")
 
 
 def replay_of(bundle: Bundle, table: Table, share: float) -> Replay | None:
@@ -82,8 +90,14 @@ def _check_alike(bundle: Bundle, built: Built, schema: Schema, *, start: str) ->
 
 def _meaning(schema: Schema, built: Built) -> dict[str, object]:
     """What weights depend on, by name."""
-    fields = {f"fields.{one.name}": (one.kind.value, one.table, one.size, one.target, one.bins) for one in schema.fields}
+    fields = {f"fields.{one.name}": _read(one) for one in schema.fields}
     tasks = {f"tasks.{one.name}": (str(one.kind), one.given) for one in schema.tasks}
     sizes = {f"model.{one.name}": getattr(built.sizes, one.name) for one in dataclass_fields(built.sizes) if one.name not in FREE}
     pieces = {f"model.{one.name}": getattr(built, one.name) for one in dataclass_fields(built) if one.name not in ("sizes", "offset")}
     return {"order of fields": list(fields), "order of tasks": list(tasks), **fields, **tasks, **pieces, **sizes}
+
+
+def _read(field: Field) -> tuple[object, ...]:
+    """What a field's weights depend on."""
+    made = () if field.statistic is None else (field.statistic.by, field.statistic.tasks)
+    return (field.kind.value, field.table, field.size, field.target, field.bins, *made)

@@ -1,0 +1,215 @@
+"""What README.md shows works: its run files and fragments are read, its options and names exist, its commands are commands."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from umbel.cli import app
+from umbel.nn.heads import HEADS
+from umbel.nn.routing import PARADIGMS
+from umbel.recipes import RECIPES, taken
+from umbel.run import resolve
+from umbel.run.settings import Settings, parse
+from umbel.schema import FieldKind
+from umbel.study.tune.space import dimensions
+from umbel.study.variants import changed
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+Tree = dict[str, Any]
+
+
+def blocks(language: str) -> list[str]:
+    return [body for name, body in FENCED.findall(README) if name == language]
+
+
+def laid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """One tree over another: sections are joined, all else is replaced."""
+    alike = [key for key, value in above.items() if isinstance(value, dict) and isinstance(below.get(key), dict)]
+    return {**below, **above, **{key: laid(below[key], above[key]) for key in alike}}
+
+
+TOML = [tomllib.loads(block) for block in blocks("toml")]
+WHOLE = TOML[0]
+LIKE = {"tasks": {"like": {"label": "is_like"}}}  # README speaks of it as of a task that a reader has
+
+
+def settings(*fragments: Mapping[str, Any]) -> Settings:
+    tree = WHOLE
+    for fragment in fragments:
+        tree = laid(tree, fragment)
+    return parse(tree, where="README.md")
+
+
+def test_the_first_block_is_a_whole_run_file() -> None:
+    found = settings()
+    resolve.check(found)
+    assert set(found.tasks) == {"click", "buy", "spend"}
+    assert set(WHOLE["fields"]) == {field.name for field in resolve.schema(found).fields}
+    kinds = {FieldKind(field.kind) for field in found.fields.values()}
+    assert kinds >= {FieldKind.ID, FieldKind.CATEGORY, FieldKind.NUMBER, FieldKind.BAG, FieldKind.SEQUENCE}
+    assert resolve.schema(found).field("watched").table == "item_id"
+
+
+@pytest.mark.parametrize("at", range(len(TOML)))
+def test_every_block_is_read(at: int) -> None:
+    """A fragment stands in the whole file; what it says comes back as it was written."""
+    found = settings(LIKE, TOML[at])
+    resolve.check(found)
+    again = parse(tomllib.loads(found.to_toml()), where="README.md")
+    assert again == found
+    plain = settings(LIKE)
+    assert all(getattr(found, section) != getattr(plain, section) for section in TOML[at] if at)
+
+
+def test_there_is_no_other_kind_of_run_file_block() -> None:
+    """Indented fences or other spellings would escape the tests above."""
+    assert len(TOML) == len(re.findall(r"```\s*toml", README, re.IGNORECASE))
+    assert len(TOML) >= 3
+
+
+def test_its_variants_are_variants() -> None:
+    found = [(settings(LIKE, block), name) for block in TOML for name in block.get("compare", {}).get("variants", {})]
+    assert len(found) == 2
+    crossed, surgery = (changed(one, name) for one, name in found)
+    assert crossed.model.interact == "dcn"
+    assert surgery.model.recipe == "mmoe"
+    assert surgery.fit.balancer == "pcgrad"
+
+
+def test_its_space_can_be_searched() -> None:
+    (asked,) = (block for block in TOML if "tune" in block)
+    found = {one.key for one in dimensions(settings(LIKE, asked))}
+    assert found == {"model.recipe", "model.expert", "model.dim", "fit.rate", "fit.balancer", "balance.weights.like"}
+
+
+def test_every_rule_that_keeps_an_epoch_is_a_rule() -> None:
+    """The first column of that table, and what its text says besides, in the words of a run file."""
+    rows = [line for line in README.split("| `[fit] keep =`")[1].split("\n\n")[0].splitlines()[2:] if line.startswith("|")]
+    shown = [text for row in rows for text in re.findall(r'`("[^`]*"|\{[^`]*\})`', row)]
+    rules = [resolve.keep(settings(LIKE, tomllib.loads(f"[fit]\nkeep = {text}"))) for text in shown]
+    assert [rule.name for rule in rules] == ["mean", "mean", "primary", "pareto"]
+    assert resolve.keep(settings()).name == "mean"
+
+
+def test_the_inline_statistic_is_a_field() -> None:
+    (text,) = re.findall(r"`(past = \{[^`]*\})`", README)
+    found = resolve.schema(settings(tomllib.loads(f'[fields]\nauthor_id = {{ kind = "id" }}\n{text}')))
+    statistic = found.field("past").statistic
+    assert statistic is not None
+    assert statistic.by == ("user_id", "author_id")
+    assert statistic.tasks == ("click", "buy", "spend")
+    assert f"`prior = {statistic.prior:g}`" in README
+
+
+def test_heads_that_are_shown_are_heads() -> None:
+    shown = re.findall(r"`head = ([^`]*)`", README)
+    assert len(shown) == 2
+    for text in shown:
+        resolve.check(settings(tomllib.loads(f"[model]\nhead = {text}")))
+
+
+def rows_of(header: str) -> Iterator[list[str]]:
+    """The cells of a table of README, by the line that heads it."""
+    body = README.split(header)[1].split("\n\n")[0]
+    for line in body.splitlines()[2:]:
+        yield [cell.strip() for cell in line.strip("| ").split(" | ")]
+
+
+def named(text: str) -> list[str]:
+    return re.findall(r"`(\w+)`", text)
+
+
+def test_the_tables_of_recipes_have_every_recipe_once() -> None:
+    tables = "| recipe | views of each field | after |", "| recipe | what it is | options (`[model.options]`) |"
+    shown = [name for header in tables for row in rows_of(header) for name in named(row[0])]
+    assert sorted(shown) == sorted(RECIPES)
+
+
+def test_options_that_are_shown_are_taken() -> None:
+    """By the recipe in whose row they stand."""
+    shown = {name: re.findall(r"`(\w+)(?: = [^`]*)?`", row[2]) for row in rows_of("| recipe | what it is | options (`[model.options]`) |")
+             for name in named(row[0]) if len(row) > 2}  # fmt: skip
+    assert shown["home"] == ["groups", "rank"]
+    for recipe, options in shown.items():
+        for option in options:
+            assert option in taken(recipe) or option == "dim", f"{recipe} takes no {option}"
+
+
+def test_the_table_of_heads_has_every_head_and_its_parameters() -> None:
+    rows = list(rows_of("| head | what it is | parameters |"))
+    assert sorted(name for row in rows for name in named(row[0])) == sorted(HEADS)
+    for row in rows:
+        known = {name for head in named(row[0]) for name in inspect.signature(HEADS[head]).parameters}
+        shown = set(re.findall(r"`(\w+)(?: = [^`]*)?`", row[2] if len(row) > 2 else "")) - {"given"}
+        assert shown == known, f"{row[0]} has {known}"
+
+
+def test_paradigms_that_are_shown_are_paradigms() -> None:
+    (shown,) = re.findall(r"takes any paradigm of views: (.*)\.$", README, re.MULTILINE)
+    assert set(re.findall(r"views=(\w+)|`([a-z+]+)`", shown)) <= {(name, "") for name in PARADIGMS} | {("", name) for name in PARADIGMS}
+
+
+# commands
+
+
+def commands() -> list[str]:
+    """Every line of a shell block that calls umbel, and every call that stands in the text with something to call it with."""
+    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    inline = re.findall(r"`(umbel [a-z]+ [^`]+)`", re.sub(FENCED, "", README))
+    return [line for line in [*lines, *inline] if line.startswith("umbel ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_one(line: str) -> None:
+    """The verb exists and takes those arguments and options."""
+    words = shlex.split(line)[1:]
+    group = typer.main.get_command(app)
+    verb = group.get_command(group.make_context("umbel", ["--help"], resilient_parsing=True), words[0])  # type: ignore[attr-defined]
+    assert verb is not None, words[0]
+    context = verb.make_context(words[0], words[1:])
+    assert context.params
+
+
+def test_some_commands_are_found() -> None:
+    verbs = {line.split()[1] for line in commands()}
+    assert verbs >= {"train", "score", "evaluate", "compare", "tune", "transfer", "explain"}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_settings_in_commands_are_settings(line: str) -> None:
+    words = shlex.split(line)
+    asked = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+    for change in asked:
+        key, _, value = change.partition("=")
+        resolve.check(settings(LIKE, tomllib.loads(f"{key} = {value}")))
+
+
+def test_what_a_reader_may_import_is_there() -> None:
+    for block in blocks("python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("umbel"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http|#)([^)#]+)\)", README))))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(examples/[\w.-]+)", README))))
+def test_examples_that_are_named_are_there(path: str) -> None:
+    assert (ROOT / path).is_file(), path
