@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,20 @@ def say(*words: str | Path) -> Said:
     return Said(int(str(ended.value.code)), out.getvalue(), err.getvalue())
 
 
+def content(path: Path) -> dict[str, Any]:
+    """What a JSON file says."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def laid_out(folder: Path, text: str = RUN, *, planted: Planted = PLANTED) -> Path:
+    """A simulated log in a folder, and beside it the run file that `text` makes over it; the path of the file."""
+    simulate(planted, folder)
+    path = folder / "run.toml"
+    path.write_text(text.format(log=folder / "log.parquet"))
+    return path
+
+
 @dataclass(frozen=True)
 class Job:
     """A run file beside its log, and where its finished run lies."""
@@ -89,9 +105,7 @@ class Job:
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated log."""
-    folder = tmp_path_factory.mktemp("log")
-    simulate(PLANTED, folder)
-    return folder / "log.parquet"
+    return laid_out(tmp_path_factory.mktemp("log")).parent / "log.parquet"
 
 
 @pytest.fixture

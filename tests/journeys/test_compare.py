@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.journeys.conftest import RUN, Said, say
+from tests.journeys.conftest import RUN, Said, content, say
 
 ENTRANTS = {"stem", "ple x4", "trees", "trees + target means"}
 
@@ -23,15 +23,14 @@ def comparison(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return file, folder / "out", said
 
 
-def content(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "compare.json").read_text())
-    return found
+def saved(out: Path) -> dict[str, Any]:
+    return content(out / "compare.json")
 
 
 def test_it_leaves_its_figures_and_a_page(comparison: tuple[Path, Path, Said]) -> None:
     _, out, said = comparison
     assert said.code == 0, said.err
-    assert set(content(out)["recipes"]) == ENTRANTS
+    assert set(saved(out)["recipes"]) == ENTRANTS
     page = (out / "compare.html").read_text()
     for name in ENTRANTS:
         assert name in page
@@ -40,7 +39,7 @@ def test_it_leaves_its_figures_and_a_page(comparison: tuple[Path, Path, Said]) -
 
 def test_every_entrant_has_its_seeds_and_an_interval(comparison: tuple[Path, Path, Said]) -> None:
     _, out, _ = comparison
-    for recipe in content(out)["recipes"].values():
+    for recipe in saved(out)["recipes"].values():
         assert set(recipe["tasks"]) == {"click", "like", "buy"}
         auc = recipe["tasks"]["click"]["auc"]
         assert len(auc["seeds"]) == 2
@@ -50,7 +49,7 @@ def test_every_entrant_has_its_seeds_and_an_interval(comparison: tuple[Path, Pat
 
 def test_everyone_chose_from_one_budget(comparison: tuple[Path, Path, Said]) -> None:
     _, out, _ = comparison
-    chosen = {name: recipe["chosen"] for name, recipe in content(out)["recipes"].items()}
+    chosen = {name: recipe["chosen"] for name, recipe in saved(out)["recipes"].items()}
     assert chosen["stem"]["of"] == chosen["ple x4"]["of"] == 2
     assert chosen["ple x4"]["dim"] == 4 * chosen["stem"]["dim"]
     assert chosen["stem"]["rate"] in (0.003, 0.01)
@@ -58,7 +57,7 @@ def test_everyone_chose_from_one_budget(comparison: tuple[Path, Path, Said]) -> 
 
 def test_what_was_chosen_was_best_on_validation(comparison: tuple[Path, Path, Said]) -> None:
     _, out, _ = comparison
-    rate = content(out)["recipes"]["stem"]["chosen"]["rate"]
+    rate = saved(out)["recipes"]["stem"]["chosen"]["rate"]
     trials = {path.parent.name: json.loads(path.read_text())["score"] for path in (out / "runs" / "stem").glob("*seed=1/trial.json")}
     assert len(trials) == 2
     assert f"rate={rate:g} " in max(trials, key=lambda name: trials[name])
@@ -66,14 +65,14 @@ def test_what_was_chosen_was_best_on_validation(comparison: tuple[Path, Path, Sa
 
 def test_only_what_was_chosen_read_the_test_rows(comparison: tuple[Path, Path, Said]) -> None:
     _, out, _ = comparison
-    rate = content(out)["recipes"]["stem"]["chosen"]["rate"]
+    rate = saved(out)["recipes"]["stem"]["chosen"]["rate"]
     read = [path.parent.name for path in (out / "runs" / "stem").glob("*/predictions.npz")]
     assert sorted(read) == [f"rate={rate:g} dim=4 seed={seed}" for seed in (1, 2)]
 
 
 def test_differences_are_paired(comparison: tuple[Path, Path, Said]) -> None:
     _, out, _ = comparison
-    found = content(out)
+    found = saved(out)
     pairs = {(pair["task"], pair["recipe"], pair["against"]): pair for pair in found["paired"]}
     pair = pairs["click", "stem", "ple x4"]
     each = [found["recipes"][name]["tasks"]["click"]["auc"]["seeds"] for name in ("stem", "ple x4")]
@@ -85,7 +84,7 @@ def test_differences_are_paired(comparison: tuple[Path, Path, Said]) -> None:
 
 def test_a_stopped_comparison_goes_on(comparison: tuple[Path, Path, Said]) -> None:
     file, out, _ = comparison
-    before = content(out)
+    before = saved(out)
     run = next(path for path in (out / "runs" / "stem").glob("*seed=2/predictions.npz"))
     kept = next(path for path in (out / "runs" / "trees").glob("seed=1/predictions.npz"))
     times = kept.stat().st_mtime_ns
@@ -94,7 +93,7 @@ def test_a_stopped_comparison_goes_on(comparison: tuple[Path, Path, Said]) -> No
     assert said.code == 0, said.err
     assert "1/1" in said.err
     assert kept.stat().st_mtime_ns == times
-    assert content(out)["paired"] == before["paired"]
+    assert saved(out)["paired"] == before["paired"]
 
 
 def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> None:
@@ -111,7 +110,7 @@ def test_variants_of_the_run_file_take_part(log: Path, tmp_path: Path) -> None:
     file.write_text(RUN.format(log=log) + asked + crossed)
     said = say("compare", file, "-o", tmp_path / "out", "--seeds", "1")
     assert said.code == 0, said.err
-    found = content(tmp_path / "out")
+    found = saved(tmp_path / "out")
     assert [name for name in found["recipes"] if " x" not in name] == ["alone", "surgery", "mmoe, cross layers"]
     assert found["recipes"]["mmoe, cross layers"]["chosen"]["recipe"] == "mmoe"
     assert ("like", "surgery", "alone") in {(pair["task"], pair["recipe"], pair["against"]) for pair in found["paired"]}
@@ -145,7 +144,7 @@ def test_a_comparison_goes_on_past_what_diverges(log: Path, tmp_path: Path) -> N
     words = ("compare", file, "-o", tmp_path / "out", "--recipe", "shared_bottom", "--seeds", "1", "--set", "fit.epochs=1")
     said = say(*words)
     assert said.code == 0, said.err
-    found = content(tmp_path / "out")
+    found = saved(tmp_path / "out")
     assert found["recipes"]["shared_bottom"]["chosen"]["rate"] == 0.01
     (name,) = found["lost"]
     assert name == "shared_bottom rate=1e+30 dim=4 seed=1"

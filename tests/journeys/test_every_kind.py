@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.journeys.conftest import Said, say
+from tests.journeys.conftest import Said, content, say
 from umbel.bundle import Bundle
 from umbel.kinds import TASK_KINDS
 
@@ -88,8 +88,7 @@ class Done:
 
     @property
     def report(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.run / "report.json").read_text())
-        return found
+        return content(self.run / "report.json")
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from tests.journeys.conftest import Job, say
+from tests.journeys.conftest import Job, content, say
 from umbel.bundle import Bundle
 from umbel.study.explain.explain import explain
 
@@ -49,11 +47,6 @@ resamples = 40
 """
 
 
-def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle and its log: colour alone decides a click, size alone an amount; noise decides nothing, and tags next to nothing."""
@@ -77,7 +70,7 @@ def test_the_planted_field_is_found(planted: tuple[Path, Path], tmp_path: Path) 
     bundle, log = planted
     said = say("explain", bundle, log, "--rows", "300", "-o", tmp_path / "why")
     assert said.code == 0, said.err
-    found = read(tmp_path / "why" / "explain.json")
+    found = content(tmp_path / "why" / "explain.json")
     assert found["rows"] == 300
     assert found["error"] < 1e-3
     tasks = {task["task"]: task for task in found["tasks"]}
@@ -122,7 +115,7 @@ def test_one_row(job: Job, tmp_path: Path) -> None:
     """The printed row is the log's; contributions are those of Python, and the calibrated prediction is that of `umbel score`."""
     said = say("explain", job.run / "bundle", job.log, "--row", "17", "-o", tmp_path / "row")
     assert said.code == 0, said.err
-    found = read(tmp_path / "row" / "explain.json")
+    found = content(tmp_path / "row" / "explain.json")
     raw = pl.read_parquet(job.log)[16:17]
     assert found["row"] == 17
     assert found["values"] == {name: str(raw[name][0]) for name in ("user", "item", "device", "region")}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.journeys.conftest import Job, say
+from tests.journeys.conftest import Job, content, say
 from tests.journeys.test_interrupted import LONG, start, wait_for_epochs
 from umbel.learn.keep import Keep, Mean, Pareto, Primary
 
@@ -22,8 +22,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def report(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "report.json").read_text())
-    return content
+    return content(run / "report.json")
 
 
 def test_the_log_tells_every_tasks_score_and_the_report_which_epoch_was_kept(job: Job) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.journeys.conftest import say
+from tests.journeys.conftest import content, say
 from umbel.bundle import Bundle
 from umbel.data.source import Source
 from umbel.evaluate import amounts
@@ -38,8 +38,7 @@ class Done:
 
     @property
     def report(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "run" / "report.json").read_text())
-        return found
+        return content(self.folder / "run" / "report.json")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.journeys.conftest import Job, say
+from tests.journeys.conftest import Job, content, say
 from umbel.bundle import Bundle
 from umbel.data.table import Table
 from umbel.errors import UserError
@@ -20,8 +20,7 @@ from umbel.run.settings import read
 
 
 def report(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "report.json").read_text())
-    return content
+    return content(run / "report.json")
 
 
 def test_a_run_leaves_what_the_design_says(job: Job) -> None:

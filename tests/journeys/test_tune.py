@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,56 +13,31 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import Said, say
+from tests.journeys.conftest import RUN, Said, content, laid_out, say
 from umbel import durable
-from umbel.data.simulate import Planted, simulate
+from umbel.data.simulate import Planted
 from umbel.study.tune.door import Door
 
-PLANTED = Planted(users=30, items=15, rows=2_500, days=6, conflict=0.0, strength=4.0, seed=3)
-# Rigged: a rate at which nothing is learned, one that diverges, and one that learns.
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time_ms"
-[fields]
-user = {{ kind = "id" }}
-item = {{ kind = "id" }}
-[tasks]
-click = {{ }}
-like = {{ }}
-[split]
-by = "time"
-valid = 2024-01-05
-test = 2024-01-06
-[model]
-recipe = "shared_bottom"
-dim = 4
-expert = [8]
-tower = [4]
-[fit]
-epochs = 2
-batch = 64
-rate = 1e-9
-threads = 1
-seed = 3
-[evaluate]
-resamples = 20
-[tune.space]
-fit.rate = [1e-9, 0.02, 1e30]
-"""
+SMALL = Planted(users=30, items=15, rows=2_500, days=6, conflict=0.0, strength=4.0, seed=3)
+# Fewer fields and tasks, and rigged: a rate at which nothing is learned, one that diverges, and one that learns.
+CHANGES = {
+    'device = {{ kind = "category" }}\nregion = {{ kind = "category" }}\n': "",
+    'buy = {{ given = "click" }}\n': "",
+    'recipe = "stem"\ndim = 4\nexpert = [16, 8]\ntower = [8]': 'recipe = "shared_bottom"\ndim = 4\nexpert = [8]\ntower = [4]',
+    "epochs = 3\nbatch = 512\nrate = 0.01": "epochs = 2\nbatch = 64\nrate = 1e-9\nseed = 3",
+    'resamples = 40\nslices = ["device"]': "resamples = 20\n[tune.space]\nfit.rate = [1e-9, 0.02, 1e30]",
+}
 TRIALS = 3  # with this seed each rate comes once
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run file beside its small log."""
-    folder = tmp_path_factory.mktemp("tune")
-    simulate(PLANTED, folder)
-    path = folder / "run.toml"
-    path.write_text(RUN.format(log=folder / "log.parquet"))
-    return path
+    text = RUN
+    for old, new in CHANGES.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return laid_out(tmp_path_factory.mktemp("tune"), text, planted=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +59,14 @@ def command(file: Path, out: Path, trials: int = TRIALS) -> list[str]:
     return [sys.executable, "-m", "umbel", "tune", str(file), "-o", str(out), "--trials", str(trials)]
 
 
-def content(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "tune.json").read_text())
-    return found
+def saved(out: Path) -> dict[str, Any]:
+    return content(out / "tune.json")
 
 
 def test_killed_and_gone_on_with_it_tries_the_number_asked(search: tuple[Path, Said]) -> None:
     out, said = search
     assert said.code == 0, said.err
-    trials = content(out)["trials"]
+    trials = saved(out)["trials"]
     assert [one["number"] for one in trials] == list(range(TRIALS))
     assert {one["state"] for one in trials} <= {"complete", "pruned", "failed"}
     assert "trial 0:" not in said.err, "what was finished is not done again"
@@ -103,9 +76,9 @@ def test_killed_and_gone_on_with_it_tries_the_number_asked(search: tuple[Path, S
 
 def test_the_planted_best_is_found_and_written_as_a_run_file(search: tuple[Path, Said], file: Path) -> None:
     out, _ = search
-    found = content(out)
-    assert sorted(one["point"]["fit.rate"] for one in found["trials"]) == [1e-9, 0.02, 1e30]
-    assert found["trials"][found["chosen"]]["point"]["fit.rate"] == 0.02
+    told = saved(out)
+    assert sorted(one["point"]["fit.rate"] for one in told["trials"]) == [1e-9, 0.02, 1e30]
+    assert told["trials"][told["chosen"]]["point"]["fit.rate"] == 0.02
     best = tomllib.loads((out / "best.toml").read_text())
     assert best["fit"]["rate"] == 0.02
     assert best["data"] == tomllib.loads(file.read_text())["data"] | {"join": []}
@@ -114,7 +87,7 @@ def test_the_planted_best_is_found_and_written_as_a_run_file(search: tuple[Path,
 
 def test_trials_that_diverge_count_and_say_why(search: tuple[Path, Said]) -> None:
     out, _ = search
-    wild = [one for one in content(out)["trials"] if one["point"]["fit.rate"] == 1e30]
+    wild = [one for one in saved(out)["trials"] if one["point"]["fit.rate"] == 1e30]
     assert wild, "the seed draws it"
     for one in wild:
         assert one["state"] == "failed"
@@ -124,12 +97,12 @@ def test_trials_that_diverge_count_and_say_why(search: tuple[Path, Said]) -> Non
 def test_the_test_part_was_read_once(search: tuple[Path, Said]) -> None:
     out, said = search
     assert "test reads: 1" in said.out
-    assert content(out)["reads"] == 1 == Door(out).reads
+    assert saved(out)["reads"] == 1 == Door(out).reads
     lines = (out / "test_reads.jsonl").read_text().splitlines()
     assert len(lines) == 1
-    assert f"trial {content(out)['chosen']} and boosted trees" in lines[0]
+    assert f"trial {saved(out)['chosen']} and boosted trees" in lines[0]
     predicted = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("predictions.npz"))
-    assert predicted == sorted(["best", f"trials/{content(out)['chosen']:04d}", "trees/trees", "trees/trees + target means"])
+    assert predicted == sorted(["best", f"trials/{saved(out)['chosen']:04d}", "trees/trees", "trees/trees + target means"])
 
 
 def test_the_best_run_is_what_train_leaves(search: tuple[Path, Said]) -> None:
@@ -147,10 +120,10 @@ def test_its_bundle_scores(search: tuple[Path, Said], file: Path, tmp_path: Path
 
 def test_the_winner_stands_beside_boosted_trees(search: tuple[Path, Said]) -> None:
     out, said = search
-    test = content(out)["test"]
-    winner = f"trial {content(out)['chosen']}"
+    test = saved(out)["test"]
+    winner = f"trial {saved(out)['chosen']}"
     assert list(test["recipes"]) == [winner, "trees", "trees + target means"]
-    report = json.loads((out / "best" / "report.json").read_text())
+    report = content(out / "best" / "report.json")
     assert test["recipes"][winner]["tasks"]["click"]["auc"]["mean"] == pytest.approx(report["tasks"]["click"]["auc"]["value"])
     assert "trees + target means" in said.out
     assert "trees + target means" in (out / "tune.html").read_text()
@@ -159,7 +132,7 @@ def test_the_winner_stands_beside_boosted_trees(search: tuple[Path, Said]) -> No
 def test_only_what_may_be_chosen_keeps_its_weights(search: tuple[Path, Said]) -> None:
     out, _ = search
     kept = [path.parent.name for path in (out / "trials").glob("*/checkpoint")]
-    assert kept == [f"{content(out)['chosen']:04d}"]
+    assert kept == [f"{saved(out)['chosen']:04d}"]
 
 
 def test_a_finished_search_is_read(search: tuple[Path, Said], file: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,7 @@ import torch
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, ROWS, SCHEMA, SEQUENCE, changed
 
-from umbel.bundle import Built, Bundle
+from umbel.bundle import Built, Bundle, Option
 from umbel.data.frequency import VALUE
 from umbel.data.loader import Loader
 from umbel.data.raw import encoded
@@ -50,7 +52,7 @@ def calibrators(schema: Schema) -> dict[str, Calibrator]:
     return {task.name: Platt() if task.kind == BINARY else Identity() for task in schema.tasks}
 
 
-def built(table: Table, recipe: str = "stem", **sizes: object) -> Built:
+def built(table: Table, recipe: str = "stem", sizes: Mapping[str, object] = MappingProxyType({})) -> Built:
     rows = {name: one.size for name, one in table.encoder.vocabularies.items()}
     plain = Sizes(rows, dim=3, expert=(5, 4), tower=(3,))
     return Built(recipe, replace(plain, **sizes))  # type: ignore[arg-type]
@@ -66,9 +68,9 @@ def model(table: Table, how: Built, *, seed: int) -> Recommender:
     return made
 
 
-def saved(table: Table, folder: Path, how: Built | None = None, **report: object) -> Path:
+def saved(table: Table, folder: Path, how: Built | None = None, *, until: object = None) -> Path:
     how = how or built(table)
-    kept = {"recipe": how.recipe, **report}
+    kept = {"recipe": how.recipe, **({} if until is None else {UNTIL: until})}
     made = model(table, how, seed=1)
     Bundle(table.source, table.encoder, how, made, calibrators(table.schema), kept).save(folder, golden=table.golden())
     return folder
@@ -142,7 +144,7 @@ def test_the_bundle_itself_is_left_alone(new: Table, bundle: Path) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_rows_of_known_values_score_as_they_did(old: Table, new: Table, recipe: str, tmp_path: Path) -> None:
     """Under every recipe: what else a model keeps is not by code."""
-    options: dict[str, object] = {"groups": (("click", "buy"), ("spent",))} if recipe in ("grouped", "home") else {}
+    options: dict[str, Option] = {"groups": (("click", "buy"), ("spent",))} if recipe in ("grouped", "home") else {}
     how = replace(built(old, recipe), options=options | ({"own": ("user",)} if recipe == "stem_fields" else {}))
     start = saved(old, tmp_path / "bundle", how)
     here = replace(how, sizes=built(new, recipe).sizes)
@@ -191,7 +193,7 @@ def test_a_bundle_starts_itself_to_the_same_bytes(old: Table, bundle: Path) -> N
     ],
 )
 def test_other_sizes_are_named(new: Table, bundle: Path, sizes: dict[str, object], says: str) -> None:
-    how = built(new, **sizes)
+    how = built(new, sizes=sizes)
     with pytest.raises(UserError) as caught:
         warm_start(how(new.schema), new, how, start=str(bundle))
     assert says in str(caught.value)
@@ -218,7 +220,7 @@ def test_other_pieces_are_named(new: Table, bundle: Path, change: dict[str, obje
 
 
 def test_what_no_weight_has_may_differ(new: Table, bundle: Path) -> None:
-    how = built(new, dropout=0.3, id_dropout=0.2)
+    how = built(new, sizes={"dropout": 0.3, "id_dropout": 0.2})
     given = warm_start(how(new.schema), new, how, start=str(bundle))
     assert given.built.sizes.dropout == 0.0
 
@@ -341,7 +343,7 @@ def test_numbers_are_scaled_as_the_bundle_scales_them(old: Table, bundle: Path, 
 def test_rows_up_to_the_latest_that_it_was_trained_on_are_old(new: Table, old: Table, tmp_path: Path) -> None:
     """The moment itself belongs to them."""
     for until, expected in ((-1, 0), (0, 1), (3, 4), (5, 6), (99, 6)):
-        given = Bundle.load(saved(old, tmp_path / str(until), **{UNTIL: until}))
+        given = Bundle.load(saved(old, tmp_path / str(until), until=until))
         found = replay_of(given, new, 0.25)
         assert found is not None
         assert found.old.tolist() == [time <= until for time in new.times("train").tolist()]
@@ -355,13 +357,13 @@ def test_whole_replay_asks_for_nothing(new: Table, bundle: Path) -> None:
 
 @pytest.mark.parametrize("until", [None, "yesterday", 3.5])
 def test_a_bundle_that_does_not_say_until_when_is_refused(new: Table, old: Table, tmp_path: Path, until: object) -> None:
-    given = Bundle.load(saved(old, tmp_path / "bundle", **({} if until is None else {UNTIL: until})))
+    given = Bundle.load(saved(old, tmp_path / "bundle", until=until))
     with pytest.raises(UserError, match=r"fit\.replay: which rows the bundle has seen is told by time"):
         replay_of(given, new, 0.0)
 
 
 def test_a_log_without_time_cannot_tell_either(new: Table, old: Table, tmp_path: Path) -> None:
-    given = Bundle.load(saved(old, tmp_path / "bundle", **{UNTIL: 3}))
+    given = Bundle.load(saved(old, tmp_path / "bundle", until=3))
     timeless = Table(new.folder, new.encoder, source=replace(new.source, time=None), parts=new.parts, dropped=0)
     with pytest.raises(UserError, match=r"name it in \[data\], at both trainings"):
         replay_of(given, timeless, 0.5)
