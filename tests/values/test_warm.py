@@ -27,7 +27,7 @@ from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.run.settings import FitSection
-from umbel.run.warm import UNTIL, check_plain, replay_of, scales_of, warm_start
+from umbel.run.warm import UNTIL, check_plain, encoder_of, replay_of, warm_start
 from umbel.schema import BINARY, Field, FieldKind, Schema, Statistic, Task
 
 # Two tables of codes, one of them shared by a sequence, and a bag whose values are text.
@@ -332,12 +332,13 @@ def test_without_episodes_it_is_refused(old: Table, bundle: Path, tmp_path: Path
 
 
 def test_numbers_are_scaled_as_the_bundle_scales_them(old: Table, bundle: Path, tmp_path: Path) -> None:
-    scales = scales_of(FitSection(start=str(bundle)))
-    assert scales == old.encoder.scales
-    assert scales["age"].mean != pytest.approx(59.5)
-    assert scales_of(FitSection()) == {}
+    found = encoder_of(FitSection(start=str(bundle)))
+    assert found is not None
+    assert found.scales == old.encoder.scales
+    assert found.scales["age"].mean != pytest.approx(59.5)
+    assert encoder_of(FitSection()) is None
     with pytest.raises(UserError, match="not a bundle"):
-        scales_of(FitSection(start=str(tmp_path / "nowhere")))
+        encoder_of(FitSection(start=str(tmp_path / "nowhere")))
 
 
 def test_rows_up_to_the_latest_that_it_was_trained_on_are_old(new: Table, old: Table, tmp_path: Path) -> None:
