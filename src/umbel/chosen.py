@@ -16,8 +16,8 @@ Kind = TypeVar("Kind")
 def choose(where: str, choice: Choice, among: Mapping[str, type[Kind]]) -> Kind:
     """The frozen dataclass of a name, its fields as given; `where` is the key of the run file, for messages.
 
-    :raises UserError: for a name or a parameter that does not exist (with the nearest), one that is missing or of another type,
-        and for whatever the object itself refuses.
+    :raises UserError: for a name or a parameter that does not exist (with the nearest), one that is missing, of another type
+        or no finite number, and for whatever the object itself refuses.
 
     Example
     -------
@@ -85,7 +85,7 @@ def _read(text: str) -> object:
 
 
 def _value(where: str, given: Mapping[str, object], parameter: Field[object], *, annotation: Any) -> object:  # noqa: ANN401
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     if parameter.name not in given:
         if parameter.default_factory is not MISSING:
@@ -95,7 +95,7 @@ def _value(where: str, given: Mapping[str, object], parameter: Field[object], *,
         return parameter.default
     value = given[parameter.name]
     try:
-        return TypeAdapter(annotation).validate_python(tuples(value), strict=True)
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False)).validate_python(tuples(value), strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
         raise UserError(f"{where} = {value!r}", mend=message[:1].lower() + message[1:]) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -113,7 +114,7 @@ def test_a_page_is_whole_and_loads_nothing(title: str) -> None:
     page = markup.document(title, [markup.words(title)])
     found = Seen(page.removeprefix("<!doctype html>"))
     assert found.text.get("title", "") == title
-    assert "http" not in page.replace(markup.escape(title), "")
+    assert "http" not in page.replace(escape(title), "")
     assert found.tags.count("script") == 0
 
 

@@ -95,7 +95,7 @@ class DWA(Balancer):
     """Dynamic weight average: `w_t = T softmax(r_t / temperature)`, `r_t = L_t(last epoch) / L_t(the one before)`.
 
     A task whose loss falls slowly gets more. Source: Liu, Johns and Davison 2019 (https://arxiv.org/abs/1803.10704), section 3.3:
-    epochs' mean losses, weights 1 in the first two epochs.
+    epochs' mean losses, weights 1 in the first two epochs. A task that nobody saw in an epoch keeps its mean.
     """
 
     sums: Tensor
@@ -119,7 +119,8 @@ class DWA(Balancer):
 
     def turn(self) -> None:
         """Take down the epoch's mean losses."""
-        self.means = torch.stack([self.means[1], (self.sums[0] / self.sums[1].clamp(min=1)).clamp(min=FLOOR)])
+        means = (self.sums[0] / self.sums[1].clamp(min=1)).clamp(min=FLOOR)
+        self.means = torch.stack([self.means[1], torch.where(self.sums[1] > 0, means, self.means[1])])
         self.sums = torch.zeros_like(self.sums)
         self.done = self.done + 1
 

@@ -13,7 +13,7 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
 
 _COUNTS = ("rows", "users", "positives")
-_MEASURED = {"value", "low", "high", "reason"}
+_BESIDE = ("marginal", "slices", "worst")  # of a task, beside its figures
 
 
 def measured_to_json(measured: Interval | Undefined) -> dict[str, object]:
@@ -40,7 +40,7 @@ def figures_to_json(figures: Figures) -> dict[str, object]:
 
 def figures_from_json(saved: Mapping[str, Any]) -> Figures:
     """What `figures_to_json` wrote."""
-    entries = {name: entry for name, entry in saved.items() if isinstance(entry, dict) and {"value"} <= set(entry) <= _MEASURED}
+    entries = {name: entry for name, entry in saved.items() if isinstance(entry, dict) and name not in _BESIDE}
     metrics = {name: measured_from_json(entry) for name, entry in entries.items()}
     curve = tuple(Point(**point) for point in saved.get("curve", ()))
     return Figures(**{name: saved[name] for name in _COUNTS}, metrics=metrics, curve=curve)

@@ -1,0 +1,266 @@
+"""Every setting of a run file arrives in the object that it is for: none is dropped, none is mixed up with another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from umbel.balance.named import BALANCERS, takes_of
+from umbel.bundle import Built
+from umbel.data.source import Join
+from umbel.data.split import ByColumn, ByTime, ByUser
+from umbel.errors import UserError
+from umbel.learn.optim import RowAdagrad, RowAdam
+from umbel.learn.plan import Plan
+from umbel.learn.taps import At
+from umbel.nn.losses import Denominator
+from umbel.nn.recommender import Sizes
+from umbel.run import resolve
+from umbel.run.balancing import BalanceSection
+from umbel.run.settings import FitSection, InteractSection, JoinSection, ModelSection, SequenceSection, Settings, TaskSection, parse
+from umbel.schema import FieldKind, Task
+
+quick = settings(deadline=None, max_examples=40)
+BASE: dict[str, Any] = {
+    "data": {"log": "log.parquet", "user": "u", "item": "i", "time": "t"},
+    "fields": {"u": {"kind": "id"}, "i": {"kind": "id"}, "age": {"kind": "number"}},
+    "tasks": {"click": {}, "buy": {"given": "click"}, "spent": {"kind": "regression"}},
+    "split": {"by": "user", "valid": 0.1, "test": 0.1},
+    "model": {"recipe": "mmoe"},
+}
+ROWS = {"u": 5, "i": 7}
+
+
+def told(**sections: Any) -> Settings:  # noqa: ANN401
+    return parse({**BASE, **sections}, where="here")
+
+
+# the plan
+
+PLANS: dict[str, tuple[object, str, object]] = {
+    "epochs": (7, "epochs", 7),
+    "patience": (5, "patience", 5),
+    "rate": (0.25, "rate", 0.25),
+    "l2": (0.125, "l2", 0.125),
+    "clip": (3.5, "clip", 3.5),
+    "decay": (0.5, "decay", 0.5),
+    "fresh": (True, "fresh", True),
+    "exact": (True, "exact", True),
+    "precision": ("bfloat16", "precision", torch.bfloat16),
+    "compiled": (True, "compiled", True),
+    "denominator": ("rows", "denominator", Denominator.ROWS),
+    "seed": (11, "seed", 11),
+    "minutes": (0.5, "pause", 30.0),
+    "device": ("meta", "device", torch.device("meta")),
+}
+ELSEWHERE = {"keep", "rows", "balancer", "batch", "threads", "start", "replay"}  # a rule, a class, an object; and of other objects
+
+
+@pytest.mark.parametrize("key", PLANS)
+def test_a_setting_of_fit_changes_what_it_is_for_and_nothing_else(key: str) -> None:
+    given, name, expected = PLANS[key]
+    usual, found = resolve.plan(FitSection()), resolve.plan(FitSection.model_validate({key: given}))
+    assert getattr(usual, name) != expected
+    assert getattr(found, name) == expected
+    for other in dataclass_fields(Plan):
+        if other.name not in (name, "rows"):
+            assert getattr(found, other.name) == getattr(usual, other.name), other.name
+
+
+def test_no_setting_of_fit_is_forgotten() -> None:
+    assert set(FitSection.model_fields) - ELSEWHERE == set(PLANS)
+
+
+def test_the_usual_plan_is_what_a_plan_is_by_itself() -> None:
+    """But for the pause, which Python does not ask for."""
+    plain, found = Plan(), resolve.plan(FitSection())
+    for one in dataclass_fields(Plan):
+        if one.name not in ("rows", "pause"):
+            assert getattr(found, one.name) == getattr(plain, one.name), one.name
+    assert found.pause == 300.0
+    assert isinstance(found.rows(torch.zeros(2, 2)), RowAdam)
+    assert isinstance(resolve.plan(FitSection(rows="adagrad")).rows(torch.zeros(2, 2)), RowAdagrad)
+
+
+# the model
+
+SIZED: dict[str, tuple[object, object]] = {
+    "dim": (5, 5), "expert": ([9, 3], (9, 3)), "gate": ([6], (6,)), "tower": ([], ()), "specific": (3, 3), "shared": (4, 4),
+    "layers": (2, 2), "dropout": (0.5, 0.5), "id_dropout": (0.25, 0.25),
+}  # fmt: skip
+PIECES = {"recipe": "ple", "views": "own", "interact": "dcn", "sequence": "din", "head": "aitm"}
+
+
+@pytest.mark.parametrize("key", SIZED)
+def test_a_size_is_that_size(key: str) -> None:
+    given, expected = SIZED[key]
+    usual, found = (resolve.built(told(model={"recipe": "mmoe", **one}), ROWS).sizes for one in ({}, {key: given}))
+    assert getattr(usual, key) != expected
+    assert getattr(found, key) == expected
+    assert {one.name for one in dataclass_fields(Sizes) if getattr(usual, one.name) != getattr(found, one.name)} == {key}
+
+
+@pytest.mark.parametrize("key", PIECES)
+def test_a_piece_is_that_piece(key: str) -> None:
+    usual, found = (resolve.built(told(model={"recipe": "mmoe", **one}), ROWS) for one in ({}, {key: PIECES[key]}))
+    assert getattr(found, key) == PIECES[key]
+    assert {one.name for one in dataclass_fields(Built) if getattr(usual, one.name) != getattr(found, one.name)} == {key}
+
+
+def test_no_setting_of_model_is_forgotten() -> None:
+    assert set(ModelSection.model_fields) == {*SIZED, *PIECES, "interact_sizes", "sequence_sizes", "options"}
+
+
+@quick
+@given(layers=st.integers(1, 9), hidden=st.integers(1, 99), heads=st.integers(1, 9), rank=st.none() | st.integers(1, 9))
+def test_sizes_of_pieces_arrive(layers: int, hidden: int, heads: int, rank: int | None) -> None:
+    inner = {"layers": layers, "hidden": hidden, "heads": heads}
+    model = {"recipe": "mmoe", "interact_sizes": inner | ({} if rank is None else {"rank": rank}), "sequence_sizes": inner}
+    found = resolve.built(told(model=model), ROWS)
+    assert (found.interact_sizes.layers, found.interact_sizes.hidden, found.interact_sizes.heads) == (layers, hidden, heads)
+    assert found.interact_sizes.rank == rank
+    assert (found.sequence_sizes.layers, found.sequence_sizes.hidden, found.sequence_sizes.heads) == (layers, hidden, heads)
+    assert set(InteractSection.model_fields) == {"layers", "rank", "hidden", "heads"}
+    assert set(SequenceSection.model_fields) == {"layers", "hidden", "heads"}
+
+
+def test_the_rows_of_tables_are_the_vocabularies() -> None:
+    assert resolve.built(told(), ROWS).sizes.vocabulary == ROWS
+
+
+def test_options_that_are_not_given_are_not_there() -> None:
+    assert resolve.built(told(), ROWS).options == {}
+    found = resolve.built(told(model={"recipe": "grouped", "options": {"groups": [["click", "buy"], ["spent"]]}}), ROWS)
+    assert found.options == {"groups": (("click", "buy"), ("spent",))}
+
+
+# fields, tasks, joins, splits
+
+NUMBERS: dict[str, object] = {"label": "is_it", "sql": "a + b", "weight": 2.5, "auxiliary": True, "negatives": 0.5, "given": "click"}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_setting_of_a_task_is_the_tasks(key: str) -> None:
+    usual, found = (resolve.schema(told(tasks={**BASE["tasks"], "more": one})).task("more") for one in ({}, {key: NUMBERS[key]}))
+    assert getattr(found, key) == NUMBERS[key]
+    assert {one.name for one in dataclass_fields(Task) if getattr(usual, one.name) != getattr(found, one.name)} == {key}
+
+
+def test_no_setting_of_a_task_is_forgotten() -> None:
+    assert set(TaskSection.model_fields) == {*NUMBERS, "kind", "loss", "unwanted", "feedback"}
+    assert set(NUMBERS) | {"name", "kind", "loss"} == {one.name for one in dataclass_fields(Task)}
+
+
+def test_the_order_of_fields_and_tasks_is_the_files() -> None:
+    found = resolve.schema(told(fields={"z": {"kind": "id"}, "a": {"kind": "number"}}, tasks={"z": {}, "a": {}}))
+    assert [field.name for field in found.fields] == ["z", "a"]
+    assert [task.name for task in found.tasks] == ["z", "a"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FieldKind if kind is not FieldKind.STATISTIC])
+def test_every_kind_of_field_can_be_asked_for(kind: FieldKind) -> None:
+    own = {"kind": kind.value, "column": "raw", "min_count": 4, "length": 6, **({"width": 3} if kind is FieldKind.VECTOR else {})}
+    field = resolve.schema(told(fields={"x": own})).field("x")
+    assert (field.kind, field.column, field.min_count, field.length) == (kind, "raw", 4, 6)
+    assert field.width == (3 if kind is FieldKind.VECTOR else 0)
+
+
+def test_joins_keep_their_order_and_their_time() -> None:
+    joins = [{"table": "a.csv", "on": "i"}, {"table": "b.csv", "on": "u", "time": "since"}]
+    found = resolve.source(told(data={**BASE["data"], "join": joins}))
+    assert found.joins == (Join("a.csv", "i"), Join("b.csv", "u", time="since"))
+    assert (found.log, found.user, found.item, found.time) == ("log.parquet", "u", "i", "t")
+    assert set(JoinSection.model_fields) == {"table", "on", "time"}
+
+
+@quick
+@given(valid=st.floats(0.01, 0.4), test=st.floats(0.01, 0.4), seed=st.integers(0, 2**31))
+def test_a_split_by_user_is_its_shares(valid: float, test: float, seed: int) -> None:
+    assert resolve.split(told(split={"by": "user", "valid": valid, "test": test, "seed": seed})) == ByUser(valid, test, seed=seed)
+
+
+@quick
+@given(names=st.lists(st.text(min_size=1, max_size=4), min_size=4, max_size=4))
+def test_a_split_by_column_is_its_names(names: list[str]) -> None:
+    column, train, valid, test = names
+    found = resolve.split(told(split={"by": "column", "column": column, "train": train, "valid": valid, "test": test}))
+    assert found == ByColumn(column, train=train, valid=valid, test=test)
+
+
+@quick
+@given(valid=st.integers(-(2**40), 2**40), more=st.integers(0, 2**40), column=st.none() | st.just("day"))
+def test_a_split_by_time_is_its_moments(valid: int, more: int, column: str | None) -> None:
+    split: dict[str, object] = {"by": "time", "valid": valid, "test": valid + more, "zone": "Asia/Tokyo"}
+    found = resolve.split(told(split=split | ({} if column is None else {"column": column})))
+    assert found == ByTime(valid, valid + more, zone="Asia/Tokyo", column=column)
+
+
+# balancers and rules
+
+SETTINGS: Mapping[str, object] = {
+    "alpha": 0.5, "rate": 0.1, "relax": 0.5, "decay": 0.5, "c": 0.2, "mu": 0.2, "temperature": 3.0, "target": "buy",
+    "weights": {"click": 2.0, "spent": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_every_balancer_is_made_with_all_that_it_takes(name: str) -> None:
+    takes = takes_of(name)
+    own = {key: SETTINGS[key] for key in takes}
+    found = resolve.balance(told(fit={"balancer": name}, balance={**own, "at": "views", "scalar": True}))
+    assert found is not None
+    assert (found.at, found.scalar) == (At.VIEWS, True)
+    made = found.make(3)
+    for key in takes:
+        if key == "target":
+            assert getattr(made, key) == 1, "the number of the task"
+        elif key == "weights":
+            assert made.state_dict()["weights"].tolist() == [2.0, 1.0, 0.5], "a task that is not named weighs 1"
+        elif hasattr(made, key):
+            assert getattr(made, key) == SETTINGS[key]
+
+
+def test_every_setting_of_a_balancer_is_taken_by_one() -> None:
+    takes = {key for name in BALANCERS for key in takes_of(name)}
+    assert takes == set(SETTINGS)
+    assert set(BalanceSection.model_fields) == takes | {"at", "scalar"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"balance": {"alpha": 0.5}}, "balance: there is no balancer to take it"),
+        ({"fit": {"balancer": "mgda"}, "balance": {"alpha": 0.5}}, "balance.alpha: 'mgda' has no such setting"),
+        ({"fit": {"balancer": "static"}, "balance": {"weights": {"clik": 2.0}}}, "balance.weights: no task 'clik'; did you mean 'click'?"),
+        ({"fit": {"balancer": "metabalance"}, "balance": {"target": "by"}}, "balance.target: no task 'by'; did you mean 'buy'?"),
+        ({"fit": {"balancer": "pcgradd"}}, "fit.balancer: no 'pcgradd'; did you mean 'pcgrad'?"),
+    ],
+)
+def test_what_no_balancer_takes_is_named(sections: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve.check(told(**sections))
+    assert says in str(caught.value)
+
+
+def test_a_rule_names_judged_tasks_alone() -> None:
+    tasks = {**BASE["tasks"], "hidden": {"auxiliary": True}}
+    keep = {"name": "primary", "task": "click", "guards": {"buy": 0.01}}
+    assert resolve.keep(told(fit={"keep": keep})).tasks == ("click", "buy")
+    for wrong, says in (("hidden", "no judged task 'hidden'"), ("clik", "did you mean 'click'?")):
+        with pytest.raises(UserError, match=r"fit\.keep: ") as caught:
+            resolve.keep(told(tasks=tasks, fit={"keep": {"name": "primary", "task": wrong}}))
+        assert says in str(caught.value)
+
+
+def test_feedback_has_the_columns_of_the_log_and_the_labels_of_its_tasks() -> None:
+    rule = {"window": "30m", "positive_when": "kind = 'click'"}
+    found = resolve.feedback(told(tasks={"click": {"label": "is_click", "feedback": rule}, "buy": {"given": "click"}}))
+    assert found is not None
+    assert [one.task for one in found.rules] == ["click"]
+    assert resolve.feedback(told()) is None
