@@ -173,12 +173,15 @@ def _rows(inputs: Sequence[Tensor], *, most: int) -> list[dict[str, Value]]:
             raise UserError(f"{one.name}: no datatype {one.datatype!r}", mend=nearest(one.datatype, TYPES))
         if one.name in columns:
             raise UserError(f"inputs: {one.name!r} comes twice", mend="send each once")
-        values = list(chain.from_iterable(one.data)) if all(isinstance(row, list) for row in one.data) else one.data
+        width = one.shape[1] if len(one.shape) > 1 else 1
+        nested = all(isinstance(row, list) for row in one.data)
+        values = list(chain.from_iterable(one.data)) if nested else one.data
         if one.shape[0] != count or len(values) != prod(one.shape):
             raise UserError(f"{one.name}: shape {one.shape} with {len(values)} values", mend=f"every input has {count} rows")
+        if nested and any(len(row) != width for row in one.data):
+            raise UserError(f"{one.name}: shape {one.shape} with rows of another length", mend="send data flat, or a list a row")
         if not all(type(value) in TYPES[one.datatype] for value in values):
             raise UserError(f"{one.name}: data that is not {one.datatype}", mend="send values of the type said")
-        width = one.shape[1] if len(one.shape) > 1 else 1
         columns[one.name] = values if width == 1 else [values[row * width:(row + 1) * width] for row in range(count)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
