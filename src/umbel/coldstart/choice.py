@@ -69,7 +69,8 @@ class Choice:
     def _some(self, own: Traits, among: Traits, *, near: Tensor, drawn: Tensor) -> Chosen:
         there = near >= 0
         cosine = torch.einsum("uw,ucw->uc", own.slope, among.slope[near.clamp(min=0)])
-        likeness = torch.where(there, cosine if self.similar == "gradient" else drawn[0], -torch.inf).nan_to_num(nan=-torch.inf)
+        likeness = cosine if self.similar == "gradient" else drawn[0]
+        likeness = torch.where(there & ~likeness.isnan(), likeness, -torch.inf)
         near, likeness, tie = _best(likeness, self.most, near, likeness, drawn[1])
         rank = self._benefit(own, among, near=near, drawn=tie)
         near, likeness = _best(torch.where(likeness > -torch.inf, rank, -torch.inf), self.kept, near, likeness)
