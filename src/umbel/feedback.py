@@ -13,6 +13,7 @@ from umbel.expression import check
 
 UNITS: Mapping[str, int] = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SKEW = 5 * UNITS["m"]
+LONGEST = 36_525 * UNITS["d"]  # a century: beyond it sums of times would leave 64 bits, or be no number
 COLUMNS = ("kind", "value")  # of an event, that a rule may read
 
 
@@ -91,8 +92,8 @@ class Feedback:
 def from_json(content: Mapping[str, Any]) -> Feedback:
     """The rules that `Feedback.to_json` wrote; :raises UserError: for one that is none."""
     given = dict(content)
-    rules = [dict(rule) for rule in given.pop("rules", ())]
     try:
+        rules = [dict(rule) for rule in given.pop("rules", ())]
         made = [Rule(value=Amount(rule.pop("value")), attribution=Attribution(rule.pop("attribution")), **rule) for rule in rules]
         return Feedback(rules=tuple(made), **given)
     except (KeyError, TypeError, ValueError) as error:
@@ -110,4 +111,7 @@ def duration(text: str, *, where: str = "time") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text.strip())
     if match is None:
         raise UserError(f"{where}: {text!r} is no time", mend="write a number and one of ms, s, m, h, d, such as 30m")
-    return round(float(match[1]) * UNITS[match[2]])
+    found = float(match[1]) * UNITS[match[2]]
+    if found > LONGEST:
+        raise UserError(f"{where}: {text.strip()[:20]!r} is longer than a century", mend="give at most 36525d")
+    return round(found)
