@@ -205,7 +205,8 @@ def test_a_share_of_none_or_all(share: float, all_of: bool) -> None:
 def test_a_draw_keeps_its_name_and_its_seeds_apart() -> None:
     users = pl.Series("user", range(2_000))
     first, other = drawn(users, 0.5, seed=1), drawn(users, 0.5, seed=2)
-    assert (first.name, first.dtype) == ("user", pl.Boolean)
+    assert first.name == "user"
+    assert first.dtype == pl.Boolean
     assert 850 < (first == other).sum() < 1_150  # two fair coins agree half of the time
     assert_series_equal(first.filter(users < 100), drawn(users.head(100), 0.5, seed=1))
 

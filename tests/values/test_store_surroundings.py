@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 @pytest.mark.parametrize("verb", ["erase", "forget", "collect"])
 def test_no_verb_makes_a_store(tmp_path: Path, verb: str) -> None:
     path = tmp_path / "none.db"
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "erase": lambda: upkeep.erase_user(str(path), "u1"), "forget": lambda: upkeep.erase_older(str(path), "90d"),
         "collect": lambda: list(upkeep.collect_log(str(path), tmp_path / "log.parquet")),
     }  # fmt: skip
