@@ -1,4 +1,4 @@
-"""From packed columns to batches, against plain loops: which columns a field takes, which labels are seen, what the schema's order changes."""
+"""Batches over packed columns, field by field against loops: what each takes, which labels are seen, what order changes."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ TWO = st.lists(st.tuples(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_s
 
 
 @quick
-@given(rows=TWO, shares=st.tuples(st.sampled_from([0.1, 0.5, 1.0]), st.sampled_from([0.3, 1.0])), seed=st.lists(st.integers(0, 99), max_size=3))
+@given(
+    rows=TWO, shares=st.tuples(st.sampled_from([0.1, 0.5, 1.0]), st.sampled_from([0.3, 1.0])), seed=st.lists(st.integers(0, 99), max_size=3)
+)
 def test_what_stays_is_whole_rows_of_the_batch(rows: list[Any], shares: tuple[float, float], seed: list[int]) -> None:
     """Every part of a row stays or goes with it; events stay, and labels of a task that keeps all."""
     whole = drawn([row for row, _ in rows], [row for _, row in rows])
