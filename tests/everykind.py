@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ FIELDS = (
     Field("watched", FieldKind.SEQUENCE, like="item", target="item", length=LENGTH),
     Field("hour", FieldKind.CATEGORY),
     Field("item", FieldKind.ID),
-    Field("price", FieldKind.NUMBER, bins=3),
+    Field("price", FieldKind.NUMBER),
     Field("tags", FieldKind.BAG, length=2),
     Field("picture", FieldKind.VECTOR, width=3),
 )
@@ -49,6 +49,11 @@ def schema(tasks: int = 2) -> Schema:
     """All eight fields; the second task is a regression, the others are binary."""
     own = [Task(name, kind=REGRESSION) if name == "seconds" else Task(name) for name in NAMES[:tasks]]
     return Schema(FIELDS, tuple(own))
+
+
+def binned(tasks: int = 2) -> Schema:
+    """The same, one of its two numbers read piece by piece."""
+    return replace(schema(tasks), fields=tuple(replace(one, bins=3) if one.name == "price" else one for one in FIELDS))
 
 
 def sizes(*, layers: int = 1, specific: int = 1, shared: int = 1, gate: tuple[int, ...] = ()) -> Sizes:

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests import logs
-from tests.everykind import FIELDS, PAIRS, VOCABULARY, awake, fields
+from tests import everykind, logs
+from tests.everykind import PAIRS, VOCABULARY, awake, fields
 from tests.laws import test_data
 from tests.laws.test_gradient_law import check
+from tests.loops import look
 
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
@@ -22,7 +23,8 @@ from umbel.data.table import Table
 from umbel.nn.apart import Apart
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
-from umbel.recipes import RECIPES
+from umbel.nn.views import Places, Views
+from umbel.recipes import RECIPES, stem
 from umbel.schema import Field, FieldKind, Schema, Statistic, Task
 
 TASKS = (Task("click"), Task("like"))
@@ -35,7 +37,7 @@ def model(recipe: str, paradigm: str | None) -> Recommender:
     torch.manual_seed(0)
     views = {} if paradigm is None else {"paradigm": PARADIGMS[paradigm]}
     sizes = Sizes(VOCABULARY, dim=3, expert=(10, 8), tower=(6,), edges=EDGES)
-    made: Recommender = RECIPES[recipe](Schema((*FIELDS[:-1], PAST), TASKS), sizes, **views)
+    made: Recommender = RECIPES[recipe](Schema((*everykind.binned().fields[:-1], PAST), TASKS), sizes, **views)
     return awake(made).eval()
 
 
@@ -54,9 +56,30 @@ def test_every_recipe_reads_pieces_in_every_view(recipe: str, paradigm: str | No
     torch.testing.assert_close(made(rows), alone, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("recipe", "paradigm"), [("stem", None), ("me_mmoe", None), ("ple", None), ("ame", None), ("alone", None)])
+@pytest.mark.parametrize(("recipe", "paradigm"), PAIRS)
 def test_tasks_reach_the_maps_of_pieces_as_declared(recipe: str, paradigm: str | None) -> None:
     check(model(recipe, paradigm))
+
+
+def test_views_are_those_of_a_loop() -> None:
+    """In every view, field by field and row by row, missing numbers among them."""
+    made, batch = awake(stem(everykind.binned(), everykind.sizes())).eval(), fields(9)
+    batch["price"][::4] = torch.nan
+    seen = made.seen(batch)
+    for view in range(made.views.views):
+        torch.testing.assert_close(seen[:, view].flatten(1), look(made, made.table, batch, view), atol=1e-6, rtol=1e-6)
+
+
+def test_fields_come_in_the_order_of_the_schema() -> None:
+    """A number with bins stands in its own place between those that are looked up and those that are not."""
+    made = Views(everykind.binned(), (1, 1))
+    with torch.no_grad():
+        for number, own in enumerate(made.vectors):
+            own.get_parameter("missing").fill_(float(number + 1))
+    batch = fields(2)
+    batch |= {"price": torch.full((2,), torch.nan), "picture": torch.full((2, 3), torch.nan)}
+    found = made({"table": torch.zeros(40, 1), "place": Places(everykind.binned(), VOCABULARY)(batch)}, batch)
+    assert found[:, 0, [5, 7], 0].tolist() == [[1.0, 2.0], [1.0, 2.0]]
 
 
 def test_what_rows_share_is_read_once() -> None:

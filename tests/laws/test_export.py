@@ -25,7 +25,7 @@ from tests import everykind
 from umbel.recipes import RECIPES
 for name in sys.argv[2:]:
     torch.manual_seed(0)
-    model = everykind.awake(RECIPES[name](everykind.schema(3), everykind.sizes(layers=int(sys.argv[1]), shared=2))).eval()
+    model = everykind.awake(RECIPES[name](everykind.binned(3), everykind.sizes(layers=int(sys.argv[1]), shared=2))).eval()
     batch = everykind.fields(6)
     free = {field: {0: torch.export.Dim("rows", min=1, max=100_000)} for field in batch}
     graph = torch.export.export(model, (batch,), dynamic_shapes=(free,)).module()

@@ -136,7 +136,7 @@ def test_one_batch_can_be_overfitted(recipe: str) -> None:
     model = RECIPES[recipe](everykind.schema(), sizes())
     batch, labels = fields(16), everykind.labels(16, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(400):
+    for _ in range(250):
         optimizer.zero_grad()
         loss = model.losses(model(batch), labels).sum()
         torch.autograd.backward(loss)
@@ -158,9 +158,7 @@ def test_any_number_of_tasks(recipe: str, paradigm: str | None, place: int) -> N
 @pytest.mark.parametrize(("recipe", "paradigm", "specific"), COVER)
 def test_every_parameter_learns(recipe: str, paradigm: str | None, specific: int) -> None:
     model = build(recipe, paradigm, layers=2, specific=specific)
-    batch = fields(64)
-    batch["price"][5::6] = torch.nan
-    found = everykind.gradients(model, model(batch).square().sum())
+    found = everykind.gradients(model, model(fields(64)).square().sum())
     assert all(bool(gradient.any()) for gradient in found.values())
 
 

@@ -84,9 +84,8 @@ def test_fields_come_in_the_order_of_the_schema() -> None:
         assert views.counts is not None
         views.counts.weight.zero_()
         views.numbers.weight.zero_()
-        views.numbers.missing.fill_(5.0)
-        views.vectors[0].get_parameter("missing").fill_(6.0)
-        views.vectors[1].get_parameter("missing").fill_(7.0)
+        views.numbers.missing[:, :, 0] = torch.tensor([[5.0], [6.0]])
+        views.vectors[0].get_parameter("missing").fill_(7.0)
     batch = fields(2)
     batch |= {"age": torch.full((2,), torch.nan), "price": torch.full((2,), torch.nan), "picture": torch.full((2, 3), torch.nan)}
     batch |= {"watched": torch.zeros(2, 4, dtype=torch.int32), "tags": torch.zeros(2, 2, dtype=torch.int32)}
