@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from umbel.errors import UserError
 from umbel.run import resolve
 from umbel.run.balancing import BalanceSection
+from umbel.run.episodic import EpisodeSection
 from umbel.run.feeding import FeedbackSection, RuleSection
 from umbel.run.settings import (
     ColumnSplit,
@@ -67,6 +68,7 @@ KINDS = st.sampled_from(["id", "category", "number", "bag", "sequence", "vector"
 FIELD = some(
     {"kind": KINDS},
     {"column": TEXT, "sql": TEXT, "like": TEXT, "target": TEXT, "length": COUNT, "width": st.integers(0, 10**6), "min_count": COUNT,
+     "bins": st.integers(0, 10**3),
      "by": st.lists(TEXT, max_size=2), "tasks": st.lists(TEXT, max_size=2), "prior": st.floats(-1, 1e6), "window": st.floats(-1, 1e9),
      "mode": TEXT, "folds": st.integers(-1, 30), "seed": st.integers(0, 2**40)},
 )
@@ -118,6 +120,7 @@ FIT = some(
         "compiled": st.booleans(),
         "rows": st.sampled_from(["adam", "adagrad"]), "exact": st.booleans(), "denominator": st.sampled_from(["rows", "seen"]),
         "seed": st.integers(0, 2**62), "threads": st.integers(0, 64), "device": TEXT, "minutes": POSITIVE, "balancer": TEXT,
+        "start": TEXT, "replay": st.floats(0, 1),
     },
 )  # fmt: skip
 BALANCE = some(
@@ -135,7 +138,7 @@ COMPARE = some(
     {},
     {
         "recipes": st.lists(TEXT, max_size=3), "variants": VARIANTS, "seeds": COUNT, "rates": st.lists(POSITIVE, max_size=3),
-        "dims": WIDTHS,
+        "dims": WIDTHS, "methods": st.lists(CHOSEN, max_size=3), "against": st.lists(TEXT, max_size=3),
         "controls": st.booleans(), "trees": st.booleans(), "margin": POSITIVE,
     },
 )  # fmt: skip
@@ -156,19 +159,28 @@ TRANSFER = some(
         "lead": st.floats(1, 1e9, exclude_min=True), "trained": st.integers(0, 99),
     },
 )  # fmt: skip
+EPISODES = some(
+    {},
+    {
+        "method": CHOSEN, "support": st.integers(0, 99), "query": COUNT, "history": st.tuples(COUNT, COUNT).map(list), "by_time": st.booleans(),
+        "users": COUNT, "forget": st.floats(0, 1, exclude_max=True), "ids": st.floats(0, 1, exclude_max=True),
+        "prior": st.sampled_from(["item", "mean"]), "curve": st.lists(st.integers(0, 99), max_size=3),
+        "curve_history": st.tuples(COUNT, COUNT).map(list), "relevant": FINITE, "groups": st.lists(TEXT, max_size=2),
+    },
+)  # fmt: skip
 WHOLE = some(
     {
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
     {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE, "transfer": TRANSFER,
-     "feedback": some({}, {"lateness": TEXT, "skew": TEXT})},
+     "feedback": some({}, {"lateness": TEXT, "skew": TEXT}), "episodes": EPISODES},
 )  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
     "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection, "transfer": TransferSection,
-    "feedback": FeedbackSection, "tasks.click.feedback": RuleSection,
+    "feedback": FeedbackSection, "tasks.click.feedback": RuleSection, "episodes": EpisodeSection,
 }  # fmt: skip
 
 
@@ -203,7 +215,7 @@ def test_the_strategies_know_every_key() -> None:
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
         (BalanceSection, BALANCE), (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
         (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (TuneSection, TUNE), (RangeSection, SPANNED), (Settings, WHOLE),
-        (RuleSection, LABELLED),
+        (RuleSection, LABELLED), (EpisodeSection, EPISODES),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}
