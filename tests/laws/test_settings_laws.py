@@ -162,7 +162,8 @@ TRANSFER = some(
 EPISODES = some(
     {},
     {
-        "method": CHOSEN, "support": st.integers(0, 99), "query": COUNT, "history": st.tuples(COUNT, COUNT).map(list), "by_time": st.booleans(),
+        "method": CHOSEN, "support": st.integers(0, 99), "query": COUNT, "history": st.tuples(COUNT, COUNT).map(list),
+        "by_time": st.booleans(),
         "users": COUNT, "forget": st.floats(0, 1, exclude_max=True), "ids": st.floats(0, 1, exclude_max=True),
         "prior": st.sampled_from(["item", "mean"]), "curve": st.lists(st.integers(0, 99), max_size=3),
         "curve_history": st.tuples(COUNT, COUNT).map(list), "relevant": FINITE, "groups": st.lists(TEXT, max_size=2),
