@@ -32,6 +32,8 @@ MEANINGS = {
     "coverage gap": "how far that share is from the difference of the two levels; 0 is right.",
     "width": "mean distance from the lowest to the highest quantile, in the label's unit.",
     "accuracy": "share of rows whose likeliest class happened.",
+    "MAE, pooled and RMSE, pooled": "of users' query rows, all rows together; MAE and RMSE of episodes are means over users.",
+    "nDCG@1, nDCG@3, nDCG@5": "discounted gain of the rows ranked first, over the most that the user's rows allow.",
     "interval": "95 %; users are drawn again with replacement, so it speaks of other users like these.",
 }
 OF_USERS = {
