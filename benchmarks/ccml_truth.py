@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 
 from umbel.coldstart.answers import answers
 from umbel.coldstart.ccml import Ccml
@@ -47,7 +48,6 @@ EPOCHS, WARMUP, RATE = 12, 5, 3e-3
 CCML = Ccml(rate=0.1, second=True, pool=0, filter="none", share=0.3, warmup=WARMUP, test_collab=True)
 MAML = Melu(rate=0.1, second=True)
 METHODS: dict[str, Method] = {"maml": MAML, "ccml": CCML, "random": replace(CCML, similar="random"), "maml, twice as long": MAML}
-T_95 = {5: 2.776, 10: 2.262, 20: 2.093, 30: 2.045}  # two-sided 95 % points of Student's t for so many seeds
 
 
 def world(planted: Clustered, folder: Path) -> tuple[Table, Setup]:
@@ -106,7 +106,7 @@ def seed(number: int, support: int, *, epochs: int) -> dict[str, object]:
 def interval(values: list[float]) -> dict[str, object]:
     """Mean over seeds, and its 95 % interval by Student's t."""
     mean, count = float(np.mean(values)), len(values)
-    half = T_95.get(count, 2.262) * float(np.std(values, ddof=1)) / count**0.5 if count > 1 else float("inf")
+    half = float(student.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / count**0.5 if count > 1 else float("inf")
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4), "seeds": count}
 
 

@@ -63,7 +63,7 @@ def test_intervals_are_students() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 5.0]
     found = truth.interval(values)
     assert found["mean"] == 3.0
-    assert found["high"] == pytest.approx(3.0 + 2.776 * np.std(values, ddof=1) / 5**0.5, abs=1e-4)
+    assert found["high"] == pytest.approx(3.0 + 2.7764 * np.std(values, ddof=1) / 5**0.5, abs=1e-4)
     assert truth.interval([1.0])["high"] == float("inf"), "one seed says nothing of others"
 
 
