@@ -13,7 +13,8 @@ from umbel.errors import UserError
 from umbel.fuse.space import REACH
 
 Point = Float[np.ndarray, "numbers"]
-STEP = 1.0  # of the first generation, in logarithms
+STEP = 1.0    # of the first generation, in logarithms
+WIDEST = 200  # points of a generation
 
 
 class Sampler(ABC):
@@ -49,7 +50,7 @@ class Cma(Sampler):
     def ask(self) -> list[Point]:
         """A generation."""
         if self._strategy.stop():
-            self._points *= 2
+            self._points = min(2 * self._points, WIDEST)
             self._begin(self._random.uniform(-REACH / 2, REACH / 2, self._padded))
         self._asked = self._strategy.ask()
         return [np.asarray(one[: self._size]) for one in self._asked]
