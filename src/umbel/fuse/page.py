@@ -102,7 +102,7 @@ def _row(one: Tried, found: Found) -> list[str]:
     assert one.judged.values is not None
     kept, spelt = "kept" if not one.short else "missed", numbers(one.policy)
     figures = [html.words(html.number(value)) for value in one.judged.values]
-    own = (html.plain(spelt.get(task, "")) for task in found.tried[0].policy.tasks)
+    own = (html.words(spelt.get(task, "")) for task in found.tried[0].policy.tasks)
     return [html.title_cell(_name(one)), *figures, html.words(kept), *own]
 
 
