@@ -18,19 +18,20 @@ from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
 from umbel.errors import UserError
-from umbel.evaluate.drift import Shares, moved
+from umbel.evaluate.drift import Profile, Shares, moved
 from umbel.evaluate.intervals import Interval, resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.evaluate.metrics import FALLS
 from umbel.learn.predict import predict
 from umbel.manifest import name_of
-from umbel.run.profile import spread
+from umbel.run.profile import Values, spread
 from umbel.run.record import measured_to_json
 from umbel.run.report import Report
 from umbel.run.use import source_of
 
 SIZE = 16384
 RESAMPLES = 200
+PREDICTION = "prediction "  # before its name among what is watched
 LOGGED = "predicted_"      # before the name of a prediction, in a collected log
 SKEW = 1e-4                # by which a logged prediction may differ from the same row scored now
 POSITIVES = 30             # that a task must have to be judged
@@ -79,9 +80,10 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
     made = Bundle.load(bundle)
     if made.profile is None:
         raise UserError(f"{bundle}: keeps no spread of its training rows", mend="train it again: older bundles have none")
-    seen = _Seen(made, source_of(made, log, joins=joins, labels=False), _logged(log, made, name_of(bundle)))
-    seen.read()
-    found = Watched(seen.rows, tuple(_findings(made, seen)), seen.tasks())
+    seen = _Seen(made, made.profile, _logged(log, made, name_of(bundle)))
+    seen.read(source_of(made, log, joins=joins, labels=False))
+    tasks = seen.tasks()
+    found = Watched(seen.rows, (*seen.drifts(), *seen.skew(), *_qualities(made, tasks)), tasks)
     if out is not None:
         durable.write(out, json.dumps(found.to_json(), indent=1))
     return found
@@ -90,26 +92,24 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
 class _Seen:
     """What a log comes to, read once in pieces: shares in the bundle's bins, predictions, labels, and how predictions differ."""
 
-    def __init__(self, bundle: Bundle, source: Source, logged: pl.DataFrame | None) -> None:
-        assert bundle.profile is not None
-        self.bundle, self.source = bundle, source
-        self.before = {**bundle.profile.fields}
+    def __init__(self, bundle: Bundle, profile: Profile, logged: pl.DataFrame | None) -> None:
+        self.bundle, self.logged = bundle, logged
+        self.before = {**profile.fields, **{f"{PREDICTION}{name}": one for name, one in profile.predictions.items()}}
         self.counts: dict[str, np.ndarray] = {}
         self.rows, self.compared, self.skewed, self.worst = 0, 0, 0, 0.0
         self.logits: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
         self.groups: list[np.ndarray] = []
-        self.logged = logged
 
-    def read(self) -> None:
+    def read(self, source: Source) -> None:
         """:raises UserError: for a log without rows."""
-        for frame, batch in raw_rows(self.source, self.bundle.encoder, SIZE):
+        for frame, batch in raw_rows(source, self.bundle.encoder, SIZE):
             for name, values in spread(self.bundle.schema, batch).items():
-                self._count(name, self.before[name].again(values))
+                self._count(name, values)
             logits = predict(self.bundle.model, [batch])
             predictions = self.bundle.calibrated(logits)
             for at, name in enumerate(self.bundle.columns):
-                self._count(f"prediction {name}", self.prediction(name).again(predictions[:, at].astype(np.float64)))
+                self._count(f"{PREDICTION}{name}", predictions[:, at].astype(np.float64))
             self._compare(predictions)
             self.logits.append(logits)
             self.labels.append(events(frame, self.bundle.schema, self.rows))
@@ -117,16 +117,18 @@ class _Seen:
             self.groups.append(batch.group.numpy())
             self.rows += len(batch.index)
         if not self.rows:
-            raise UserError(f"{self.source.log}: no rows", mend="give a log that has some")
+            raise UserError(f"{source.log}: no rows", mend="give a log that has some")
 
-    def prediction(self, name: str) -> Shares:
-        """The spread of one prediction on validation."""
-        assert self.bundle.profile is not None
-        return self.bundle.profile.predictions[name]
+    def drifts(self) -> Iterator[Finding]:
+        """Every field and prediction, in the bins of training."""
+        for name, before in self.before.items():
+            yield _drift(name, before, Shares(tuple(self.counts[name].tolist()), before.edges, before.codes))
 
-    def now(self, name: str, before: Shares) -> Shares:
-        """The spread of this log in the same bins."""
-        return Shares(tuple(self.counts[name].tolist()), before.edges, before.codes)
+    def skew(self) -> Iterator[Finding]:
+        """How many logged predictions are not those of now; nothing where none could be compared."""
+        if self.compared:
+            differ = f"{self.skewed:,} of {self.compared:,} logged predictions differ from the same rows scored now"
+            yield Finding("skew", self.skewed > 0, f"skew: {differ}, at most by {self.worst:.2g}", self.skewed / self.compared)
 
     def tasks(self) -> tuple[TaskReport, ...]:
         """Every task's figures on rows whose labels are settled."""
@@ -136,8 +138,8 @@ class _Seen:
         given = calibrate_all(told.schema, told.logits, self.bundle.calibrators)
         return evaluate(told, given, by=resample(groups, resamples=RESAMPLES))
 
-    def _count(self, name: str, shares: Shares) -> None:
-        self.counts[name] = self.counts.get(name, 0) + np.array(shares.counts)
+    def _count(self, name: str, values: Values) -> None:
+        self.counts[name] = self.counts.get(name, 0) + np.array(self.before[name].again(values).counts)
 
     def _compare(self, predictions: Float[np.ndarray, "rows columns"]) -> None:
         """Logged predictions beside those of now; the log is read in the same order."""
@@ -161,28 +163,19 @@ def _logged(log: str, bundle: Bundle, name: str) -> pl.DataFrame | None:
     return scan.select(pl.when(pl.col("bundle") == name).then(one).alias(one.meta.output_name()) for one in own).collect()
 
 
-def _findings(bundle: Bundle, seen: _Seen) -> Iterator[Finding]:
-    assert bundle.profile is not None
-    for name, before in bundle.profile.fields.items():
-        yield from _drift(name, before, seen.now(name, before))
-    for name, before in bundle.profile.predictions.items():
-        yield from _drift(f"prediction {name}", before, seen.now(f"prediction {name}", before))
-    if seen.compared:
-        differ = f"{seen.skewed:,} of {seen.compared:,} logged predictions differ from the same rows scored now"
-        says = f"skew: {differ}, at most by {seen.worst:.2g}"
-        yield Finding("skew", seen.skewed > 0, says, seen.skewed / seen.compared)
+def _qualities(bundle: Bundle, tasks: Sequence[TaskReport]) -> Iterator[Finding]:
     trained = {task.name: task for task in Report.from_json(bundle.report).tasks}
-    for task in seen.tasks():
+    for task in tasks:
         yield from _quality(task, trained.get(task.name))
 
 
-def _drift(name: str, before: Shares, now: Shares) -> Iterator[Finding]:
+def _drift(name: str, before: Shares, now: Shares) -> Finding:
     """One field or prediction, and its share of unknown or missing values."""
     found = moved(before, now)
     few = "" if found.enough else f" ({found.rows} rows are too few to judge)"
     says = f"{name}: PSI {found.psi:.3f} (bound {found.psi_bound:.3f}), shift {found.shift:.3f} (bound {found.shift_bound:.3f}){few}"
     rose = f"; unknown or missing {now.missing:.1%}, before {before.missing:.1%}" if abs(now.missing - before.missing) > 0.01 else ""
-    yield Finding(name, found.drifted, says + rose, found.psi)
+    return Finding(name, found.drifted, says + rose, found.psi)
 
 
 def _quality(task: TaskReport, trained: TaskReport | None) -> Iterator[Finding]:
