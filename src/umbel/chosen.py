@@ -57,8 +57,9 @@ def told(kind: type[Kind], given: Sequence[str], known: Mapping[str, object]) ->
         key, equals, text = (part.strip() for part in one.partition("="))
         if not equals or not key:
             raise UserError(f"--set {one}: not KEY=VALUE", mend="e.g. --set seed=1")
-        found[key] = text if str in (types.get(key), *get_args(types.get(key))) else _read(text)
-    return choose("--set", {"name": kind.__name__, **found}, {kind.__name__: kind})
+        found[key] = text if str in (types.get(key), *get_args(types.get(key))) else read_value(text)
+    name = str(getattr(kind, "name", kind.__name__))
+    return choose("--set", {"name": name, **found}, {name: kind})
 
 
 def spell(chosen: object) -> str | dict[str, object]:
@@ -75,8 +76,8 @@ def tuples(value: object) -> object:
     return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def _read(text: str) -> object:
-    """A number or a truth value of TOML; anything else stays text."""
+def read_value(text: str) -> object:
+    """What a text says in TOML, such as a number, a truth value or a list; anything that is none stays text."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from umbel.chosen import read_value
 from umbel.errors import UserError, nearest
 from umbel.run.balancing import BalanceSection
 from umbel.run.comparing import CompareSection as CompareSection
@@ -225,15 +226,7 @@ def _apply(tree: Tree, change: str) -> None:
         if not isinstance(below, dict):
             raise UserError(f"--set {change}: {section!r} is not a section", mend="name a key inside a section")
         tree = below
-    tree[last] = _value(text.strip())
-
-
-def _value(text: str) -> object:
-    try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value
+    tree[last] = read_value(text.strip())
 
 
 def _in_one_line(detail: ErrorDetails, where: str) -> UserError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from umbel.chosen import choose
+from umbel.chosen import told
 from umbel.errors import UserError
 from umbel.fusion import read as read_fusion
 from umbel.serve.bundles import Ordering, State
@@ -24,6 +24,7 @@ from umbel.serve.service import Serving
 class Told:
     """`umbel serve`, as it is told: what it serves, to whom, where and how fast."""
 
+    name: ClassVar[str] = "umbel serve"
     bundle: str
     store: str = "umbel.db"
     host: str = "127.0.0.1"
@@ -65,35 +66,19 @@ def tell(bundle: str, given: Sequence[str]) -> Told:
     >>> tell("runs/a/bundle", ["port=0", "workers=2", "host=localhost"]).host
     'localhost'
     """
-    found: dict[str, object] = {"name": "umbel serve", "bundle": bundle}
-    types = {one.name: str(one.type) for one in fields(Told)}
-    for one in given:
-        key, equals, text = one.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {one}: not KEY=VALUE", mend="e.g. --set temperature=0.1")
-        found[key.strip()] = text.strip() if types.get(key.strip(), "").startswith("str") else _value(text.strip())
-    return choose("--set", found, {"umbel serve": Told})
+    return told(Told, given, {"bundle": bundle})
 
 
-def check(told: Told) -> None:
+def check(asked: Told) -> None:
     """:raises UserError: for more processes than cores, or an address that others reach without keys."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= told.workers <= cores:
+    if not 1 <= asked.workers <= cores:
         mend = f"there are {cores} cores: give 1 to {cores}"
-        raise UserError(f"--workers {told.workers}: each worker is a process with a core of its own", mend=mend)
-    if told.keys is None and not _loopback(told.host):
-        raise UserError(f"--host {told.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
-    if not told.budget > 0:
-        raise UserError(f"--budget {told.budget:g}", mend="give the milliseconds that an answer may take")
-
-
-def _value(text: str) -> object:
-    """A number or a truth value; anything else stays text, for `choose` to refuse."""
-    try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value
+        raise UserError(f"--workers {asked.workers}: each worker is a process with a core of its own", mend=mend)
+    if asked.keys is None and not _loopback(asked.host):
+        raise UserError(f"--host {asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
+    if not asked.budget > 0:
+        raise UserError(f"--budget {asked.budget:g}", mend="give the milliseconds that an answer may take")
 
 
 def _loopback(host: str) -> bool:
