@@ -27,6 +27,8 @@ WAYS: dict[str, Callable[[Table, str], object]] = {
     "coded column": lambda table, part: table.column("watched", part),
     "counts": lambda table, part: table.seen_counts(part, "item"),
     "batch": lambda table, part: table.batch(np.array(table.parts[part])),
+    "users": lambda table, part: table.users(np.array(table.parts[part])),
+    "last user": lambda table, part: table.users(np.array([0, table.parts[part].stop - 1])),
     "one row": lambda table, part: table.batch(np.array([0, table.parts[part].start])),
     "last row": lambda table, part: table.batch(np.array([table.parts[part].stop - 1])),
     "loader": lambda table, part: list(Loader(table, part, 2)(0)),
@@ -70,7 +72,7 @@ def test_its_length_is_no_secret(folder: Path) -> None:
 
 def test_every_public_reader_of_a_part_is_among_the_ways() -> None:
     """Else a new one would go unwatched."""
-    known = {"labels", "events", "groups", "times", "column", "seen_counts", "batch"}
+    known = {"labels", "events", "groups", "times", "column", "seen_counts", "batch", "users"}
     source = ast.parse(Path(str(module.__file__)).read_text())
     (shape,) = [node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Table"]
     methods = [node for node in shape.body if isinstance(node, ast.FunctionDef)]

@@ -45,8 +45,7 @@ class Reader:
         inside = (rows.ravel() >= trained.start) & (rows.ravel() < trained.stop)
         found = self.means(items)
         if inside.any():
-            groups = self.table.groups("train")[rows.ravel()[inside] - trained.start]
-            found[inside] = self.means(items[inside], folds=fold(groups))
+            found[inside] = self.means(items[inside], folds=fold(self.table.users(rows.ravel()[inside])))
         return found.reshape(*rows.shape, found.shape[1])
 
 

@@ -99,8 +99,7 @@ class Table:
     def batch(self, index: Int[np.ndarray, "rows"] | Int[Tensor, "rows"]) -> Batch:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
-        for part in self.sealed:
-            _refuse(part, bool(((rows >= self.parts[part].start) & (rows < self.parts[part].stop)).any()))
+        self._admit(rows)
         codes, numbers, labels, groups = (_gather(pack, rows) for pack in self._tensors)
         return self._assembler.batch(codes, numbers, labels=labels, group=groups, index=rows)
 
@@ -119,6 +118,11 @@ class Table:
         """The raw user of each row, as a number."""
         return np.array(self._groups[self._rows(part)])
 
+    def users(self, index: Int[np.ndarray, "some"]) -> Int64[np.ndarray, "some"]:
+        """The raw users of the rows of those numbers, without reading any other row."""
+        self._admit(torch.as_tensor(index, dtype=torch.int64))
+        return np.take(self._groups, index)
+
     def times(self, part: str) -> Int64[np.ndarray, "rows"]:
         """The time of each row, in the unit of its column (microseconds for dates and datetimes)."""
         return np.array(self._times[self._rows(part)])
@@ -128,6 +132,11 @@ class Table:
         field = self.schema.field(name)
         block = np.array(self._packs[field.coded][self._rows(part), layout(self.schema, coded=field.coded)[name]])
         return block if field.many or field.wide else np.ravel(block)
+
+    def _admit(self, rows: Int64[Tensor, "rows"]) -> None:
+        """Refuse rows of which any lies in a sealed part."""
+        for part in self.sealed:
+            _refuse(part, bool(((rows >= self.parts[part].start) & (rows < self.parts[part].stop)).any()))
 
     def _rows(self, part: str) -> slice:
         """The row numbers of a part that is about to be read."""
