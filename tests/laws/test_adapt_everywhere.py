@@ -114,7 +114,7 @@ def test_a_task_that_is_given_another_adapts_where_that_holds(table: Table, batc
     half = Batch({**batch.fields, "support/:seen": unseen}, batch.labels, batch.seen, batch.index)
     learner = Learner(model, Steps(model, Inner(LAST, steps=2), rates=fixed(0.1))).eval()
     base, moved = Learner(model, Untouched())(half.fields), learner(half.fields)
-    torch.testing.assert_close(moved[:, 1], base[:, 1]), "a task of which nothing was seen keeps its tower"
+    torch.testing.assert_close(moved[:, 1], base[:, 1], msg="a task of which nothing was seen moved its tower")
     assert not torch.allclose(moved[:, 0], base[:, 0])
 
 
