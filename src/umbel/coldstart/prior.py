@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -19,7 +20,7 @@ FOLDS = 5
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that the mean of all is summed once
 class ItemMeans:
     """Sums and counts of every task's labels by item and by fold of training users, and the means of all.
 
@@ -53,7 +54,7 @@ class ItemMeans:
         self, items: Int[np.ndarray, "rows"], *, folds: Int64[np.ndarray, "rows"] | None = None
     ) -> Float[np.ndarray, "rows outputs"]:
         """The offsets of rows of these item codes; `folds` leaves out what a row's own fold of users said."""
-        sums, counts = self.sums.sum(0)[items], self.counts.sum(0)[items]
+        sums, counts = self.sums[:, items].sum(0), self.counts[:, items].sum(0)
         if folds is not None:
             sums, counts = sums - self.sums[folds, items], counts - self.counts[folds, items]
         known = (items > 0)[:, None]
@@ -61,7 +62,7 @@ class ItemMeans:
         means = (np.where(known, sums, 0.0) + self.shrink * whole) / (np.where(known, counts, 0.0) + self.shrink)
         return np.concatenate([_offset(task, means[:, place]) for place, task in enumerate(self.tasks)], axis=1)
 
-    @property
+    @cached_property
     def overall(self) -> Float[np.ndarray, "tasks"]:
         """The mean label of every task."""
         total: Float[np.ndarray, "tasks"] = self.sums.sum((0, 1)) / np.maximum(self.counts.sum((0, 1)), 1.0)
