@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.told import RULES, decision, event
 
 from umbel.errors import UserError
-from umbel.feedback import Feedback, Rule
-from umbel.serve.records import Candidates, Decision, Event, Known, Rung, Shown, Value
+from umbel.feedback import Feedback
+from umbel.serve.records import Candidates, Event, Known, Shown, Value
 from umbel.serve.store import Store
 from umbel.serve.store.facts import declared, get, put
 from umbel.serve.store.forms import Form, Kind
@@ -21,22 +22,11 @@ from umbel.serve.store.orphans import orphans
 from umbel.serve.store.rows import candidates_row, decision_row, event_row, known_row, shown_rows, to_json
 from umbel.serve.store.survey import Survey, survey
 
-RULES = Feedback(rules=(Rule(task="click", window=10, positive_when="kind = 'click'"),), lateness=0)
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "umbel.db", window=0) as made:
         yield made
-
-
-def decision(request: str = "r1", *items: str, time: int = 100, user: str | None = "u1") -> Decision:
-    shown = tuple(Shown(item=item) for item in items)
-    return Decision(request=request, user=user, time=time, bundle="b", fusion="f", rung=Rung.FULL, shown=shown)
-
-
-def event(name: str = "e1", item: str = "i1", *, time: int = 105, user: str | None = "u1", request: str | None = None) -> Event:
-    return Event(id=name, kind="click", item=item, time=time, user=user, request=request)
 
 
 # catalogue

@@ -8,31 +8,20 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.told import RULES, decision, event
 
 from umbel.errors import UserError
-from umbel.feedback import Feedback, Rule, duration
-from umbel.serve.records import Decision, Event, Rung, Shown
+from umbel.feedback import duration
 from umbel.serve.store import Store, UnavailableError, upkeep
 from umbel.serve.store.engine import MENDS, PRAGMAS, Sqlite, place
 from umbel.serve.store.tables import METADATA
 from umbel.serve.store.writer import Writer
-
-RULES = Feedback(rules=(Rule(task="click", window=10, positive_when="kind = 'click'"),), lateness=0)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "umbel.db", window=0) as made:
         yield made
-
-
-def decision(request: str = "r1", *items: str, time: int = 100, user: str | None = "u1") -> Decision:
-    shown = tuple(Shown(item=item) for item in items)
-    return Decision(request=request, user=user, time=time, bundle="b", fusion="f", rung=Rung.FULL, shown=shown)
-
-
-def event(name: str = "e1", item: str = "i1", *, time: int = 105, user: str | None = "u1", request: str | None = None) -> Event:
-    return Event(id=name, kind="click", item=item, time=time, user=user, request=request)
 
 
 # moments, and what the verbs say
