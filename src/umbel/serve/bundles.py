@@ -61,13 +61,14 @@ class _Serving:
 class Bundles:
     """The rankers of a worker, kept to the state in the store: `change` writes it, `refresh` follows what other workers wrote.
 
-    What cannot be served is refused, and what was served goes on.
+    What cannot be served is refused, and what was served goes on. `prepare` is told of each bundle before it answers.
 
     :raises UserError: if the first bundle cannot be served.
     """
 
-    def __init__(self, store: Store, first: State, ordering: Ordering, *, failed: Callable[[Exception], None]) -> None:
-        self._store, self._ordering, self._failed = store, ordering, failed
+    def __init__(self, store: Store, first: State, ordering: Ordering, *, failed: Callable[[Exception], None],
+                 prepare: Callable[[Served], object] | None = None) -> None:
+        self._store, self._ordering, self._failed, self._prepare = store, ordering, failed, prepare
         self._loaded: dict[str, Served] = {}
         self._serving = self._made(saved(store) or first)
         if saved(store) is None:
@@ -89,6 +90,11 @@ class Bundles:
         now = self._serving
         found: dict[Label, Ranker | None] = {"stable": now.stable, "canary": now.canary, "shadow": now.shadow}
         return {label: ranker for label, ranker in found.items() if ranker is not None}
+
+    @property
+    def loaded(self) -> tuple[Served, ...]:
+        """Every bundle at hand, the one to go back to with them."""
+        return tuple(self._loaded.values())
 
     def answering(self, whom: str) -> Ranker:
         """The ranker of a user (or of a request, where nobody asks): always the same one while the canary's share stays."""
@@ -124,6 +130,9 @@ class Bundles:
             canary=None if state.canary is None else self._ranker(loaded[state.canary], state, "canary"),
             shadow=None if state.shadow is None else self._ranker(loaded[state.shadow], state, "shadow"),
         )
+        if self._prepare is not None:
+            for one in loaded.values():
+                self._prepare(one)
         self._loaded = loaded
         return made
 

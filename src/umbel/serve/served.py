@@ -30,15 +30,33 @@ class Served:
     bundle: Bundle
     reader: Reader
 
+    @property
+    def item(self) -> str | None:
+        """The field that reads the log's item, one a row; None where there is none."""
+        bundle = self.bundle
+        alike = (field for field in bundle.schema.fields if field.coded and not field.many and field.sql is None)
+        return next((field.name for field in alike if (field.column or field.name) == bundle.source.item), None)
+
+    @property
+    def items(self) -> list[str]:
+        """The ids of the items that stood in the training rows."""
+        if self.item is None:
+            return []
+        met = np.flatnonzero(self._counts(self.item))
+        return self.bundle.encoder.decode(self.item, met.astype(np.int32)).cast(pl.String).to_list()
+
+    def codes(self, ids: Sequence[str]) -> Int[np.ndarray, "items"]:
+        """The code of each item; 0 for those that the model does not know, or where it reads no item."""
+        if self.item is None:
+            return np.zeros(len(ids), np.int32)
+        return self.bundle.encoder.code(self.item, pl.Series(ids, dtype=pl.String))
+
     def popularity(self, ids: Sequence[str]) -> Int[np.ndarray, "items"]:
         """How often each item stood in the training rows; 0 for those that the model does not know, or where it reads no item."""
-        bundle = self.bundle
-        for field in bundle.schema.fields:
-            if field.coded and not field.many and field.sql is None and (field.column or field.name) == bundle.source.item:
-                codes = bundle.encoder.code(field.name, pl.Series(ids, dtype=pl.String))
-                counts: Int[np.ndarray, "items"] = bundle.encoder.vocabularies[field.table].counts(field.name)[codes]
-                return counts
-        return np.zeros(len(ids), np.int64)
+        return np.zeros(len(ids), np.int64) if self.item is None else self._counts(self.item)[self.codes(ids)]
+
+    def _counts(self, item: str) -> Int[np.ndarray, "codes"]:
+        return self.bundle.encoder.vocabularies[self.bundle.schema.field(item).table].counts(item)
 
     def check(self, found: Float[np.ndarray, "rows columns"], expected: Float[np.ndarray, "rows columns"]) -> None:
         """:raises UserError: unless predictions are what they are to be."""

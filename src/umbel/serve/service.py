@@ -16,6 +16,7 @@ from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
 from umbel.serve.known import Memory
 from umbel.serve.ranker import Asked, Ranked, Ranker
+from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
 from umbel.serve.store.engine import UnavailableError
@@ -52,7 +53,8 @@ class Service:
     def __init__(self, store: Store, serving: Serving) -> None:
         self.store, self.serving, self.metrics = store, serving, Metrics()
         self.users, self.items = Memory(store.users, now=now()), Memory(store.items, now=now())
-        self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed)
+        self.shelves = Shelves(store.items, now=now())
+        self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed, prepare=self.shelves.of)
         self.changing = asyncio.Lock()
         self.ready = True
         self._told: list[tuple[str, str]] = []
@@ -122,6 +124,7 @@ class Service:
         for memory in (self.users, self.items):
             memory.refresh(now())
         self.bundles.refresh()
+        self.shelves.refresh(now(), self.bundles.loaded)
         if self.bundles.state.number != before:
             self.changed()
 

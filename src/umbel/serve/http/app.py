@@ -20,6 +20,7 @@ from umbel.serve.http.inference import v2
 from umbel.serve.http.keys import Keys
 from umbel.serve.http.openapi import openapi
 from umbel.serve.http.problem import ProblemError
+from umbel.serve.http.recommend import recommending
 from umbel.serve.http.routes import v1
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.store import Store
@@ -38,7 +39,7 @@ class Opening:
 def make(opening: Opening) -> FastAPI:
     """The application of one worker; :raises UserError: when it starts, if the bundle or the store cannot be opened."""
     desk = Desk(opening.keys, opening.serving.limits)
-    routes = [*v1(), *v2()]
+    routes = [*v1(), *recommending(), *v2()]
     app = FastAPI(lifespan=partial(_life, opening, desk), docs_url=None, redoc_url=None)  # pages that would load scripts from elsewhere
     for route in routes:
         app.add_route(route.path, Gate(route, desk), methods=[route.method], include_in_schema=False)  # type: ignore[arg-type]

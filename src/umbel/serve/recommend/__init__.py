@@ -1,0 +1,1 @@
+"""Two stages: candidates out of the whole catalogue, then the ranker."""
