@@ -73,9 +73,9 @@ def test_erasing_says_how_many_and_again_none(store: Store) -> None:
     store.log(decision("r2", "i1", user="u2")).result()
     store.record([event("a"), event("b", user=None, request="r1"), event("c", user="u2")], received=200).result()
     end = "erased; logs, tables and bundles that were made before hold them"
-    assert upkeep.erase_user(store.where, "u1") == f"{store.where}: 1 decisions and 2 events {end}"
+    assert upkeep.erase_user(store.where, "u1") == f"{store.where}: 1 decision and 2 events {end}"
     assert upkeep.erase_user(store.where, "u1") == f"{store.where}: 0 decisions and 0 events {end}"
-    assert upkeep.erase_older(store.where, "1970-01-02") == f"{store.where}: 1 decisions and 1 events {end}"
+    assert upkeep.erase_older(store.where, "1970-01-02") == f"{store.where}: 1 decision and 1 event {end}"
 
 
 def test_collecting_says_rows_labels_and_orphans(store: Store, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_collecting_says_rows_labels_and_orphans(store: Store, tmp_path: Path) -
     store.record([event("a"), event("b", "none"), event("z", "i1", time=5_000)], received=5_000).result()
     out = tmp_path / "log.parquet"
     lines = list(upkeep.collect_log(store.where, out))
-    assert lines == [f"{out}: 3 rows", "  click: 3 labels, 1 above 0, 1 corrected late", "  1 events belong to nothing that was shown"]
+    assert lines == [f"{out}: 3 rows", "  click: 3 labels, 1 above 0, 1 corrected late", "  1 event belongs to nothing that was shown"]
 
 
 # the schema and the engine

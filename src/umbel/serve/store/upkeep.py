@@ -29,13 +29,13 @@ def collect_log(
     with closing(existing(store)) as session:
         done = collect(session, out, feedback=feedback, pseudonyms=key)
         chosen = None if choices is None else write_choices(session, choices)
-    yield f"{out}: {done.rows:,} rows"
+    yield f"{out}: {_counted(done.rows, 'row')}"
     for task, counted in done.tasks.items():
-        yield f"  {task}: {counted.settled:,} labels, {counted.positive:,} above 0, {counted.late:,} corrected late"
+        yield f"  {task}: {_counted(counted.settled, 'label')}, {counted.positive:,} above 0, {counted.late:,} corrected late"
     if done.orphans:
-        yield f"  {done.orphans:,} events belong to nothing that was shown"
+        yield f"  {_counted(done.orphans, 'event')} {'belongs' if done.orphans == 1 else 'belong'} to nothing that was shown"
     if chosen is not None:
-        yield f"{choices}: what {chosen:,} decisions chose from"
+        yield f"{choices}: what {_counted(chosen, 'decision')} chose from"
 
 
 def erase_user(store: str, user: str) -> str:
@@ -77,8 +77,12 @@ def moment(text: str) -> int:
 
 def _said(session: Session, gone: Erased) -> str:
     session.place.compact(session.engine)  # also where nothing was there: an earlier run may have been stopped before it
-    what = f"{gone.decisions:,} decisions and {gone.events:,} events erased"
+    what = f"{_counted(gone.decisions, 'decision')} and {_counted(gone.events, 'event')} erased"
     return f"{session.place.where}: {what}; logs, tables and bundles that were made before hold them"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _rules(path: Path) -> Feedback:
