@@ -76,6 +76,19 @@ def test_users_together_are_users_one_by_one(table: Table, batch: Batch, scope: 
     assert (alone - base).abs().max() > 1e-3, "nothing was adapted"
 
 
+@pytest.mark.parametrize("scope", [ALL, EMBEDDING], ids=["all", "embedding"])
+def test_asked_without_gradients_users_copy_the_rows_that_are_touched(table: Table, reader: Reader, scope: Scope) -> None:
+    asked = reader.batch(episodes(table, "valid", rated.SHORT).of(np.array([0])))
+    made, copied = learner(table, Inner(scope, steps=2)), set[int]()
+    made.model.views.register_forward_pre_hook(lambda _, given: copied.add(len(given[0]["table"])))
+    with_gradients = made(asked.fields)
+    whole = copied.copy()
+    copied.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(made(asked.fields), with_gradients.detach(), rtol=0, atol=1e-6)
+    assert max(copied) < min(whole) == len(made.table)
+
+
 @pytest.mark.parametrize("second", [False, True])
 def test_the_outer_gradient_is_the_loops(table: Table, batch: Batch, *, second: bool) -> None:
     inner = Inner(DECISION, steps=2, second=second, clip=1e9)

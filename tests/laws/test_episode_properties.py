@@ -110,6 +110,7 @@ def test_some_episodes_keep_their_rows_and_lose_only_padding(own: Episodes, data
         assert kept == [[row for row in line if row != PADDING] for line in before[places].tolist()]
         assert now.shape[1] == max(len(line) for line in kept)
     assert some.lengths.tolist() == own.lengths[places].tolist()
+    assert some.sizes.tolist() == own.sizes[places].tolist()
 
 
 SEEN = st.integers(1, 5).flatmap(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from umbel.data.shots import KNOWN, LABELS, PRIOR, QUERY_PRIOR, SUPPORT, parted
 from umbel.data.table import Table
 
 RAGGED = Protocol(support=None, query=3, history=(7, 100))
+OPEN = Protocol(support=2, query=None, history=(3, 100))
 
 
 @pytest.fixture(scope="module")
@@ -182,15 +184,24 @@ def test_the_rows_of_a_batch_are_numbered(table: Table, reader: Reader) -> None:
     assert torch.equal(table.batch(batch.index).labels[batch.seen[:, 0]], batch.labels[batch.seen[:, 0]])
 
 
-def test_all_episodes_in_order_of_length(table: Table, reader: Reader) -> None:
-    own = episodes(table, "train", RAGGED)
-    lengths, places = [], []
+@pytest.mark.parametrize("protocol", [RAGGED, OPEN])
+def test_all_episodes_in_order_of_length(table: Table, reader: Reader, protocol: Protocol) -> None:
+    own = episodes(table, "train", protocol)
+    sizes, places = [], []
     for some, batch in in_order(reader, own, size=3):
         places += some.tolist()
-        lengths += own.lengths[some].tolist()
-        assert batch.fields[LABELS].shape[1] == own.lengths[some].max(), "no padding beyond the longest"
+        sizes += own.sizes[some].tolist()
+        assert batch.fields[LABELS].shape[1] + len(batch.labels) // len(some) == own.sizes[some].max(), "no padding beyond the longest"
     assert sorted(places) == list(range(len(own)))
-    assert lengths == sorted(lengths)
+    assert sizes == sorted(sizes)
+
+
+def test_training_puts_users_of_like_queries_together(table: Table, reader: Reader) -> None:
+    made = Training(reader, OPEN, size=4)
+    own = made.episodes(0)
+    assert len(set(own.lengths.tolist())) == 1 < len(set(own.sizes.tolist())), "supports of one size, queries of several"
+    spans = sorted((int(own.sizes[places].min()), int(own.sizes[places].max())) for places, *_ in made.drawn(own, 0, 0))
+    assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(spans))
 
 
 def test_a_support_of_none_is_a_batch_all_the_same(table: Table, reader: Reader) -> None:

@@ -18,7 +18,7 @@ from umbel.learn.history import Scores
 from umbel.schema import Schema
 
 Read = Callable[[Episodes], Batch]
-SIZE = 256  # users at a time
+SIZE = 64  # users at a time; of those, a method that adapts embeddings copies every row that any of them touches
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Answers:
 
 
 def answers(learner: Learner, own: Episodes, read: Read, *, size: int = SIZE) -> Answers:
-    """Ask a learner about every episode, users of like supports together; it is left in training mode, or not, as it was."""
+    """Ask a learner about every episode, users of like lengths together; it is left in training mode, or not, as it was."""
     was = learner.training
     learner.train(False)
-    order = np.argsort(own.lengths, kind="stable")
+    order = np.argsort(own.sizes, kind="stable")
     tasks, outputs = len(learner.schema.tasks), sum(task.kind.outputs for task in learner.schema.tasks)
     shape = own.query.shape
     found = np.zeros((*shape, outputs), np.float32)

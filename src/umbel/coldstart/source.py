@@ -77,14 +77,14 @@ class Training:
 
     def drawn(self, own: Episodes, epoch: int, start: int) -> Iterator[tuple[Int64[np.ndarray, "some"], Marks, Marks]]:
         """The places of each batch, which of its users meet new items, and which are read by id, from a step on."""
-        for step, places in enumerate(Drawer(own.lengths, self.size, self.seed)(epoch, start), start=start):
+        for step, places in enumerate(Drawer(own.sizes, self.size, self.seed)(epoch, start), start=start):
             new, known = np.random.default_rng([self.seed, epoch, step]).random((2, len(places)))
             yield places, new < self.forget, known < self.ids
 
 
 def in_order(reader: Reader, own: Episodes, size: int = 256) -> Iterator[tuple[Int64[np.ndarray, "some"], Batch]]:
     """All episodes once, those of like lengths together, with their places."""
-    order = np.argsort(own.lengths, kind="stable")
+    order = np.argsort(own.sizes, kind="stable")
     for start in range(0, len(order), size):
         places = order[start : start + size]
         yield places, reader.batch(own.of(places))

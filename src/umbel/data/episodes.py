@@ -95,6 +95,12 @@ class Episodes:
         found: Int64[np.ndarray, "episodes"] = (self.support != PADDING).sum(axis=1)
         return found
 
+    @property
+    def sizes(self) -> Int64[np.ndarray, "episodes"]:
+        """Rows of each, support and query: what it takes to read one."""
+        found: Int64[np.ndarray, "episodes"] = self.lengths + (self.query != PADDING).sum(axis=1)
+        return found
+
 
 def episodes(table: Table, part: str, protocol: Protocol, *, among: Bool[np.ndarray, "rows"] | None = None) -> Episodes:
     """The users of a part as episodes, in order of their raw id; `among` leaves rows of the part out beforehand.
@@ -152,7 +158,7 @@ def user_field(table: Table) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Drawer:
-    """Batches of episodes, by place: every user once an epoch, users with supports of like lengths together.
+    """Batches of episodes, by place: every user once an epoch, users of like lengths (`Episodes.sizes`) together.
 
     Padding thirty rows to eighty would triple the work. Users are shuffled, sorted by length inside windows of `WINDOW` batches, and
     the batches shuffled; an epoch and `seed` decide, and starting at step s gives what a whole epoch gives from s on.

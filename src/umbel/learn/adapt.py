@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, final
 
@@ -23,6 +23,7 @@ from umbel.learn.scope import DECISION, Scope
 from umbel.nn.losses import Denominator
 from umbel.nn.offset import raised
 from umbel.nn.recommender import Recommender
+from umbel.nn.views import compact
 
 Own = dict[str, Tensor]  # a user's own parameters, by name; "table" are embedding rows
 Run = Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]  # users' rows, query, steps to take -> logits, which steps were numbers
@@ -93,6 +94,8 @@ class Steps(Adapter):
 
     def forward(self, model: Recommender, episode: Episode) -> Float[Tensor, "users shots outputs"]:
         """Each user's logits of the query, prior included."""
+        if self.inner.scope.table and not torch.is_grad_enabled():  # each user copies what the batch touches, not the whole table
+            episode = replace(episode, rows=compact(episode.rows)[1])
         known, query = self._read(episode)
         shared = self.inner.scope.chosen(model)
         if self.inner.scope.table:

@@ -19,7 +19,7 @@ from umbel.coldstart.prior import ItemMeans
 from umbel.coldstart.rungs import Climb, climb, known_from, serving
 from umbel.coldstart.source import Reader
 from umbel.data.batch import Batch
-from umbel.data.episodes import PADDING, Episodes, Protocol, Scenario, episodes, item_field, scenarios, user_field
+from umbel.data.episodes import Episodes, Protocol, Scenario, episodes, item_field, scenarios, user_field
 from umbel.data.table import Table
 from umbel.errors import DivergedError, UserError
 from umbel.evaluate.metrics import Undefined
@@ -142,10 +142,9 @@ class Newcomers:
             own = episodes(self.table, "test", self.section.protocol(), among=among)
         except UserError:
             return {}
-        rows = (own.query != PADDING).sum(1) + own.lengths
         first = own.query[:, 0] - self.table.parts["test"].start
         fields = {name: [*self.table.encoder.decode(name, self.table.column(name, "test")[first])] for name in self.section.groups}
-        groupings = {"activity": quarters(rows.astype(float)), **fields}
+        groupings = {"activity": quarters(own.sizes.astype(float)), **fields}
         told = answers(self.prepared.learner, own, self.prepared.read)
         return by_groups(told, groupings, relevant=self.section.relevant, resamples=resamples)
 
