@@ -49,6 +49,13 @@ threads = 1
 resamples = 40
 slices = ["device"]
 """
+RULES = {name: f"feedback = {{{{ window = \"1s\", positive_when = \"kind = '{name}'\" }}}}" for name in ("click", "like", "buy")}
+SIMULATED = (
+    RUN.replace("click = {{ }}", f"click = {{{{ {RULES['click']} }}}}")
+    .replace("like = {{ }}", f"like = {{{{ {RULES['like']} }}}}")
+    .replace('buy = {{ given = "click" }}', f'buy = {{{{ given = "click", {RULES["buy"]} }}}}')
+    + "[feedback]\nlateness = \"0s\"\n"
+)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.journeys.conftest import RUN, Job, say
+from tests.journeys.conftest import SIMULATED, Job, say
 from tests.server import Here, here
 from umbel.run.report import read_report
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "kuairand-pure"
-RULES = {name: f"feedback = {{{{ window = \"1s\", positive_when = \"kind = '{name}'\" }}}}" for name in ("click", "like", "buy")}
-SIMULATED = (
-    RUN.replace("click = {{ }}", f"click = {{{{ {RULES['click']} }}}}")
-    .replace("like = {{ }}", f"like = {{{{ {RULES['like']} }}}}")
-    .replace('buy = {{ given = "click" }}', f'buy = {{{{ given = "click", {RULES["buy"]} }}}}')
-    + "[feedback]\nlateness = \"0s\"\n"
-)
 
 
 @dataclass(frozen=True)

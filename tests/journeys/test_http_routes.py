@@ -12,6 +12,8 @@ import pytest
 from tests.journeys.conftest import Job
 from tests.server import here, problem
 from umbel.serve.http.inference import v2
+from umbel.serve.http.looks import looks
+from umbel.serve.http.recommend import recommending
 from umbel.serve.http.routes import v1
 
 NAMES = ["click", "like", "buy", "buy_marginal"]
@@ -348,7 +350,7 @@ def test_a_fusion_is_put_in_force_shown_and_taken_away(client: httpx.Client) -> 
 def test_every_route_is_described_and_nothing_else(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     described = {(method.upper(), path) for path, operations in paths.items() for method in operations}
-    assert described == {(route.method, route.path.replace(":path}", "}")) for route in [*v1(), *v2()]}
+    assert described == {(route.method, route.path.replace(":path}", "}")) for route in [*v1(), *recommending(), *v2(), *looks()]}
     names = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
     assert len(set(names)) == len(names)
 
@@ -391,7 +393,7 @@ def test_answers_are_as_described(client: httpx.Client, shape: str, method: str,
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [
-    ("GET", "/", 404), ("GET", "/docs", 404), ("GET", "/redoc", 404), ("GET", "/v1/rank", 405),
+    ("POST", "/", 405), ("GET", "/docs", 404), ("GET", "/redoc", 404), ("GET", "/v1/rank", 405),
     ("DELETE", "/v1/events", 405), ("POST", "/healthz", 405), ("PUT", "/v1/bundles", 405), ("POST", "/v2", 405), ("GET", INFER, 405),
     ("GET", "/v2/models", 404), ("PATCH", "/v1/fusion", 405),
 ])  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from umbel.errors import UserError
+from umbel.serve.looked import Latest
 from umbel.serve.records import LAST, LONGEST, Event, Outcome, Result, read_event, wrong_event
 from umbel.serve.requests import (
     KnownFields,
@@ -19,6 +20,7 @@ from umbel.serve.requests import (
     decode,
     decode_list,
     decode_object,
+    decode_query,
 )
 
 
@@ -177,3 +179,19 @@ def test_an_event_belongs_to_somebody() -> None:
     assert wrong_event(nobody, now=5, skew=0) == "neither user_id nor request_id: it belongs to nothing"
     infinite = Event(id="e", kind="click", item="i", time=5, user="u", value=float("inf"))
     assert wrong_event(infinite, now=5, skew=0) == "value is not finite"
+
+
+@pytest.mark.parametrize(("query", "limit"), [(b"", 50), (b"limit=1", 1), (b"limit=%32%30", 20), (b"limit=200", 200)])
+def test_a_query_has_its_defaults_and_its_values(query: bytes, limit: int) -> None:
+    assert decode_query(query, Latest).limit == limit
+
+
+@pytest.mark.parametrize(("query", "said"), [
+    (b"limit=0", ">= 1"), (b"limit=201", "<= 200"), (b"limit=x", "int"), (b"limit=", "int"), (b"limit=1.5", "int"), (b"limits=1", "limits"),
+    (b"limit=1&limit=2", "twice"), (b"limit=\xff", "ascii"), (b"limit=%ff", "utf-8"), (b"&".join([b"a=1"] * 50), "fields"),
+])  # fmt: skip
+def test_a_query_that_cannot_be_is_named(query: bytes, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        decode_query(query, Latest)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

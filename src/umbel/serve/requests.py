@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta, Struct
@@ -141,6 +142,26 @@ def decode_list(body: bytes) -> list[object]:
 def decode_object(body: bytes) -> dict[str, object]:
     """An object of anything from JSON; :raises UserError: for what is none."""
     found: dict[str, object] = _decoded(body, dict[str, Any])
+    return found
+
+
+def decode_query(query: bytes, shape: type[Shape]) -> Shape:
+    """A request from a query; :raises UserError: for what is not of that shape, or comes twice.
+
+    Example
+    -------
+    >>> class Recent(Struct, forbid_unknown_fields=True):
+    ...     limit: int = 20
+    >>> decode_query(b"limit=5", Recent)
+    Recent(limit=5)
+    """
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
+        if len(dict(pairs)) < len(pairs):
+            raise UserError("the query names something twice", mend="name it once")
+        found: Shape = msgspec.convert(dict(pairs), shape, strict=False)
+    except ValueError as error:  # of msgspec's, too
+        raise UserError(f"the query: {str(error).splitlines()[0]}", mend="see /openapi.json") from None
     return found
 
 

@@ -18,10 +18,12 @@ from starlette.exceptions import HTTPException
 from umbel.serve.http.gate import Desk, Gate
 from umbel.serve.http.inference import v2
 from umbel.serve.http.keys import Keys
+from umbel.serve.http.looks import looks
 from umbel.serve.http.openapi import openapi
 from umbel.serve.http.problem import ProblemError
 from umbel.serve.http.recommend import recommending
 from umbel.serve.http.routes import v1
+from umbel.serve.http.web import web
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.store import Store
 
@@ -39,9 +41,9 @@ class Opening:
 def make(opening: Opening) -> FastAPI:
     """The application of one worker; :raises UserError: when it starts, if the bundle or the store cannot be opened."""
     desk = Desk(opening.keys, opening.serving.limits)
-    routes = [*v1(), *recommending(), *v2()]
+    routes = [*v1(), *recommending(), *v2(), *looks()]
     app = FastAPI(lifespan=partial(_life, opening, desk), docs_url=None, redoc_url=None)  # pages that would load scripts from elsewhere
-    for route in routes:
+    for route in [*routes, *web()]:
         app.add_route(route.path, Gate(route, desk), methods=[route.method], include_in_schema=False)  # type: ignore[arg-type]
     app.openapi = partial(openapi, routes)  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, _not_found)

@@ -6,19 +6,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from msgspec import Struct
+
 from umbel.serve.http.keys import Scope
 from umbel.serve.service import Service
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a route is asked: the body, the parts of the path, who asks (the name of a key), and when it arrived."""
+    """What a route is asked: the body, the parts of the path, who asks (the name of a key), when it arrived, and the query as it came."""
 
     service: Service
     body: bytes
     path: Mapping[str, str]
     actor: str
     arrived: float
+    query: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads and gives, for /openapi.json.
+    """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads, asks and gives, for /openapi.json.
 
-    `{name}` in a path stands for one part of it, `{name:path}` for the rest.
+    `{name}` in a path stands for one part of it, `{name:path}` for the rest; `asks` is the shape of its query.
     """
 
     method: str
@@ -44,5 +47,6 @@ class Route:
     says: str
     scope: Scope | None = Scope.READ
     reads: object = None
+    asks: type[Struct] | None = None
     gives: object = None
     error: Callable[[Exception], Reply] | None = None

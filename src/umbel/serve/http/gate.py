@@ -82,7 +82,8 @@ class Gate:
             if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
                 raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is no application/json", mend="name its content-type so")
             body = await self._body(headers, receive)
-        return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived))
+        query = scope.get("query_string", b"")
+        return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived, query))
 
     def _who(self, headers: dict[bytes, bytes], scope: Scope) -> str:
         """The name of the key, which has the scope that the route takes and asks no more often than it may."""

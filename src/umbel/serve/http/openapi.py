@@ -51,7 +51,8 @@ def _operation(route: Route, path: str, schemas: dict[int, Json]) -> Json:
     made: Json = {
         "summary": route.says,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {path}").strip("_"),
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in named],
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in named]
+        + _asked(route),
         "responses": _responses(route, schemas),
     }
     if route.scope is not None:
@@ -59,6 +60,15 @@ def _operation(route: Route, path: str, schemas: dict[int, Json]) -> Json:
     if route.reads is not None:
         made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[id(route.reads)]}}}
     return made
+
+
+def _asked(route: Route) -> list[Json]:
+    """The parts of its query."""
+    if route.asks is None:
+        return []
+    _, components = msgspec.json.schema_components([route.asks])
+    (shape,) = components.values()
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in shape["properties"].items()]
 
 
 def _responses(route: Route, schemas: dict[int, Json]) -> Json:

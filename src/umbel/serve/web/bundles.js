@@ -1,0 +1,66 @@
+// Which bundles answer, with promote and rollback, and what was changed before, by whom.
+
+import { ask } from "./ask.js";
+import { agreed, badge, card, empty, h, moment, section, table, under } from "./make.js";
+
+const SAYS = { stable: "answers", canary: "answers some", shadow: "answers nobody, is counted" };
+
+export const bundles = {
+  title: "Bundles",
+  every: 5,
+  read: async () => ({ now: await ask("/v1/bundles"), audit: (await ask("/v1/audit?limit=50")).notes }),
+  show: ({ now, audit }, again) => [
+    section("In service", inService(now), actions(now, again)),
+    section("History", history(audit)),
+  ],
+};
+
+function inService(now) {
+  const rows = Object.entries(now.labels).map(([label, one]) => [
+    [label, under(label === "canary" ? `answers ${percent(now.share)} of users` : SAYS[label])],
+    h("code", {}, one.bundle), h("code", {}, one.fusion), h("span", { class: "path" }, one.folder),
+  ]);
+  return table("Bundles in service", ["label", ["bundle", "left"], ["fusion", "left"], ["folder", "left"]], rows);
+}
+
+/** What may be done now; each asks first, and says what it will do. */
+function actions(now, again) {
+  const said = h("p", { class: "warn", role: "alert" });
+  const { stable, canary, shadow } = now.labels;
+  const act = (label, name, path, question, method = "POST") =>
+    h("button", { type: "button", id: name, onclick: () => change(said, again, { question, yes: label, path, method }) }, label);
+  const possible = [
+    canary && act("Promote the canary", "promote", "/v1/bundles:promote", `Answer everybody by ${canary.bundle}, the canary, instead of ${stable.bundle}?`),
+    now.previous && act("Roll back", "rollback", "/v1/bundles:rollback", `Go back from ${stable.bundle} to ${now.previous}${canary ? ", and drop the canary" : ""}?`),
+    canary && act("Drop the canary", "drop-canary", "/v1/bundles/canary", `Answer nobody by ${canary.bundle} any more?`, "DELETE"),
+    shadow && act("Drop the shadow", "drop-shadow", "/v1/bundles/shadow", `Let ${shadow.bundle} shadow no request any more?`, "DELETE"),
+  ].filter(Boolean);
+  const next = canary ? null : h("p", { class: "mute" }, "No canary. To try another bundle on some users: ", h("code", {}, "POST /v1/bundles/canary"), " with ",
+    h("code", {}, '{"folder": "runs/b/bundle", "share": 0.05}'), ".");
+  return h("div", {}, possible.length ? h("div", { class: "row" }, possible) : null, said, next);
+}
+
+async function change(said, again, { question, yes, path, method }) {
+  if (!(await agreed(question, yes))) return;
+  try {
+    await ask(path, { method, body: method === "POST" ? {} : undefined });
+    said.textContent = "";
+  } catch (error) {
+    said.textContent = error.message;
+    return;
+  }
+  again();
+}
+
+function history(audit) {
+  if (!audit.length) return empty("Nothing was changed yet.", "Every change of bundles and fusions, and every refusal, is listed here.");
+  const rows = audit.map((one) => [moment(one.time), refusal(one.action), one.actor, detail(one.detail)]);
+  return table("Changes, the latest first", ["when", ["what", "left"], ["who", "left"], ["with", "left"]], rows);
+}
+
+const refusal = (action) => (action.startsWith("refused: ") ? [badge("refused", "warn"), " ", action.slice(9)] : action);
+
+const detail = (given) => Object.entries(given).filter(([, value]) => value !== null).map(([name, value]) =>
+  h("div", {}, h("span", { class: "mute" }, `${name} `), h("span", { class: "path" }, String(value))));
+
+const percent = (share) => `${+(100 * share).toPrecision(3)} %`;
