@@ -67,14 +67,25 @@ def train(
     start: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE", help="go on from this bundle's weights")] = None,
     change: Change = None,
 ) -> None:
-    """Fit, stop early and calibrate on validation, judge once on test; leaves a report and a bundle."""
+    """Fit, stop early and calibrate on validation, judge once on test; leaves a report and a bundle.
+
+    `torchrun --nproc-per-node N -m umbel train ...` has N processes share every batch.
+    """
+    from umbel.run.run import follow
     from umbel.run.run import train as train_run
     from umbel.run.screen import Screen, headline
     from umbel.run.settings import read
+    from umbel.run.together import is_first, joined, told
 
     asked = [*(change or ()), *([f"fit.start={start}"] if start else ())]
-    with Screen() as screen:
-        report = train_run(read(run, asked), out, watch=screen)
+    with joined() as group:
+        settings = told(group, read(run, asked) if is_first(group) else None)
+        assert settings is not None
+        if group is not None and not is_first(group):
+            follow(settings, out, group)
+            return
+        with Screen() as screen:
+            report = train_run(settings, out, watch=screen, group=group)
     headline(report)
     typer.echo(f"{out / 'report.html'}  {out / 'bundle'}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,13 +27,13 @@ FIELDS = (
     Field("picture", FieldKind.VECTOR, width=4),
 )
 SCHEMA = Schema(FIELDS, (Task("click"), Task("buy", given="click"), Task("minutes", REGRESSION, weight=0.5)))
+SIZES = Sizes({"user": USERS, "video": VIDEOS}, dim=4, expert=(8,), gate=(), tower=(4,))
 Recipe = Callable[..., Recommender]
 
 
 def model(recipe: Recipe, *, dropout: float = 0.0) -> Recommender:
     torch.manual_seed(0)
-    sizes = Sizes({"user": USERS, "video": VIDEOS}, dim=4, expert=(8,), gate=(), tower=(4,), dropout=dropout)
-    made = recipe(SCHEMA, sizes)
+    made = recipe(SCHEMA, replace(SIZES, dropout=dropout))
     with torch.no_grad():
         made.table.normal_()  # far enough from 0 that every gradient is larger than the rounding
     return made

@@ -26,6 +26,17 @@ class Batch:
     weight: Float[Tensor, "rows tasks"] | None = None
     group: Int[Tensor, "rows"] | None = None
 
+    def take(self, rows: slice | Bool[Tensor, "rows"]) -> Batch:
+        """Some of the rows, in their order."""
+        return Batch(
+            {name: column[rows] for name, column in self.fields.items()},
+            self.labels[rows],
+            self.seen[rows],
+            self.index[rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.group is None else self.group[rows],
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The same rows on another device."""
         return Batch(

@@ -32,11 +32,4 @@ def thin(batch: Batch, shares: Sequence[float], *, seed: Sequence[int]) -> Batch
     some = seen.any(dim=1)
     if bool(some.all()) or not bool(some.any()):
         return replace(batch, seen=seen)
-    return Batch(
-        {name: column[some] for name, column in batch.fields.items()},
-        batch.labels[some],
-        seen[some],
-        batch.index[some],
-        None if batch.weight is None else batch.weight[some],
-        None if batch.group is None else batch.group[some],
-    )
+    return replace(batch, seen=seen).take(some)

@@ -112,7 +112,11 @@ class _Training(Generic[Trained]):
     def begin(self, start: State | None) -> None:
         if start is None:
             torch.manual_seed(self.plan.seed)
-            return
+        else:
+            self._resume(start)
+        self.step.processes.draw_apart(self.progress.epoch, self.progress.step)
+
+    def _resume(self, start: State) -> None:
         _check_fits("weights", start.weights, self.model.state_dict())
         _check_fits("row optimiser", start.table, self.step.table_state())
         _check_fits("balancer", start.balance, self.step.balance_state())

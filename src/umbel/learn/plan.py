@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -49,6 +50,7 @@ class Plan:
     `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
     `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
     `balance` has a balancer weigh the tasks in every step; without one their losses are summed.
+    `group` are the processes that share each batch (`umbel.learn.processes`); None is this one alone.
     `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
     on a GPU only under `torch.use_deterministic_algorithms(True)`.
     """
@@ -71,6 +73,7 @@ class Plan:
     seed: int = 1
     pause: float | None = None
     balance: Balance | None = None
+    group: ProcessGroup | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 1:

@@ -14,6 +14,7 @@ from torch.optim import AdamW
 
 from umbel.data.batch import Batch
 from umbel.learn.plan import Plan
+from umbel.learn.processes import processes
 from umbel.learn.seam import Model
 from umbel.learn.weigh import Weigher
 from umbel.nn.views import compact
@@ -25,9 +26,12 @@ class Step(ABC):
     def __init__(self, model: Model, plan: Plan) -> None:
         self.model = model
         self.plan = plan
+        self.processes = processes(plan.group)
         self.optimizer = AdamW(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
         self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
-        self.weigher = Weigher(model, plan.balance, tasks=len(model.schema.tasks)) if plan.balance is not None else None
+        self.weigher: Weigher | None = None
+        if plan.balance is not None:
+            self.weigher = Weigher(model, plan.balance, tasks=len(model.schema.tasks), processes=self.processes)
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
@@ -79,22 +83,27 @@ class Step(ABC):
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def _descend(self, batch: Batch, rows: Mapping[str, Tensor], table: Tensor) -> Float[Tensor, "tasks"]:
-        """Leave clipped gradients, L2's part included, on the dense parameters and on `table`."""
+    def _descend(self, batch: Batch, fields: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Float[Tensor, "tasks"]:
+        """Leave the gradients of the batch's losses on the leaves, where this process scores `fields`; dense ones are those of all."""
         plan, model = self.plan, self.model
         self.optimizer.zero_grad()
+        table = rows["table"]
         listening = self.weigher.taps if self.weigher else nullcontext()
         with listening, torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
-            logits = self.score(rows, batch.fields)
-        losses = model.losses(logits.float(), batch, denominator=plan.denominator)
+            logits = self.score(rows, fields)
+        losses = model.losses(self.processes.whole(logits.float(), len(batch.labels)), batch, denominator=plan.denominator)
         if self.weigher:
             self.weigher.backward(losses, {**dict(model.named_parameters()), "table": table})
         else:
             torch.autograd.backward(losses.sum())
-        if table.grad is not None:
-            table.grad.add_(table.detach(), alpha=plan.l2)
-        nn.utils.clip_grad_norm_([*model.dense_parameters(), table], plan.clip)
+        self.processes.mean(model.dense_parameters())
         return losses.detach()
+
+    def _bound(self, table: Tensor) -> None:
+        """Add L2's part to the table's gradient, and clip all gradients together."""
+        if table.grad is not None:
+            table.grad.add_(table.detach(), alpha=self.plan.l2)
+        nn.utils.clip_grad_norm_([*self.model.dense_parameters(), table], self.plan.clip)
 
 
 @final
@@ -110,9 +119,12 @@ class Fast(Step):
 
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update the dense parameters, and the rows that the batch reads."""
-        ids, rows = compact(self.model.rows(batch.fields))
-        table = rows["table"].detach().requires_grad_()
-        losses = self._descend(batch, {**rows, "table": table}, table)
+        fields = self.processes.part(batch).fields
+        ids, rows = compact(self.model.rows(fields))
+        leaf = rows["table"].detach().requires_grad_()
+        losses = self._descend(batch, fields, {**rows, "table": leaf})
+        ids, table = self.processes.touched(ids, leaf, table=self.model.table)
+        self._bound(table)
         self.optimizer.step()
         if table.grad is not None:
             self.rows.step(ids, table.grad, rate=self._rate())
@@ -146,7 +158,10 @@ class Exact(Step):
 
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update everything."""
-        losses = self._descend(batch, self.model.rows(batch.fields), self.model.table)
+        fields = self.processes.part(batch).fields
+        losses = self._descend(batch, fields, self.model.rows(fields))
+        self.processes.mean([self.model.table])
+        self._bound(self.model.table)
         self.optimizer.step()
         return losses
 

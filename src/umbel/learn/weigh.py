@@ -12,6 +12,7 @@ from torch import Tensor
 
 from umbel.balance.balancer import Balancer
 from umbel.errors import UserError
+from umbel.learn.processes import ALONE, Processes
 from umbel.learn.taps import At, Declared, Taps
 from umbel.nn.bank import Part
 
@@ -42,10 +43,11 @@ class Weigher:
     Weights of 1 are the plain step, to the same bytes.
     """
 
-    def __init__(self, model: object, balance: Balance, *, tasks: int) -> None:
+    def __init__(self, model: object, balance: Balance, *, tasks: int, processes: Processes = ALONE) -> None:
         if not isinstance(model, Declared):
             raise UserError("fit.balancer: this model does not say which tasks teach what", mend="train it without a balancer")
         self.balance, self.balancer, self.taps = balance, balance.make(tasks), Taps(model, balance.at)
+        self.processes = processes
         self.own = _own(model)
         self.owners = sorted({task for parts in self.own.values() for _, task in parts})
         self.shared = {part.name for group, parts in model.groups().items() if len(model.reach[group]) != 1 for part in parts}
@@ -90,8 +92,8 @@ class Weigher:
         plain = losses.detach().double().cpu()
         if not bool(plain.isfinite().all()):
             return torch.ones_like(plain)
-        weights: Tensor = self.balancer(plain, lambda: self.taps.gramian(losses).double().cpu())
-        return weights
+        weights: Tensor = self.balancer(plain, lambda: self.processes.gramian(self.taps.gramian(losses)).double().cpu())
+        return self.processes.agreed(weights.to(losses.device)).cpu()  # some balancers draw theirs
 
     def _apart(self, losses: Tensor, weights: Tensor, leaves: Mapping[str, Tensor]) -> None:
         """The weighted sum's gradient on what is shared, the plain sum's on what is not."""

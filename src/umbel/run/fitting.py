@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from umbel import durable
 from umbel.bundle import Built
@@ -31,6 +32,7 @@ from umbel.learn.predict import centre, predict
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
 from umbel.run.settings import Settings
+from umbel.run.together import is_first, told
 from umbel.run.warm import check_plain, replay_of, warm_start
 from umbel.run.watch import Watch
 
@@ -59,14 +61,15 @@ class Fitted:
         return self.rule.score(self.scores[self.rule.best(self.scores)])
 
 
-def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Fitted:
+def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, group: ProcessGroup | None = None) -> Fitted:
     """Train with early stopping by the run file's rule on every task's validation score; leaves `checkpoint/` and `log.jsonl` in `folder`.
 
-    A folder that holds a checkpoint is gone on with, to the same bytes as if it had never stopped.
+    A folder that holds a checkpoint is gone on with, to the same bytes as if it had never stopped. Of a `group` every process calls
+    this, each with the same table; the first judges and writes.
     """
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
-    plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings))
+    plan = replace(resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings)), group=group)
     rows = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
     resolve.check_memory(settings, table.schema, rows)
     built = resolve.built(settings, rows, edges=table.encoder.edges)
@@ -78,24 +81,29 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch) -
         check_plain(bundle, start=settings.fit.start)
         replay = replay_of(bundle, table, settings.fit.replay)
     loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay)
-    history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table), watch=watch)
+    history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table, group), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 
 
 def trained(
     model: Trained, batches: Batches, folder: Path, *, plan: Plan, judge: Judge[Trained], watch: Watch
 ) -> tuple[dict[str, object], ...]:
-    """Train with checkpoints and a log of epochs in `folder`, going on from those that are there; the model ends with the weights kept."""
+    """Train with checkpoints and a log of epochs in `folder`, going on from those that are there; the model ends with the weights kept.
+
+    Of several processes the first alone writes; it cannot write before all have read, as each of its steps waits for theirs.
+    """
     start = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
     best = start.best if start else {}
     for epoch in fit(model, batches, plan=plan, judge=judge, start=start):
+        best = epoch.state.best
+        if not is_first(plan.group):
+            continue
         if epoch.finished:
             history.append(_line(epoch))
             durable.write(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
             watch.finished(epoch)
         checkpoint.save(epoch.state, folder / "checkpoint")
-        best = epoch.state.best
     model.load_state_dict(best)
     return tuple(history)
 
@@ -119,13 +127,16 @@ def mean_row(model: Recommender, table: Table) -> Float[Tensor, "views fields di
 
 
 class _Judge:
-    """Each task's score on validation (AUC of events), given the sample spaces."""
+    """Each task's score on validation (AUC of events), given the sample spaces; in all processes what the first one finds."""
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    def __init__(self, table: Table, group: ProcessGroup | None) -> None:
+        self.table, self.group = table, group
         self.labels, self.seen = table.labels("valid")
 
     def __call__(self, model: Recommender) -> Scores:
+        return told(self.group, self._scores(model) if is_first(self.group) else {})
+
+    def _scores(self, model: Recommender) -> Scores:
         return _plain(scores(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid")))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from torch.distributed import ProcessGroup
 
 from umbel import durable
 from umbel.bundle import Bundle
@@ -37,6 +38,7 @@ from umbel.run.profile import profile
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
 from umbel.run.slicing import slices
+from umbel.run.together import check_group, told
 from umbel.run.warm import encoder_of
 from umbel.run.watch import Silence, Watch
 
@@ -52,31 +54,44 @@ def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> 
     return ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
 
 
-def train(settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None) -> Report:
+def train(
+    settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None, group: ProcessGroup | None = None,
+) -> Report:
     """Fit, stop early on validation, calibrate on validation, judge once on test; a run that was stopped goes on.
 
     Leaves the table (unless one is given), `log.jsonl`, `checkpoint/`, `predictions.npz`, `bundle/`, `report.json` and
-    `report.html` in `folder`. A finished run is not trained again: its report is read.
+    `report.html` in `folder`. A finished run is not trained again: its report is read. Of a `group` this is for the first process;
+    the others `follow`.
 
     :raises UserError: if `folder` holds a run of other settings, or something else, or another process works in it.
     """
     with durable.hold(folder):
-        return _train(settings, folder, table=table, look=watch or Silence())
+        return _train(settings, folder, table=table, look=watch or Silence(), group=group)
 
 
-def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch) -> Report:
+def follow(settings: Settings, folder: Path, group: ProcessGroup) -> None:
+    """Take part in the run that the first process makes, on its table and from its checkpoints: all of them see the folder."""
+    if told(group, False):
+        fit_model(settings, Table.open(folder / "table"), folder, watch=Silence(), group=group)
+
+
+def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch, group: ProcessGroup | None) -> Report:
     claim(settings, folder)
     if (folder / "report.json").exists():
+        told(group, False)
         look.stage(f"{folder}: this run is finished; its report is read")
         return read_report(folder / "report.json")
     resolve.check(settings)
+    if group is not None:
+        check_group(settings, group.size())
     if settings.episodes is not None:
         ready.check(settings)
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
     if settings.episodes is None:
-        fitted = fit_model(settings, table, folder, watch=look)
+        told(group, True)
+        fitted = fit_model(settings, table, folder, watch=look, group=group)
         new = NewUsers({}, None, trained_scores(fitted.model, table))
     else:
         ready.check_users(settings, table)

@@ -1,0 +1,71 @@
+"""Training by several processes: what one would have found, though a worker was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.conftest import Job, say
+
+QUICK = ("--set", "fit.batch=256", "--set", "fit.epochs=4", "--set", "fit.patience=4", "--set", "fit.minutes=0.005")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # see the README on restarts
+
+
+def start(*words: str | Path) -> subprocess.Popen[str]:
+    engine = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    return subprocess.Popen(
+        [*engine, "-m", "umbel", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How it ended, and what was said; it does not outlive the test."""
+    try:
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out + err
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def losses(run: Path) -> list[list[float]]:
+    return [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that it started, youngest last."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(map(int, found))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
+def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(run_file: Path, tmp_path: Path) -> None:
+    one, run = tmp_path / "one", tmp_path / "run"
+    assert say("train", run_file, "-o", one, *QUICK).code == 0
+    process = start("train", run_file, "-o", run, *QUICK)
+    while not (run / "checkpoint" / "000001").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(workers(process)[-1], signal.SIGKILL)
+    code, said = finished(process)
+    assert code == 0, said
+    for own, expected in zip(losses(run), losses(one), strict=True):
+        assert own == pytest.approx(expected, abs=1e-4)
+    report, expected = (json.loads((folder / "report.json").read_text()) for folder in (run, one))
+    assert report["tasks"]["click"]["auc"]["value"] == pytest.approx(expected["tasks"]["click"]["auc"]["value"], abs=2e-3)
+    assert said.count("report.html") == 1, "one process speaks"
+
+
+def test_a_finished_run_is_read(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.run, tmp_path / "run")
+    code, said = finished(start("train", job.file, "-o", tmp_path / "run"))
+    assert code == 0, said
+    assert "this run is finished" in said
