@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed import ProcessGroup
+from torch.multiprocessing.spawn import spawn
 
 Work = Callable[[ProcessGroup, Path], None]
 
@@ -18,7 +18,7 @@ Work = Callable[[ProcessGroup, Path], None]
 def together(world: int, work: Work, folder: Path) -> None:
     """Run a module's function in so many processes; what they find they leave in the folder."""
     with tempfile.TemporaryDirectory() as meeting:
-        mp.spawn(_one, (world, work, folder, Path(meeting) / "met"), nprocs=world)  # type: ignore[no-untyped-call]
+        spawn(_one, (world, work, folder, Path(meeting) / "met"), nprocs=world)  # type: ignore[no-untyped-call]
 
 
 def _one(rank: int, world: int, work: Work, folder: Path, met: Path) -> None:

@@ -113,7 +113,7 @@ class Several(Processes):
         bounds = self._bounds(rows)
         every = self._gather(own.detach(), np.diff(bounds).tolist())
         if own.requires_grad:
-            own.register_hook(lambda gradient: gradient * self.world)
+            own.register_hook(lambda gradient: gradient * self.world)  # type: ignore[no-untyped-call]
         return torch.cat([own if rank == self.rank else other for rank, other in enumerate(every)])
 
     def mean(self, leaves: Sequence[Tensor]) -> None:
@@ -123,7 +123,7 @@ class Several(Processes):
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat, group=self.group)
-        for gradient, found in zip(gradients, flat.div_(self.world).split([one.numel() for one in gradients]), strict=True):
+        for gradient, found in zip(gradients, flat.div_(self.world).split_with_sizes([one.numel() for one in gradients]), strict=True):
             gradient.copy_(found.view_as(gradient))
 
     def touched(
@@ -137,7 +137,8 @@ class Several(Processes):
         found, places = torch.unique(every, return_inverse=True)
         whole = table.detach().index_select(0, found).requires_grad_()
         whole.grad = torch.zeros_like(whole)
-        for some, gradient in zip(places.split(sizes), gradients, strict=True):  # ids of one process differ: no sum depends on an order
+        # The ids of one process differ, so that no sum depends on an order that threads or a GPU choose.
+        for some, gradient in zip(places.split_with_sizes(sizes), gradients, strict=True):
             whole.grad.index_add_(0, some, gradient, alpha=1 / self.world)
         return found, whole
 
