@@ -42,6 +42,7 @@ from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES, SequenceSizes
 from umbel.recipes import RECIPES, taken
+from umbel.retrieve.retrieval import ABOUT, Retrieval
 from umbel.schema import Schema
 
 Option = bool | int | float | tuple[int, ...] | tuple[str, ...] | tuple[tuple[int, ...], ...] | tuple[tuple[str, ...], ...]
@@ -94,7 +95,8 @@ class Bundle:
     `columns` of predictions: one a task, named TASK (the conditional where the task is `given` another), or one an answer of
     its kind, named TASK_ANSWER (`watch_q50`, `stars_4`); and the marginal of each binary task that is given another, TASK_marginal.
     `centre` is the mean training row as the views see it, which rows are explained against; None where it was not kept.
-    `profile` is how its training rows and predictions were spread, for monitoring; `ladder`, of a run with `[episodes]`, is how the
+    `profile` is how its training rows and predictions were spread, for monitoring; `retrieval`, of a run with `[retrieval]`, brings
+    candidates out of all items; `ladder`, of a run with `[episodes]`, is how the
     model becomes a new user's own.
 
     Example
@@ -113,6 +115,7 @@ class Bundle:
     ladder: Ladder | None = None
     feedback: Feedback | None = None
     profile: Profile | None = None
+    retrieval: Retrieval | None = None
 
     @property
     def schema(self) -> Schema:
@@ -184,6 +187,8 @@ class Bundle:
             if self.profile is not None:
                 (made / PROFILE).write_text(json.dumps(self.profile.to_json()))
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
+            if self.retrieval is not None:
+                self.retrieval.save(made, _golden(made, self.encoder).fields)
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
             seal(made)
@@ -225,6 +230,7 @@ class Bundle:
             ladder=Ladder.load(folder),
             profile=Profile.from_json(read_json(folder, PROFILE)) if (folder / PROFILE).exists() else None,
             feedback=read_feedback(read_json(folder, FEEDBACK)) if (folder / FEEDBACK).exists() else None,
+            retrieval=Retrieval.load(folder, encoder.schema, _golden(folder, encoder).fields) if (folder / ABOUT).exists() else None,
         )
         if bundle.fusion is not None:
             bundle.fusion.places(bundle.columns)
@@ -239,6 +245,12 @@ class Bundle:
                 f"{folder}: golden rows score otherwise, by up to {worst:.2g} (allowed {TOLERANCE:g})",
                 mend="load it with the versions named in its report, or export it again",
             )
+
+
+def _golden(folder: Path, encoder: Encoder) -> Batch:
+    """The golden rows of a bundle, encoded."""
+    _, batch = next(raw_rows(Source(str(folder / "golden.parquet")), encoder, GOLDEN, labels=False))
+    return batch
 
 
 def _piece(key: str, name: str, among: Mapping[str, Piece]) -> Piece:

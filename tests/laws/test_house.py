@@ -15,7 +15,7 @@ FLOORS = {
     "errors": 0, "lock": 0.3, "durable": 0.5, "manifest": 0.5, "expression": 0.5, "chosen": 0.5, "kinds": 0.5, "objectives": 0.8,
     "statistic": 0.8, "schema": 1, "fusion": 1, "feedback": 1,
     "data": 2, "nn": 2, "balance": 2,
-    "recipes": 3, "learn": 3, "evaluate": 3,
+    "recipes": 3, "learn": 3, "evaluate": 3, "retrieve": 3,
     "bundle": 4, "coldstart": 4,
     "run": 5,
     "study": 6, "fuse": 6,

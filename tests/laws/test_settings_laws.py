@@ -18,6 +18,7 @@ from umbel.run import resolve
 from umbel.run.balancing import BalanceSection
 from umbel.run.episodic import EpisodeSection
 from umbel.run.feeding import FeedbackSection, RuleSection
+from umbel.run.retrieving import RetrievalSection
 from umbel.run.settings import (
     ColumnSplit,
     CompareSection,
@@ -169,19 +170,28 @@ EPISODES = some(
         "curve_history": st.tuples(COUNT, COUNT).map(list), "relevant": FINITE, "groups": st.lists(TEXT, max_size=2),
     },
 )  # fmt: skip
+RETRIEVAL = some(
+    {"task": st.one_of(TEXT, st.lists(TEXT, max_size=2))},
+    {
+        "item": st.lists(TEXT, max_size=2), "user": st.lists(TEXT, max_size=2), "dim": COUNT, "hidden": WIDTHS, "width": COUNT,
+        "temperature": POSITIVE, "epochs": COUNT, "patience": COUNT, "batch": st.integers(2, 10**9), "rate": POSITIVE,
+        "l2": st.floats(0, 1e9), "neighbours": COUNT, "shrink": st.floats(0, 1e9),
+    },
+)  # fmt: skip
 WHOLE = some(
     {
         "data": DATA, "fields": st.dictionaries(NAMES, FIELD, max_size=3), "tasks": st.dictionaries(NAMES, TASK, max_size=3),
         "split": SPLIT, "model": MODEL,
     },
     {"fit": FIT, "balance": BALANCE, "evaluate": EVALUATE, "compare": COMPARE, "tune": TUNE, "transfer": TRANSFER,
-     "feedback": some({}, {"lateness": TEXT, "skew": TEXT}), "episodes": EPISODES},
+     "feedback": some({}, {"lateness": TEXT, "skew": TEXT}), "episodes": EPISODES, "retrieval": RETRIEVAL},
 )  # fmt: skip
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection, "fields.user": FieldSection, "tasks.click": TaskSection, "model": ModelSection, "fit": FitSection,
     "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "model.interact_sizes": InteractSection,
     "model.sequence_sizes": SequenceSection, "model.options": OptionSection, "tune": TuneSection, "transfer": TransferSection,
     "feedback": FeedbackSection, "tasks.click.feedback": RuleSection, "episodes": EpisodeSection,
+    "retrieval": RetrievalSection,
 }  # fmt: skip
 
 
@@ -216,7 +226,7 @@ def test_the_strategies_know_every_key() -> None:
         (DataSection, DATA), (JoinSection, JOINS), (FieldSection, FIELD), (TaskSection, TASK), (ModelSection, MODEL), (FitSection, FIT),
         (BalanceSection, BALANCE), (EvaluateSection, EVALUATE), (CompareSection, COMPARE), (InteractSection, INTERACT),
         (SequenceSection, SEQUENCE), (OptionSection, OPTIONS), (TuneSection, TUNE), (RangeSection, SPANNED), (Settings, WHOLE),
-        (RuleSection, LABELLED), (EpisodeSection, EPISODES),
+        (RuleSection, LABELLED), (EpisodeSection, EPISODES), (RetrievalSection, RETRIEVAL),
     ]  # fmt: skip
     for section, strategy in sections:
         keys = {key for key in section.model_fields if repr(key) in repr(strategy)}

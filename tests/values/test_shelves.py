@@ -13,7 +13,8 @@ from tests.untrained import bundle
 from umbel.serve.recommend.shelf import Shelf, united
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.recommend.stock import Stock
-from umbel.serve.records import Known
+from umbel.serve.recommend.vectors import Raws
+from umbel.serve.records import Known, Value
 from umbel.serve.served import Served, load
 from umbel.serve.store.store import Store
 
@@ -72,6 +73,19 @@ def test_popular_items_are_those_of_training_and_new_ones_the_others(served: Ser
     }  # fmt: skip
     few = Shelf(served, stock).found(None, stock.without(["a"]), 1)
     assert {name: [stock.ids[place] for place in places] for name, places in few.items()} == {"popular": ["b"], "new": ["new"]}
+
+
+def test_what_the_bundle_cannot_read_is_not_shown(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    fields: list[dict[str, Value]] = [{"age": 5}, {"age": "old"}, {}, {"age": 7, "colour": [1]}, {"age": [1]}, {"hidden": True}]
+    shelf = Shelf(served, Stock([Known(id=str(at), fields=one) for at, one in enumerate(fields)]))
+    assert shelf.shown.tolist() == [True, False, True, True, False, False]
+    assert "2 items are not shown" in caplog.text
+
+
+def test_of_lists_and_single_values_the_commoner_are_shown(served: Served) -> None:
+    raws = Raws(served.reader)
+    assert raws.readable([{"watched": ["a"]}, {"watched": "a"}, {"watched": ["b", "c"]}, {}]).tolist() == [True, False, True, True]
+    assert raws.readable([{}, {"nothing": 1}]).all()
 
 
 LISTS = st.lists(st.integers(0, 12), unique=True, max_size=8)

@@ -15,6 +15,7 @@ from umbel.run.comparison import comparison_page as comparison_page
 from umbel.run.names import MEANINGS, TITLES
 from umbel.run.newcomers import section as newcomers
 from umbel.run.plots import reliability, whisker
+from umbel.run.recalls import section as recalls
 from umbel.run.report import Report
 from umbel.run.training import training
 
@@ -25,6 +26,7 @@ def page(report: Report) -> str:
     """The whole page of a run."""
     names = ", ".join(task.name for task in report.tasks)
     parts = [_head(report, names), newcomers(report.episodes), _results("Results on test", report.tasks)]
+    parts += [recalls(report.retrieval)]
     parts += [training(report), _calibration(report.tasks), _slices(report.tasks), _validation(report.validation), _run(report)]
     return html.document(f"{report.recipe}: {names}", [part for part in parts if part])
 

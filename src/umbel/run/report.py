@@ -56,7 +56,7 @@ class Report:
     `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
     `until` is the time of the latest training row, in the unit of `umbel.data.table.Table.times`.
-    `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them.
+    `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them; `retrieval` what `umbel.run.recalls` does.
     """
 
     recipe: str
@@ -75,6 +75,7 @@ class Report:
     kept: Kept | None = None
     until: int | None = None
     episodes: Mapping[str, object] = field(default_factory=dict)
+    retrieval: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON; a metric that cannot be had is null beside its reason."""
@@ -87,6 +88,7 @@ class Report:
             "kept": None if self.kept is None else self.kept.to_json(),
             "until": self.until,
             **({"episodes": dict(self.episodes)} if self.episodes else {}),
+            **({"retrieval": dict(self.retrieval)} if self.retrieval else {}),
         }
 
     @staticmethod
@@ -106,6 +108,7 @@ class Report:
                 kept=Kept.from_json(kept) if isinstance(kept := saved.get("kept"), Mapping) else None,
                 until=until if isinstance(until := saved.get("until"), int) else None,
                 episodes=episodes if isinstance(episodes := saved.get("episodes"), Mapping) else {},
+                retrieval=retrieval if isinstance(retrieval := saved.get("retrieval"), Mapping) else {},
             )
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"{where}: not one of ours ({error!r})", mend="make it again with umbel train") from error

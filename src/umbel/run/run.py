@@ -28,6 +28,8 @@ from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_c
 from umbel.learn.history import Scores
 from umbel.learn.ladder import Ladder
 from umbel.run import newcomers, ready, resolve
+from umbel.run.candidates import Retrieved, fit_retrieval
+from umbel.run.candidates import check as check_retrieval
 from umbel.run.coldstart import Newcomers, fit_episodes, method
 from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
 from umbel.run.fusing import start
@@ -84,6 +86,7 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     resolve.check(settings)
     if group is not None:
         check_group(settings, group.size())
+    check_retrieval(settings)
     if settings.episodes is not None:
         ready.check(settings)
     began = time.monotonic()
@@ -98,8 +101,9 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
         fitted, cold = fit_episodes(settings, table, folder, watch=look)
         look.stage("best epoch loaded; judging on new users, and choosing the ladder on validation")
         new = _new_users(cold, settings, look=look)
+    learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look))
     look.stage("best epoch loaded; calibrating on validation, then judging on test")
-    return _judged(settings, folder, table, fitted=fitted, new=new, began=began)
+    return _judged(settings, folder, table, learned=learned, began=began)
 
 
 def claim(settings: Settings, folder: Path) -> None:
@@ -125,7 +129,8 @@ def happened(table: Table, part: str, outputs: Float[np.ndarray, "rows outputs"]
     return Predictions(table.schema, outputs, events, observed, table.groups(part))
 
 
-def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, new: NewUsers, began: float) -> Report:
+def _judged(settings: Settings, folder: Path, table: Table, *, learned: _Learned, began: float) -> Report:
+    fitted, new, retrieved = learned.fitted, learned.new, learned.retrieved
     valid = happened(table, "valid", logits(fitted.model, table, "valid"))
     calibrators = fit_calibrators(valid)
     draws = settings.evaluate.resamples
@@ -134,12 +139,13 @@ def _judged(settings: Settings, folder: Path, table: Table, *, fitted: Fitted, n
     given = calibrate_all(table.schema, test.logits, calibrators)
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
     report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=new.told,
-                     kept=Kept.of(fitted.rule, fitted.scores, train=new.trained))
+                     retrieval={} if retrieved is None else retrieved.told, kept=Kept.of(fitted.rule, fitted.scores, train=new.trained))
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
     spread = profile(table, bundle.columns, bundle.calibrated(valid.logits))
-    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings), profile=spread)
+    bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings), profile=spread,
+                     retrieval=None if retrieved is None else retrieved.retrieval)
     bundle.save(folder / "bundle", golden=table.golden())
     save_predictions(folder / "predictions.npz", test, given)
     durable.write(folder / "report.html", page(report))
@@ -177,6 +183,15 @@ class NewUsers:
     told: dict[str, object]
     ladder: Ladder | None
     trained: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """All that a run trained."""
+
+    fitted: Fitted
+    new: NewUsers
+    retrieved: Retrieved | None
 
 
 def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:

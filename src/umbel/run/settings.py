@@ -19,6 +19,7 @@ from umbel.run.comparing import CompareSection as CompareSection
 from umbel.run.episodic import EpisodeSection
 from umbel.run.feeding import FeedbackSection, RuleSection
 from umbel.run.fields import FieldSection as FieldSection
+from umbel.run.retrieving import RetrievalSection
 from umbel.run.section import OptionSection as OptionSection
 from umbel.run.section import Section as Section
 from umbel.run.section import Width
@@ -184,6 +185,7 @@ class Settings(Section):
     feedback: FeedbackSection = FeedbackSection()
     transfer: TransferSection = TransferSection()
     episodes: EpisodeSection | None = None
+    retrieval: RetrievalSection | None = None
 
     def to_toml(self) -> str:
         """The resolved run file: every setting, defaults too; reading it back gives equal settings."""
@@ -247,7 +249,7 @@ def _keys(place: tuple[int | str, ...]) -> Iterator[str]:
     sections: dict[str, type[Section]] = {
         "data": DataSection, "fields": FieldSection, "tasks": TaskSection, "model": ModelSection, "fit": FitSection,
         "balance": BalanceSection, "evaluate": EvaluateSection, "compare": CompareSection, "tune": TuneSection,
-        "transfer": TransferSection, "feedback": FeedbackSection, "episodes": EpisodeSection,
+        "transfer": TransferSection, "feedback": FeedbackSection, "episodes": EpisodeSection, "retrieval": RetrievalSection,
         "interact_sizes": InteractSection, "sequence_sizes": SequenceSection, "options": OptionSection,
     }  # fmt: skip
     splits: dict[str, type[Section]] = {"time": TimeSplit, "user": UserSplit, "column": ColumnSplit}

@@ -16,6 +16,7 @@ from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
 from umbel.serve.known import Memory
 from umbel.serve.ranker import Asked, Ranked, Ranker
+from umbel.serve.recommend.asked import RecommendRequest
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
@@ -136,13 +137,7 @@ class Service:
         request = request_id(time)
         ranker = self.bundles.answering(user or request)
         source = ranker.served.bundle.source
-        shared: dict[str, Value] = {}
-        if sent.personalization == "on":
-            shared |= (await self._known(self.users, [user], deadline)).get(user, {}) if user is not None else {}
-            shared |= sent.user  # type: ignore[arg-type]
-        shared |= sent.context  # type: ignore[arg-type]
-        if source.user is not None:
-            shared[source.user] = user
+        shared = await self.shared(sent, source.user, deadline)
         known = await self._known(self.items, ids, deadline)
         raw = [{**known.get(one, {}), **fields} for one, fields in zip(ids, own, strict=True)]
         if source.item is not None:
@@ -154,6 +149,18 @@ class Service:
             count=sent.n or len(ids), seed=seed,
         )  # fmt: skip
         return asked, ranker
+
+    async def shared(self, sent: RankRequest | RecommendRequest, column: str | None, deadline: float) -> dict[str, Value]:
+        """The fields of a request's user and context, the user's id in its column; of nobody without personalization."""
+        user = sent.user_id if sent.personalization == "on" else None
+        found: dict[str, Value] = {}
+        if sent.personalization == "on":
+            found |= (await self._known(self.users, [user], deadline)).get(user, {}) if user is not None else {}
+            found |= sent.user  # type: ignore[arg-type]
+        found |= sent.context  # type: ignore[arg-type]
+        if column is not None:
+            found[column] = user
+        return found
 
     async def _known(self, memory: Memory, ids: Sequence[str], deadline: float) -> dict[str, dict[str, Value]]:
         """What the store knows of some ids; what it does not tell in time counts as not known."""

@@ -27,8 +27,12 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
     shelf = service.shelves.of(ranker.served)
     if not len(shelf.stock):
         raise UserError("items: the store has none, and the bundle reads none", mend="PUT /v1/items/{id} first")
-    events = [] if user is None else await _events(service, user, arrived + service.serving.budget)
-    whom = None if sent.personalization == "off" else Visitor(recent=list(dict.fromkeys(one.item for one in events)))
+    deadline = arrived + service.serving.budget
+    events = [] if user is None else await _events(service, user, deadline)
+    whom = None
+    if sent.personalization == "on":
+        shared = await service.shared(sent, ranker.served.bundle.source.user, deadline)
+        whom = Visitor(shared, list(dict.fromkeys(one.item for one in events)))
     among = _open(shelf, sent.filters, events)
     found = shelf.found(whom, among, max(EACH, sent.n))
     chosen = {shelf.stock.ids[place]: sources for place, sources in united(found, service.serving.limits.items).items()}
@@ -50,7 +54,7 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
 def _open(shelf: Shelf, filters: Filters, events: list[Event]) -> Mask:
     """The items that may be shown."""
     stock = shelf.stock
-    among: Mask = stock.shown & stock.without(filters.hidden)
+    among: Mask = shelf.shown & stock.without(filters.hidden)
     if filters.seen:
         among &= stock.without(one.item for one in events)
     if filters.where:

@@ -1,0 +1,88 @@
+"""The items whose vectors have the greatest products with one: exactly, or by an index of faiss where there are very many."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol, final, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+EXACT = 200_000  # items up to which all are looked at
+LOOKED = 16      # of the cells of an index of faiss, the share that is looked at is one in so many, and
+FEWEST = 16      # no fewer cells than these
+SAMPLE = 64      # vectors a cell that cells are made from
+Vectors = Float32[np.ndarray, "items width"]
+Vector = Float32[np.ndarray, "width"]
+Mask = Bool[np.ndarray, "items"]
+Places = Int64[np.ndarray, "_"]
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Finds items by vector."""
+
+    def nearest(self, vector: Vector, among: Mask, most: int) -> Places:
+        """The places of at most `most` items of a mask, by falling product with the vector."""
+        ...
+
+
+@final
+class Exact:
+    """Looks at every item; of equal products the first place comes first.
+
+    Example
+    -------
+    >>> exact = Exact(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32))
+    >>> exact.nearest(np.array([0.0, 1.0], np.float32), np.array([True, False, True]), 5).tolist()
+    [2, 0]
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+
+    def nearest(self, vector: Vector, among: Mask, most: int) -> Places:
+        """All products, of which those of the mask are sorted as far as they are wanted."""
+        places = np.flatnonzero(among)
+        products = (self.vectors @ vector)[places]
+        if len(places) > most:
+            least = np.partition(products, len(products) - most)[len(products) - most]
+            places, products = places[products >= least], products[products >= least]
+        return places[np.argsort(-products, kind="stable")][:most]
+
+
+@final
+class Cells:
+    """Looks at the items in the cells of vectors that are nearest (faiss's inverted file); with `looked` cells of all, at all items.
+
+    As many cells as four times the root of the items, made of a sample of them; a sixteenth of them is looked at.
+    """
+
+    def __init__(self, vectors: Vectors, *, cells: int | None = None, looked: int | None = None) -> None:
+        faiss = self._faiss = _faiss()
+        count = min(cells or int(4 * np.sqrt(len(vectors))), len(vectors))
+        self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], count, faiss.METRIC_INNER_PRODUCT)
+        sample = np.random.default_rng(0).permutation(len(vectors))[: SAMPLE * count]
+        self._index.cp.min_points_per_centroid = 1
+        self._index.train(vectors[sample])
+        self._index.add(np.ascontiguousarray(vectors))
+        self._looked = looked or max(min(FEWEST, count), count // LOOKED)
+
+    def nearest(self, vector: Vector, among: Mask, most: int) -> Places:
+        """The nearest of the mask inside the cells looked at, which may be fewer than there are."""
+        own = self._faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
+        parameters = self._faiss.SearchParametersIVF(sel=own, nprobe=self._looked)
+        _, found = self._index.search(vector[None], most, params=parameters)
+        places: Places = found[0][found[0] >= 0]
+        return places
+
+
+def _faiss() -> Any:  # noqa: ANN401
+    """The library: imported where it is used, and without types that all its releases share."""
+    return import_module("faiss")
+
+
+def index(vectors: Vectors) -> Index:
+    """Exact up to 200,000 items, by cells beyond that where faiss is installed (`umbel[retrieve]`), and exact where it is not."""
+    return Cells(vectors) if len(vectors) > EXACT and find_spec("faiss") is not None else Exact(vectors)
