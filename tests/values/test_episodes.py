@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,21 @@ def test_users_outside_the_history_are_left_out(table: Table) -> None:
     counts = dict(zip(*np.unique(table.groups("train"), return_counts=True), strict=True))
     own = episodes(table, "train", Protocol(support=4, query=None, history=(9, 9)))
     assert set(own.user) == {user for user, count in counts.items() if count == 9}
+
+
+def test_longer_users_stand_by_as_many_rows_as_are_not_too_many(table: Table) -> None:
+    plain = Protocol(support=3, query=None, history=(7, 8))
+    own, more = episodes(table, "train", plain), episodes(table, "train", replace(plain, longer=True))
+    counts = dict(zip(*np.unique(table.groups("train"), return_counts=True), strict=True))
+    assert set(own.user) == {user for user, count in counts.items() if count == 8} < set(more.user) == set(counts)
+    assert set(more.sizes.tolist()) == {8}
+    assert np.array_equal(more.support[np.isin(more.user, own.user)], own.support)
+    rows = np.concatenate([more.support, more.query], axis=1)
+    assert all(len(set(line)) == 8 for line in rows.tolist())
+    assert np.array_equal(table.users(rows.ravel()).reshape(rows.shape), np.repeat(more.user[:, None], 8, 1))
+    other = episodes(table, "train", replace(afresh(plain, 1), longer=True))
+    drawn = np.concatenate([other.support, other.query], axis=1)
+    assert any(set(one) != set(two) for one, two in zip(rows.tolist(), drawn.tolist(), strict=True)), "other rows another time"
 
 
 def test_some_episodes_without_padding_they_do_not_need(table: Table) -> None:

@@ -35,8 +35,8 @@ class Protocol:
     The query is the last `query` rows, or all after the support where that is None; the support is what comes before it, at most
     `support` rows. `skip` rows at least are kept out of the query, so that supports of different sizes meet one query: they
     are nested, since the order of a user's rows depends on the user and on `seed` alone. Users whose rows are fewer or more than
-    `history` are left out; one with few rows may have a shorter support than asked. A row that stands twice counts twice, and may be
-    support and query.
+    `history` are left out, but with `longer` those of more stand by the first that are not too many; one with few rows may have a
+    shorter support than asked. A row that stands twice counts twice, and may be support and query.
 
     The literature's two (MeLU's and CCML's) are `LAST_TEN` and `FIRST_TEN`.
 
@@ -52,6 +52,7 @@ class Protocol:
     history: tuple[int, int] = (13, 100)
     by_time: bool = False
     seed: int = 0
+    longer: bool = False
 
     def __post_init__(self) -> None:
         if self.support is None and self.query is None:
@@ -114,6 +115,7 @@ def episodes(table: Table, part: str, protocol: Protocol, *, among: Bool[np.ndar
     order = kept[np.lexsort((_rank(table, part, protocol)[kept], groups[kept]))]
     users, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
     few, many = protocol.history
+    counts = np.minimum(counts, many) if protocol.longer else counts
     fits = (counts >= few) & (counts <= many)
     if not fits.any():
         what = f"episodes: of {len(users)} users in the {part} part none has {few} to {many} rows"

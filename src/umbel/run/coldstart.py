@@ -54,13 +54,13 @@ class Newcomers:
         """Before training; :raises UserError: for a method that does not exist, or a log without users or items."""
         section = section_of(settings)
         means = ItemMeans.of(table, items=section.prior == "item")
-        setup = Setup(Reader(table, means), _builder(settings, table), section.protocol(), size=section.users, seed=settings.fit.seed,
+        setup = Setup(Reader(table, means), _builder(settings, table), section.training(), size=section.users, seed=settings.fit.seed,
                       forget=section.forget, ids=section.ids)
         return Newcomers(section, table, means, method(settings).prepare(setup))
 
     def taught(self) -> Int64[np.ndarray, "users"]:
         """Raw users who may have been read by id in training."""
-        own: Int64[np.ndarray, "users"] = episodes(self.table, "train", self.section.protocol()).user
+        own: Int64[np.ndarray, "users"] = episodes(self.table, "train", self.section.training()).user
         return own if self.section.ids else own[:0]
 
     def valid(self) -> Episodes:
