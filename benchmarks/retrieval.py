@@ -46,12 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", type=Path, help="of examples/kuairand.toml, where there is one")
+    parser.add_argument("--work", type=Path, help="a folder that keeps the trainings, so that one that was stopped goes on")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("-o", type=Path, default=HERE / "results" / "retrieval.json")
     arguments = parser.parse_args()
     more = arguments.set
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = arguments.work or Path(name)
         table = Table.open(arguments.table) if arguments.table else prepare(read(RUN, more), folder / "table")
         tried = {one: trained(table, folder, temperature=one, seed=1, more=more) for one in TEMPERATURES}
         best = max(tried, key=lambda one: tried[one]["valid"])

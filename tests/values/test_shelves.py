@@ -54,6 +54,15 @@ def test_a_rule_that_excludes_wants_none_of_them(rules: dict[str, object], left:
     assert chosen(stock, stock.lacking(rules)) == left
 
 
+def test_names_that_no_item_has_are_not_remembered() -> None:
+    stock = Stock(KNOWN)
+    for number in range(50):
+        assert not stock.having({f"name {number}": "x"}).any()
+        assert stock.lacking({f"name {number}": "x"}).all()
+    stock.having({"kind": "x"})
+    assert list(stock._by) == ["kind"]
+
+
 def test_hidden_items_and_named_ones_are_left_out() -> None:
     stock = Stock(KNOWN)
     assert chosen(stock, stock.shown) == "c z a new"

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from umbel.serve.reader import names
 from umbel.serve.records import Known, Value, wrong_id
 
 HIDDEN = "hidden"  # the attribute of items that are never shown
@@ -34,6 +35,7 @@ class Stock:
         self.times: Int64[np.ndarray, "items"] = np.array([one.time for one in usable], np.int64)
         self.places = {one: place for place, one in enumerate(self.ids)}
         self.shown: Mask = np.array([one.get(HIDDEN) is not True for one in self.fields], bool)
+        self._names = names(self.fields)
         self._by: dict[str, dict[object, list[int]]] = {}
 
     def __len__(self) -> int:
@@ -66,7 +68,9 @@ class Stock:
         return found
 
     def _values(self, name: str) -> dict[object, list[int]]:
-        """Where each value of an attribute stands; worked out when it is first asked for."""
+        """Where each value of an attribute stands; worked out when it is first asked for, and for no name that no item has."""
+        if name not in self._names:
+            return {}
         if name not in self._by:
             by: dict[object, list[int]] = defaultdict(list)
             for place, fields in enumerate(self.fields):
