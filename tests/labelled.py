@@ -13,9 +13,13 @@ Test = Callable[[Event], bool]
 
 
 def table(
-    decisions: Mapping[str, Decision], events: Mapping[str, tuple[Event, int]], feedback: Feedback, *, tests: Mapping[str, Test]
+    decisions: Mapping[str, Decision], events: Mapping[str, tuple[Event, int]], feedback: Feedback, *, tests: Mapping[str, Test],
+    early: bool = False,
 ) -> dict[tuple[str, str, str], Told]:
-    """(request, item, task) → what is told of it; `tests` say what each rule's expression says."""
+    """(request, item, task) → what is told of it; `tests` say what each rule's expression says.
+
+    `early`, also before a window has closed, where an event came that no later one undoes.
+    """
     clock = max((event.time for event, _ in events.values()), default=-1)
     belongs = {name: attributed(event, decisions) for name, (event, _) in events.items()}
     found: dict[tuple[str, str, str], Told] = {}
@@ -26,7 +30,9 @@ def table(
             for rule in feedback.rules:
                 closed = decision.time + rule.window + feedback.lateness
                 told = label(own, decision, rule, feedback, test=tests[rule.task])
-                found[(*place, rule.task)] = told if closed <= clock else (None, False)
+                came = early and rule.value in (Amount.ANY, Amount.LAST) and told is not None
+                settled = (0.0, False) if told is None else told
+                found[(*place, rule.task)] = settled if closed <= clock else ((settled[0], False) if came else (None, False))
     return found
 
 
@@ -44,8 +50,8 @@ def attributed(event: Event, decisions: Mapping[str, Decision]) -> Place | None:
     return (max(before)[1], event.item) if before else None
 
 
-def label(own: Sequence[tuple[Event, int]], decision: Decision, rule: Rule, feedback: Feedback, *, test: Test) -> Told:
-    """The label of one place from its events, in the order of their times."""
+def label(own: Sequence[tuple[Event, int]], decision: Decision, rule: Rule, feedback: Feedback, *, test: Test) -> Told | None:
+    """The label of one place from its events, in the order of their times; None where none counts."""
     counted = [
         (event, received)
         for event, received in own
@@ -55,5 +61,5 @@ def label(own: Sequence[tuple[Event, int]], decision: Decision, rule: Rule, feed
     values = [event.value or 0.0 for event, _ in counted]
     late = any(received >= decision.time + rule.window + feedback.lateness for _, received in counted)
     if not values:
-        return 0.0, False
+        return None
     return {Amount.ANY: 1.0, Amount.SUM: sum(values), Amount.MAX: max(values), Amount.LAST: values[-1]}[rule.value], late

@@ -33,7 +33,7 @@ from umbel.fusion import Fusion
 from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
 from umbel.learn.ladder import Ladder, UserState
-from umbel.learn.predict import predict
+from umbel.learn.predict import lowered, predict
 from umbel.manifest import Json, read_json, seal, verify
 from umbel.nn.heads import HEADS
 from umbel.nn.interact import INTERACTS, InteractSizes
@@ -133,7 +133,7 @@ class Bundle:
         if state is None or self.ladder is None:
             return self.calibrated(predict(self.model, [batch]))
         with torch.inference_mode():
-            return self.calibrated(self.ladder.answer(self.model, batch.fields, state).numpy())
+            return self.calibrated(lowered(self.schema, self.ladder.answer(self.model, batch.fields, state).numpy()))
 
     def adapt(self, rows: pl.DataFrame) -> UserState:
         """What is one user's own, from raw rows of that user with their labels; the bundle stays as it is, whoever asks at once.

@@ -17,7 +17,8 @@ from tests.stores import Open
 from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Decision, Event, Outcome, Result, Rung, Shown
 from umbel.serve.store import Store
-from umbel.serve.store.labels import Extent, label_column, late_column, pages, watermark
+from umbel.serve.store.labels import END, Cursor, Extent, label_column, late_column, pages, watermark
+from umbel.serve.store.personal import recent, sign
 
 LONG = "UMBEL_LONG"  # how many examples the long run tries
 FEEDBACK = Feedback(
@@ -66,6 +67,17 @@ def told(store: Store, size: int = 2) -> dict[tuple[str, str, str], Told]:
                 assert key not in found, "a place stands on two pages"
                 found[key] = (columns[label_column(one.task)][place], columns[late_column(one.task)][place])
     return found
+
+
+def known(store: Store, user: str, *, extent: Extent | None = None, before: Cursor = END) -> dict[tuple[str, str, str], Told]:
+    """What is known of a user by now, or to an extent and of decisions before a cursor."""
+    by = extent or Extent(watermark(store.session))
+    with store.session.reading() as connection:
+        frame = recent(connection, FEEDBACK, user, extent=by, before=before)
+    return {
+        (row["request"], row["item"], one.task): (row[label_column(one.task)], row[late_column(one.task)])
+        for row in frame.iter_rows(named=True) for one in FEEDBACK.rules
+    }  # fmt: skip
 
 
 def settled(found: dict[tuple[str, str, str], Told]) -> dict[tuple[str, str, str], Told]:
@@ -137,6 +149,15 @@ def machine(fresh: Open) -> type[RuleBasedStateMachine]:
                 expected = table(self.decisions, self.events, FEEDBACK, tests=TESTS)
                 assert settled(told(self.store)) == settled(expected)
 
+        @invariant()
+        def same_of_each_user(self) -> None:
+            """What is known of one user by now is the same table, and before a window closes what came."""
+            if self.store is not None:
+                expected = settled(table(self.decisions, self.events, FEEDBACK, tests=TESTS, early=True))
+                for user in USERS:
+                    own = {key: one for key, one in expected.items() if self.decisions[key[0]].user == user}
+                    assert settled(known(self.store, user)) == own
+
         def expected(self, events: Sequence[Event]) -> Iterator[Outcome]:
             for event in events:
                 if event.id not in self.events:
@@ -184,6 +205,39 @@ def test_any_order_batches_and_retries_give_the_same_table(fresh: Open, seed: in
             for one in futures:
                 one.result()
             assert settled(told(store, size=draw.randrange(1, 5))) == settled(expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_known_of_a_user_can_be_had_again_and_a_sign_tells_when_more_is(fresh: Open, seed: int) -> None:
+    """By the clock, the arrivals and the decisions of then, whatever comes after; and while the sign stays, so does what is known."""
+    import random
+
+    draw = random.Random(seed)
+    known_at: list[tuple[Extent, Cursor, dict[tuple[str, str, str], Told]]] = []
+    signs: dict[object, dict[tuple[str, str, str], Told]] = {}
+    with Store(fresh()) as store:
+        for now in range(1, 50):
+            if draw.random() < 0.4:
+                shown = tuple(Shown(item=item) for item in draw.sample(ITEMS, 2))
+                store.log(Decision(
+                    request=f"r{now:03d}", user="u1", time=now, bundle="b", fusion="f", rung=Rung.FULL, shown=shown,
+                )).result()  # fmt: skip
+            else:
+                whose = draw.choice([("u1", None), ("u2", None), (None, f"r{draw.randrange(now):03d}")])
+                store.record([Event(
+                    id=f"e{now}", kind=draw.choice(["click", "watch", "rate"]), item=draw.choice(ITEMS), user=whose[0], request=whose[1],
+                    time=max(0, now + draw.randrange(-4, 1)), value=draw.choice([None, 0.1, 2.5]),
+                )], received=now).result()  # fmt: skip
+            extent, before = Extent(watermark(store.session), until=now), (now, "~")
+            found = known(store, "u1", extent=extent, before=before)
+            known_at.append((extent, before, found))
+            with store.session.reading() as connection:
+                told = sign(connection, FEEDBACK, "u1", clock=extent.clock, before=before)
+            assert signs.setdefault(told, found) == found
+            assert not (told.empty and settled(found))
+        for extent, before, found in known_at:
+            assert known(store, "u1", extent=extent, before=before) == found
+        assert max(len(found) for _, _, found in known_at) > 8
 
 
 # one rule at a time, by hand

@@ -367,7 +367,7 @@ def test_a_store_of_a_newer_umbel_is_refused(fresh: Open) -> None:
 STEP = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "{before}"
+revision, down_revision = "0003", "{before}"
 
 
 def upgrade():
@@ -379,7 +379,7 @@ def upgrade():
 def steps(folder: Path, *, more: str = "") -> Path:
     """Our steps and one more, as a later version would have."""
     shutil.copytree(HERE / "versions", folder / "versions", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "second.py").write_text(STEP.format(before="0001", more=more))
+    (folder / "versions" / "next.py").write_text(STEP.format(before="0002", more=more))
     return folder
 
 
@@ -392,7 +392,7 @@ def test_a_step_to_the_next_schema_keeps_what_is_there(fresh: Open, tmp_path: Pa
                 migrate(connection, where=store.where, steps=later)
         with store.session.reading() as connection:
             assert connection.execute(sa.text("SELECT id, owner FROM items")).all() == [("a", None)]
-            assert MigrationContext.configure(connection).get_current_revision() == "0002"
+            assert MigrationContext.configure(connection).get_current_revision() == "0003"
 
 
 def test_a_step_that_fails_changes_nothing(fresh: Open, tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_a_step_that_fails_changes_nothing(fresh: Open, tmp_path: Path) -> None:
     with Store(place) as store, pytest.raises(ZeroDivisionError), store.session.writing() as connection:
         migrate(connection, where=store.where, steps=steps(tmp_path / "steps", more="1 / 0"))
     with Store(place) as again, again.session.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0001"
+        assert MigrationContext.configure(connection).get_current_revision() == "0002"
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 

@@ -46,6 +46,11 @@ class UserState:
     lean: Float[Tensor, "tasks weights"] | None = None
     own: Own = field(default_factory=dict)
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is the shared model that answers."""
+        return self.lean is None and not self.own
+
     def to_bytes(self) -> bytes:
         """The head form and content as bytes: 12 and four for every weight of a last layer (under 1 kB up to three tasks of 64).
 
@@ -100,7 +105,7 @@ class Ladder:
         rung = self.rung(rows, trained=trained)
         if rung in (Rung.CONTENT, Rung.ID):
             return UserState(rung, rows)
-        read = self._new(support.fields)
+        read = self.unnamed(support.fields)
         seen = model.views(model.rows(read), read).detach()
         weight = even(support.seen[None])
         prior = support.labels.new_zeros(len(support.labels), 0) if model.offsets is None else model.offsets(read)
@@ -115,13 +120,16 @@ class Ladder:
 
     def answer(self, model: Recommender, rows: Mapping[str, Tensor], state: UserState) -> Float[Tensor, "rows outputs"]:
         """The user's logits for rows; for a user of whom nothing is known, the shared model's."""
-        read = rows if state.rung is Rung.ID else self._new(rows)
-        if state.lean is None and not state.own:
+        read = rows if state.rung is Rung.ID else self.unnamed(rows)
+        if state.shared:
             plain: Tensor = model(read)
             return plain
-        seen = model.views(model.rows(read), read)
-        logits = leaning(model, seen[None], state.lean[None])[0] if state.lean is not None else answer(model, state.own, seen)
+        logits = beyond(model, model.views(model.rows(read), read), state=state)
         return logits if model.offsets is None else raised(logits, model.offsets(read))
+
+    def unnamed(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Rows as those of an unknown user."""
+        return rows if self.user is None else {**rows, self.user: torch.zeros_like(rows[self.user])}
 
     def save(self, folder: Path) -> None:
         """Leave `ladder.json`, and its rates where it has any, in a folder."""
@@ -138,5 +146,7 @@ class Ladder:
         rates = load_file(folder / RATES) if (folder / RATES).exists() else {}
         return Ladder(**json.loads((folder / LADDER).read_text()), rates=rates)
 
-    def _new(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return rows if self.user is None else {**rows, self.user: torch.zeros_like(rows[self.user])}
+
+def beyond(model: Recommender, seen: Float[Tensor, "rows views fields dim"], *, state: UserState) -> Float[Tensor, "rows outputs"]:
+    """A user's logits, offsets left out, of rows as the views see them; of a state that is not the shared model's."""
+    return leaning(model, seen[None], state.lean[None])[0] if state.lean is not None else answer(model, state.own, seen)

@@ -44,9 +44,9 @@ def ridge(
 
     `f_r` is what the task's last layer reads of row r, and 1 for its bias; `c_r` the row's weight times the user's rows, `e_r` the
     label less the prediction, `h_r` the curvature of the loss: 1 for a regression, `p (1 - p)` for an event. Of a regression it
-    is the minimum of the regularised squared error; of an event the first step of iteratively reweighted least squares. Tasks of
-    other kinds, and those of which nothing was seen, keep the shared layer: zeros. `happened` are labels and which were seen
-    (`users shots tasks`), `seen` the rows as the views see them.
+    is the minimum of the regularised squared error; of an event the first step of iteratively reweighted least squares, at the true
+    odds (`Task.raised` taken off). Tasks of other kinds, and those of which nothing was seen, keep the shared layer: zeros. `happened`
+    are labels and which were seen (`users shots tasks`), `seen` the rows as the views see them.
 
     :raises UserError: for a head whose logits are not linear in what its towers read last.
     """
@@ -56,7 +56,7 @@ def ridge(
     counted = weight * (weight > 0).sum(1, keepdim=True)
     found = []
     for number, task in enumerate(model.schema.tasks):
-        z = logits[..., model.schema.outputs[number].start]
+        z = logits[..., model.schema.outputs[number].start] - task.raised
         used = counted * known[..., number]
         found.append(_own(features[number], (z, labels[..., number], used), task.kind, strength=strength))
     return torch.stack(found, 1)

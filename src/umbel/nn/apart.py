@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import final
 
 import torch
@@ -21,6 +21,7 @@ from umbel.nn.views import placed
 from umbel.schema import Field, FieldKind, Schema
 
 Fields = Mapping[str, Tensor]
+Beyond = Callable[[Float[Tensor, "rows views fields dim"]], Float[Tensor, "rows outputs"]]
 
 
 @final
@@ -99,16 +100,21 @@ class Apart:
         """Forget all things."""
         self.shelf.clear()
 
-    def logits(self, numbers: Int[Tensor, "rows"], shared: Fields, rest: Fields) -> Float[Tensor, "rows outputs"]:
-        """Logits of rows: each is a thing, what all share (fields of one row), and the rest (a row each)."""
+    def logits(
+        self, numbers: Int[Tensor, "rows"], shared: Fields, rest: Fields, *, beyond: Beyond | None = None,
+    ) -> Float[Tensor, "rows outputs"]:
+        """Logits of rows: each is a thing, what all share (fields of one row), and the rest (a row each).
+
+        `beyond`, in place of the model's own, makes them of what the views see.
+        """
         with torch.inference_mode():
             pieces = self._pieces(numbers, shared, rest)
-            views = range(self.model.views.views)
-            if isinstance(self.model.interact, Concatenate):
-                logits = self.model.above(tuple(Pieced.of([one[view] for one in pieces], len(numbers)) for view in views))
+            seen = [Pieced.of([one[view] for one in pieces], len(numbers)) for view in range(self.model.views.views)]
+            if beyond is None and isinstance(self.model.interact, Concatenate):
+                logits = self.model.above(tuple(seen))
             else:
-                whole = torch.stack([Pieced.of([one[view] for one in pieces], len(numbers)).whole() for view in views], 1)
-                logits = self.model.beyond(whole.view(*whole.shape[:2], -1, self.model.views.dim))
+                whole = torch.stack([one.whole() for one in seen], 1).view(len(numbers), len(seen), -1, self.model.views.dim)
+                logits = (beyond or self.model.beyond)(whole)
             if self.model.offsets is None:
                 return logits
             return raised(logits, self.model.offsets({**shared, **self.shelf.fields(numbers), **rest}).expand(len(numbers), -1))

@@ -33,6 +33,8 @@ SIZE = 16384
 RESAMPLES = 200
 PREDICTION = "prediction "  # before its name among what is watched
 LOGGED = "predicted_"      # before the name of a prediction, in a collected log
+ADAPTED = ("adapted", "adapted_rows")  # the rung of the ladder that answered, and the rows known of the user, in such a log
+SHARED = "id"              # the rung on which the shared model answers a user with rows
 SKEW = 1e-4                # by which a logged prediction may differ from the same row scored now
 POSITIVES = 30             # that a task must have to be judged
 CALIBRATED = (0.9, 1.1)
@@ -71,7 +73,8 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
     """Hold a log of what a bundle met against what it was trained on; labels are those that are settled, others are left out.
 
     Fields and predictions have drifted as `umbel.evaluate.drift.moved` says. Skew: a row's prediction as it was logged
-    (`predicted_NAME`) and as the bundle gives it now differ by more than 1e-4; rows that another bundle answered are not compared.
+    (`predicted_NAME`) and as the bundle gives it now differ by more than 1e-4; rows that another bundle answered are not compared, nor
+    those that were adapted to their user (`adapted`), which are counted: the log alone does not have what they were adapted by.
     A task is worse where its interval lies below that of the run's test rows, and miscalibrated where the ratio of what was
     predicted and what was observed lies outside .9 to 1.1 with its whole interval.
 
@@ -80,7 +83,8 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
     made = Bundle.load(bundle)
     if made.profile is None:
         raise UserError(f"{bundle}: keeps no spread of its training rows", mend="train it again: older bundles have none")
-    seen = _Seen(made, made.profile, _logged(log, made, name_of(bundle)))
+    logged, adapted = _logged(log, made, name_of(bundle))
+    seen = _Seen(made, made.profile, logged, adapted=adapted)
     seen.read(source_of(made, log, joins=joins, labels=False))
     tasks = seen.tasks()
     found = Watched(seen.rows, (*seen.drifts(), *seen.skew(), *_qualities(made, tasks)), tasks)
@@ -92,8 +96,8 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
 class _Seen:
     """What a log comes to, read once in pieces: shares in the bundle's bins, predictions, labels, and how predictions differ."""
 
-    def __init__(self, bundle: Bundle, profile: Profile, logged: pl.DataFrame | None) -> None:
-        self.bundle, self.logged = bundle, logged
+    def __init__(self, bundle: Bundle, profile: Profile, logged: pl.DataFrame | None, *, adapted: int) -> None:
+        self.bundle, self.logged, self.adapted = bundle, logged, adapted
         self.before = {**profile.fields, **{f"{PREDICTION}{name}": one for name, one in profile.predictions.items()}}
         self.counts: dict[str, np.ndarray] = {}
         self.rows, self.compared, self.skewed, self.worst = 0, 0, 0, 0.0
@@ -125,10 +129,13 @@ class _Seen:
             yield _drift(name, before, Shares(tuple(self.counts[name].tolist()), before.edges, before.codes))
 
     def skew(self) -> Iterator[Finding]:
-        """How many logged predictions are not those of now; nothing where none could be compared."""
+        """How many logged predictions are not those of now; nothing where none could be compared, and none was a user's own."""
+        own = f"; {self.adapted:,} that were adapted to their user are left out" if self.adapted else ""
         if self.compared:
             differ = f"{self.skewed:,} of {self.compared:,} logged predictions differ from the same rows scored now"
-            yield Finding("skew", self.skewed > 0, f"skew: {differ}, at most by {self.worst:.2g}", self.skewed / self.compared)
+            yield Finding("skew", self.skewed > 0, f"skew: {differ}, at most by {self.worst:.2g}{own}", self.skewed / self.compared)
+        elif own:
+            yield Finding("skew", False, f"skew: no logged prediction can be compared{own}")
 
     def tasks(self) -> tuple[TaskReport, ...]:
         """Every task's figures on rows whose labels are settled."""
@@ -153,14 +160,22 @@ class _Seen:
         self.worst = max(self.worst, float(gap[known].max(initial=0.0)))
 
 
-def _logged(log: str, bundle: Bundle, name: str) -> pl.DataFrame | None:
-    """The logged predictions of a collected log, those of other bundles null; None where it has none."""
+def _logged(log: str, bundle: Bundle, name: str) -> tuple[pl.DataFrame | None, int]:
+    """The logged predictions of a collected log, and how many of this bundle were adapted to their user; None where it has none.
+
+    Those of other bundles are null, and so are adapted ones.
+    """
     there = set(column_names(log))
     if not {"bundle", *(f"{LOGGED}{column}" for column in bundle.columns)} <= there:
-        return None
+        return None, 0
     scan = pl.scan_csv(log) if log.endswith(".csv") else pl.scan_parquet(log)
+    ours, personal = pl.col("bundle") == name, pl.lit(value=False)
+    if {*ADAPTED} <= there:  # by id, or without a row, it is the shared model that answers
+        personal = ours & (pl.col(ADAPTED[1]) > 0) & (pl.col(ADAPTED[0]) != SHARED)
+    personal = personal.fill_null(value=False)
     own = (pl.col(f"{LOGGED}{column}").cast(pl.Float64) for column in bundle.columns)
-    return scan.select(pl.when(pl.col("bundle") == name).then(one).alias(one.meta.output_name()) for one in own).collect()
+    adapted = int(scan.select(personal.sum()).collect().item())
+    return scan.select(pl.when(ours & ~personal).then(one).alias(one.meta.output_name()) for one in own).collect(), adapted
 
 
 def _qualities(bundle: Bundle, tasks: Sequence[TaskReport]) -> Iterator[Finding]:

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from umbel.errors import UserError
 from umbel.fusion import Fusion
 from umbel.serve.order import Order
-from umbel.serve.records import Candidates, Decision, Rung, Shown, Value
+from umbel.serve.records import Adapted, Candidates, Decision, Rung, Shown, Value
 from umbel.serve.served import Served
+from umbel.serve.states import Personal
 
 CHUNK = 256      # candidates scored between two looks at the clock
 ANSWERS = 1_024  # earlier answers kept
@@ -26,7 +27,8 @@ Raw = Mapping[str, Value]
 class Asked:
     """A request to rank, with all that is known of its user and items: `user` is None where nobody is to be known.
 
-    `shared` holds the raw fields of user and context by column, `own` those of each item; `deadline` is a moment of `clock`.
+    `shared` holds the raw fields of user and context by column, `own` those of each item; `deadline` is a moment of `clock`. `personal`
+    is what of a bundle is the user's own: other bundles answer without.
     """
 
     request: str
@@ -38,6 +40,7 @@ class Asked:
     deadline: float
     count: int
     seed: int
+    personal: Personal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class Ranked:
     shown: _Scored | None = None
     chances: Float[np.ndarray, "positions"] | None = None
     every: _Scored | None = None
+    adapted: Adapted | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -115,10 +119,11 @@ class Ranked:
             shown=shown, outputs=self.outputs, fields=asked.shared, candidates=chosen,
             temperature=order.temperature if self.every is not None else None,
             policy={"penalty": order.penalty, "diversity": ranker.policy.diversity} if order.penalty else {}, arm=ranker.arm,
+            adapted=self.adapted,
         )  # fmt: skip
 
 
-Earlier = tuple[Int[np.ndarray, "positions"], _Scored]
+Earlier = tuple[Int[np.ndarray, "positions"], _Scored, Adapted | None]
 
 
 @final
@@ -149,21 +154,29 @@ class Ranker:
         if scored is None:
             return self._unscored(asked)
         drawn = self.policy.order.draw(scored.fused, asked.count, seed=asked.seed, kinds=self._kinds(asked, len(scored.fused)))
-        shown = scored.at(drawn.places)
+        shown, adapted = scored.at(drawn.places), None if (own := self._personal(asked)) is None else own.adapted
         if len(scored.fused) < len(asked.items):
-            return Ranked(self, asked, Rung.FEWER, drawn.places, shown)
+            return Ranked(self, asked, Rung.FEWER, drawn.places, shown, adapted=adapted)
         if asked.user is not None:
-            self._keep(asked.user, asked.items, (drawn.places, shown))
-        return Ranked(self, asked, Rung.FULL, drawn.places, shown, drawn.propensities, scored)
+            self._keep(asked.user, asked.items, (drawn.places, shown, adapted))
+        return Ranked(self, asked, Rung.FULL, drawn.places, shown, drawn.propensities, scored, adapted)
+
+    def forget(self) -> None:
+        """Forget all earlier answers."""
+        self._earlier.clear()
+
+    def _personal(self, asked: Asked) -> Personal | None:
+        return asked.personal if asked.personal is not None and asked.personal.bundle == self.served.name else None
 
     def _scored(self, asked: Asked) -> _Scored | None:
         """As many candidates as there is time for, in the order sent; None where there is none, or the model fails."""
         found: list[Float[np.ndarray, "candidates columns"]] = []
+        state = None if (own := self._personal(asked)) is None else own.state
         try:
             for start in range(0, len(asked.items), CHUNK):
                 if self._clock() >= asked.deadline:
                     break
-                found.append(self.served.reader.predict(asked.shared, asked.own[start : start + CHUNK]))
+                found.append(self.served.reader.predict(asked.shared, asked.own[start : start + CHUNK], state))
         except UserError:
             raise
         except Exception as error:  # whatever it is, there is an answer without the model
@@ -179,7 +192,7 @@ class Ranker:
         earlier = self._earlier.get((asked.user, asked.items)) if asked.user is not None else None
         if earlier is not None:
             places = earlier[0][: asked.count]
-            return Ranked(self, asked, Rung.CACHED, places, earlier[1].at(np.arange(len(places))))
+            return Ranked(self, asked, Rung.CACHED, places, earlier[1].at(np.arange(len(places))), adapted=earlier[2])
         return Ranked(self, asked, Rung.POPULAR, np.argsort(-self.served.popularity(asked.items), kind="stable")[: asked.count])
 
     def _keep(self, user: str, items: tuple[str, ...], answer: Earlier) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import final
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from umbel.bundle import Bundle
 from umbel.data.derive import field_values
 from umbel.data.vocab import Encoded
+from umbel.learn.ladder import Rung, UserState, beyond
 from umbel.learn.predict import lowered
 from umbel.nn.apart import Apart
 from umbel.serve.records import Value
@@ -47,16 +50,27 @@ class Reader:
         self._typed = Typed(column_types(source), [name for name in (source.user, source.item) if name is not None])
         self._cuts: dict[frozenset[str], _Cut] = {}
 
-    def predict(self, shared: Raw, items: Sequence[Raw]) -> Float[np.ndarray, "items columns"]:
-        """Predictions, in the bundle's `columns`; :raises UserError: for a value that is not what its column was in training."""
+    def predict(self, shared: Raw, items: Sequence[Raw], state: UserState | None = None) -> Float[np.ndarray, "items columns"]:
+        """Predictions, in the bundle's `columns`, by the `state` of the one user who is shared, if it is given.
+
+        :raises UserError: for a value that is not what its column was in training.
+        """
         owned = self.columns & names(items)
         cut = self._cuts.get(owned)
         if cut is None:
             if len(self._cuts) >= CUTS:
                 self._cuts.pop(next(iter(self._cuts)))
             cut = self._cuts[owned] = _Cut(self.bundle, self.reads, owned, typed=self._typed)
-        logits = cut.logits(shared, items)
+        logits = cut.logits(shared, items, None if state is None or state.rung is Rung.ID else state)
         return self.bundle.calibrated(lowered(self.bundle.schema, logits))
+
+    def frame(self, rows: Sequence[Raw]) -> pl.DataFrame:
+        """Whole rows as raw columns, every one that the model reads; :raises UserError: as `predict` does."""
+        return self._typed.frame({name: [row.get(name) for row in rows] for name in sorted(self.columns)})
+
+    def whose(self, items: Iterable[Raw]) -> bool:
+        """Whether items say themselves whose they are, so that they are not one user's."""
+        return self.bundle.source.user in names(items)
 
     def ignored(self, given: Iterable[Raw]) -> list[str]:
         """The columns among some fields that the model does not read."""
@@ -68,7 +82,7 @@ class _Cut:
     """A bundle whose columns are cut into the items' own and the shared: fields of either, and those that read both."""
 
     def __init__(self, bundle: Bundle, reads: Mapping[str, frozenset[str]], owned: frozenset[str], *, typed: Typed) -> None:
-        self._encoder, self._typed = bundle.encoder, typed
+        self._encoder, self._typed, self._ladder = bundle.encoder, typed, bundle.ladder
         self._own = [name for name, columns in reads.items() if columns and columns <= owned]
         self._once = [name for name, columns in reads.items() if not columns & owned]
         self._rest = [name for name in reads if name not in (*self._own, *self._once)]
@@ -79,12 +93,12 @@ class _Cut:
         self._mixed = sorted(frozenset().union(*(every[name] for name in self._rest)))
         self._loose = [name for name in self._owned if not typed.knows(name)]
         self._plain = itemgetter(*self._owned) if len(self._owned) > 1 and not self._loose else None
-        self._apart = Apart(bundle.model, once=self._once, own=self._own)
+        self._model, self._apart = bundle.model, Apart(bundle.model, once=self._once, own=self._own)
         self._numbers: dict[Key, int] = {}
         self._said: dict[Key, Tensor] = {}
 
-    def logits(self, shared: Raw, items: Sequence[Raw]) -> Float[np.ndarray, "items outputs"]:
-        """The model's logits for each item."""
+    def logits(self, shared: Raw, items: Sequence[Raw], state: UserState | None) -> Float[np.ndarray, "items outputs"]:
+        """The model's logits for each item, or the user's own, whom the model reads as unknown then."""
         numbers = self._find(items)
         rest: dict[str, Tensor] = {}
         if self._rest:
@@ -92,7 +106,11 @@ class _Cut:
             own = self._typed.frame({name: [item.get(name) for item in items] for name in self._owned})
             both = own.hstack([common[name].new_from_index(0, own.height) for name in self._mixed])
             rest = self._tensors(self._encoder.some(both, self._rest))
-        found: Float[np.ndarray, "items outputs"] = self._apart.logits(numbers, self._common(shared), rest).float().numpy()
+        asked: Mapping[str, Tensor] = self._common(shared)
+        if state is not None and self._ladder is not None:
+            asked = self._ladder.unnamed(asked)
+        above = None if state is None or state.shared else partial(beyond, self._model, state=state)
+        found: Float[np.ndarray, "items outputs"] = self._apart.logits(numbers, asked, rest, beyond=above).float().numpy()
         return found
 
     def _common(self, shared: Raw) -> dict[str, Tensor]:

@@ -62,12 +62,29 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """How far an answer was its user's own: the rung of the bundle's cold-start ladder, and of how many rows of the user.
+
+    The rows are those of `umbel.serve.store.personal.recent` by `clock` and `until` (the latest event that had come), of decisions
+    before `before` (time and request of the answer that they were read for); `seal` tells them from any others. So the state can be
+    had again from the store.
+    """
+
+    rung: str
+    rows: int
+    clock: int
+    until: int
+    before: tuple[int, str]
+    seal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """One answer of the service: who asked, when (milliseconds since 1970, UTC), what answered, and what was shown from the top.
 
     `outputs` name the predictions (a bundle's `columns`), `fields` are the user's and the request's own, `policy` the settings that made
     an order of the fused scores, `temperature` that of its softmax (None: it was no draw), `arm` the label of the bundle that answered.
-    `user` is None where nobody is to be known.
+    `user` is None where nobody is to be known, `adapted` where the shared model answered whatever was known of the user.
     """
 
     request: str
@@ -83,6 +100,7 @@ class Decision:
     temperature: float | None = None
     policy: Mapping[str, Value] = field(default_factory=dict)
     arm: str = "stable"
+    adapted: Adapted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,8 @@ class RankedItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class RankAnswer(Struct, frozen=True, kw_only=True):
     """The order, from the top, and what gave it.
 
-    `logged` means that the decision is durable; `ignored` are fields that the model does not read.
+    `logged` means that the decision is durable; `ignored` are fields that the model does not read. `adapted` is the rung of the bundle's
+    cold-start ladder, and `known` the number of the user's rows it is of; null where the shared model answered anybody.
     """
 
     request_id: str
@@ -73,6 +74,8 @@ class RankAnswer(Struct, frozen=True, kw_only=True):
     items: list[RankedItem]
     ignored: list[str]
     logged: bool
+    adapted: str | None = None
+    known: int | None = None
 
 
 class SentEvent(Struct, frozen=True, kw_only=True):

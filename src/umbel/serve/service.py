@@ -16,16 +16,19 @@ from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
 from umbel.serve.known import Memory
 from umbel.serve.ranker import Asked, Ranked, Ranker
+from umbel.serve.reader import Raw
 from umbel.serve.recommend.asked import RecommendRequest
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
+from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
 LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote
+SHARE = 0.5      # of the time that is left for an answer, that its user's own state may take
 PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
 
 
@@ -56,6 +59,7 @@ class Service:
         self.users, self.items = Memory(store.users, now=now()), Memory(store.items, now=now())
         self.shelves = Shelves(store.items, now=now())
         self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed, prepare=self.shelves.of)
+        self.states = States(store.session, count=self._had, failed=self.failed)
         self.changing = asyncio.Lock()
         self.ready = True
         self._told: list[tuple[str, str]] = []
@@ -124,6 +128,9 @@ class Service:
         before = self.bundles.state.number
         for memory in (self.users, self.items):
             memory.refresh(now())
+        if self.states.refresh():
+            for ranker in self.bundles.labels.values():
+                ranker.forget()
         self.bundles.refresh()
         self.shelves.refresh(now(), self.bundles.loaded)
         if self.bundles.state.number != before:
@@ -143,10 +150,11 @@ class Service:
         if source.item is not None:
             for one, fields in zip(ids, raw, strict=True):
                 fields[source.item] = one
+        personal = await self._personal(ranker, user, (time, request), items=raw, deadline=deadline)
         seed = int(request[12:], 16) if sent.seed is None else sent.seed
         asked = Asked(
             request=request, user=user, time=time, shared=shared, items=tuple(ids), own=tuple(raw), deadline=deadline,
-            count=sent.n or len(ids), seed=seed,
+            count=sent.n or len(ids), seed=seed, personal=personal,
         )  # fmt: skip
         return asked, ranker
 
@@ -161,6 +169,17 @@ class Service:
         if column is not None:
             found[column] = user
         return found
+
+    async def _personal(
+        self, ranker: Ranker, user: str | None, before: tuple[int, str], *, items: Sequence[Raw], deadline: float,
+    ) -> Personal | None:
+        """What is the user's own; nothing where nobody asks, or items say themselves whose they are."""
+        if user is None or ranker.served.bundle.ladder is None or ranker.served.reader.whose(items):
+            return None
+        return await self.states.within(ranker.served, user, before, seconds=SHARE * (deadline - monotonic()))
+
+    def _had(self, how: How) -> None:
+        self.metrics.states.labels(how.value).inc()
 
     async def _known(self, memory: Memory, ids: Sequence[str], deadline: float) -> dict[str, dict[str, Value]]:
         """What the store knows of some ids; what it does not tell in time counts as not known."""
@@ -191,7 +210,7 @@ class Service:
 
 def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], logged: bool) -> RankAnswer:
     parts = ranked.contributions.tolist() if explained else []
-    names = ranked.outputs
+    names, own = ranked.outputs, ranked.adapted
     items = [
         RankedItem(
             item_id=item, position=position, score=fused, propensity=chance, predictions=dict(zip(names, row, strict=True)),
@@ -201,5 +220,6 @@ def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], log
     ]  # fmt: skip
     return RankAnswer(
         request_id=ranked.asked.request, bundle=ranked.ranker.served.name, fusion=ranked.ranker.fusion, rung=ranked.rung, items=items,
-        ignored=ignored, logged=logged,
+        ignored=ignored, logged=logged, adapted=None if own is None else own.rung,
+        known=None if own is None else own.rows,
     )

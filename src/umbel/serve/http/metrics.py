@@ -24,6 +24,7 @@ class Metrics:
         self.seconds = Histogram("umbel_request_seconds", "from arrival to answer", ["route"], buckets=SECONDS, registry=own)
         self.at_once = Gauge("umbel_requests_in_flight", "requests being answered", registry=own, multiprocess_mode="livesum")
         self.rungs = Counter("umbel_rungs", "ranked answers by the rung of the ladder", ["rung", "label"], registry=own)
+        self.states = Counter("umbel_user_states", "requests of users by how their own state was had", ["how"], registry=own)
         self.candidates = Counter("umbel_candidates", "candidates of ranked answers", registry=own)
         self.events = Counter("umbel_events", "events by what became of them", ["result"], registry=own)
         self.failures = Counter("umbel_failures", "failures that an answer was given in spite of", ["part"], registry=own)

@@ -19,9 +19,10 @@ from umbel.serve.store.tables import decisions, events, shown
 PAGE = 2_000  # decisions at a time
 Cursor = tuple[int, str]  # time and request of a decision
 START: Cursor = (-1, "")
+END: Cursor = (LAST + 1, "")
 DECIDED = pl.DataFrame(schema={
     "request": pl.String, "user": pl.String, "time": pl.Int64, "bundle": pl.String, "fusion": pl.String, "rung": pl.String,
-    "arm": pl.String, "outputs": pl.String, "fields": pl.String,
+    "arm": pl.String, "outputs": pl.String, "fields": pl.String, "adapted": pl.String,
 })  # fmt: skip
 SHOWN = pl.DataFrame(schema={
     "request": pl.String, "item": pl.String, "position": pl.Int64, "fused": pl.Float64, "propensity": pl.Float64,
@@ -32,6 +33,7 @@ CAME = pl.DataFrame(schema={
     "received": pl.Int64, "named": pl.Boolean,
 })  # fmt: skip
 PLACE = ["request", "item"]
+LASTING = frozenset((Amount.ANY, Amount.LAST))  # what a label may be before its window closes; a sum or a maximum would still grow
 VALUE = {
     Amount.ANY: pl.lit(1.0),
     Amount.SUM: pl.col("value").sum(),
@@ -74,7 +76,12 @@ def late_column(task: str) -> str:
 def watermark(session: Session) -> int:
     """The clock of the events: the time of the latest; -1 where there is none."""
     with session.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.time), -1))).scalar_one())
+        return latest(connection)
+
+
+def latest(connection: sa.Connection) -> int:
+    """That clock, as a transaction sees it."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.time), -1))).scalar_one())
 
 
 def check_rules(feedback: Feedback) -> None:
@@ -99,16 +106,16 @@ def pages(session: Session, feedback: Feedback, extent: Extent, *, after: Cursor
     closing = extent.clock - feedback.lateness - min(rule.window for rule in feedback.rules)
     while True:
         with session.reading() as connection:
-            decided = _frame(connection.execute(_decisions(after, closing, size)), DECIDED)
+            decided = frame_of(connection.execute(_decisions(after, closing, size)), DECIDED)
             if decided.is_empty():
                 return
             last = _last(decided)
             within = sa.and_(_behind(after), sa.not_(_behind(last)))
-            places = _frame(connection.execute(_places(within)), SHOWN)
+            places = frame_of(connection.execute(places_of(within)), SHOWN)
             longest = max(rule.window for rule in feedback.rules)
-            came = _frame(connection.execute(_named(within, extent.until)), CAME)
-            came = pl.concat([came, _frame(connection.execute(_touching(within, extent.until, longest)), CAME)])
-        yield _page(decided, places, came, feedback=feedback, extent=extent)
+            came = events_of(connection, within, extent.until, longest=longest)
+        frame = labelled(decided, places, came, feedback=feedback, extent=extent)
+        yield Page(frame, last, came["id"].n_unique())
         after = last
 
 
@@ -116,7 +123,13 @@ def _last(decided: pl.DataFrame) -> Cursor:
     return int(decided["time"][-1]), str(decided["request"][-1])
 
 
-def _page(decided: pl.DataFrame, places: pl.DataFrame, came: pl.DataFrame, *, feedback: Feedback, extent: Extent) -> Page:
+def labelled(
+    decided: pl.DataFrame, places: pl.DataFrame, came: pl.DataFrame, *, feedback: Feedback, extent: Extent, early: bool = False,
+) -> pl.DataFrame:
+    """Shown items with the columns of `Page`.
+
+    `early` labels are those of windows that have not closed: there is one where an event came, unless it may still grow.
+    """
     frame = decided.join(places, on="request").sort("time", "request", "position")
     came = came.join(frame.select("request", "item", "time"), on=PLACE).with_columns(age=pl.col("at") - pl.col("time")).sort("at", "id")
     counted = came.filter((pl.col("age") >= -feedback.skew) & pl.col("value").fill_null(0.0).is_not_nan())
@@ -124,10 +137,16 @@ def _page(decided: pl.DataFrame, places: pl.DataFrame, came: pl.DataFrame, *, fe
         frame = frame.join(_labels(counted, rule, feedback.lateness), on=PLACE, how="left", maintain_order="left")
         settled = pl.col("time") + rule.window + feedback.lateness <= extent.clock
         label, late = label_column(rule.task), late_column(rule.task)
-        frame = frame.with_columns(
-            pl.when(settled).then(pl.col(label).fill_null(0.0)).alias(label), (settled & pl.col(late).fill_null(value=False)).alias(late)
-        )
-    return Page(frame, _last(decided), came["id"].n_unique())
+        unsettled = pl.col(label) if early and rule.value in LASTING else None
+        known = pl.when(settled).then(pl.col(label).fill_null(0.0)).otherwise(unsettled)
+        frame = frame.with_columns(known.alias(label), (settled & pl.col(late).fill_null(value=False)).alias(late))
+    return frame
+
+
+def events_of(connection: sa.Connection, within: sa.ColumnElement[bool], until: int, *, longest: int, before: Cursor = END) -> pl.DataFrame:
+    """The events that belong to what some decisions showed, up to `longest` after it; decisions from `before` on are not known."""
+    found = [connection.execute(one) for one in (_named(within, until), _touching(within, until, longest=longest, before=before))]
+    return pl.concat([frame_of(rows, CAME) for rows in found])
 
 
 def _labels(came: pl.DataFrame, rule: Rule, lateness: int) -> pl.DataFrame:
@@ -151,7 +170,8 @@ def _positive(came: pl.DataFrame, rule: Rule) -> pl.Series:
     return found.fill_null(value=False)
 
 
-def _frame(rows: sa.CursorResult[tuple[object, ...]], like: pl.DataFrame) -> pl.DataFrame:
+def frame_of(rows: sa.CursorResult[tuple[object, ...]], like: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a query as columns of known types."""
     return pl.DataFrame([tuple(row) for row in rows], schema=like.schema, orient="row")
 
 
@@ -165,7 +185,8 @@ def _decisions(after: Cursor, closing: int, size: int) -> sa.Select[tuple[object
     return wanted.order_by(decisions.c.time, decisions.c.request).limit(size)
 
 
-def _places(within: sa.ColumnElement[bool]) -> sa.Select[tuple[object, ...]]:
+def places_of(within: sa.ColumnElement[bool]) -> sa.Select[tuple[object, ...]]:
+    """What some decisions showed."""
     columns = [shown.c[name] for name in SHOWN.columns[:-1]]
     return sa.select(*columns, shown.c.fields).join(decisions, decisions.c.request == shown.c.request).where(within)
 
@@ -176,10 +197,13 @@ def _named(within: sa.ColumnElement[bool], until: int) -> sa.Select[tuple[object
     return own.where(within, events.c.received <= until)
 
 
-def _touching(within: sa.ColumnElement[bool], until: int, longest: int) -> sa.Select[tuple[object, ...]]:
+def _touching(within: sa.ColumnElement[bool], until: int, *, longest: int, before: Cursor) -> sa.Select[tuple[object, ...]]:
     """The events that name no request, with the latest decision that showed their item to their user before them, if it is one of these."""
     later, there = decisions.alias("later"), shown.alias("there")
-    after = sa.tuple_(later.c.time, later.c.request) > sa.tuple_(decisions.c.time, decisions.c.request)
+    moment = sa.tuple_(later.c.time, later.c.request)
+    after = moment > sa.tuple_(decisions.c.time, decisions.c.request)
+    if before != END:
+        after = sa.and_(after, moment < sa.tuple_(*before))
     newer = (
         sa.select(sa.literal(1)).select_from(later).join(there, there.c.request == later.c.request)
         .where(later.c.user == events.c.user, there.c.item == events.c.item, later.c.time <= events.c.time, after)

@@ -15,11 +15,13 @@ from umbel.errors import UserError
 from umbel.feedback import Feedback
 from umbel.serve.store.forms import NOTHING, Form, Kind, columns
 from umbel.serve.store.labels import label_column
+from umbel.serve.store.rows import to_adapted
 from umbel.serve.store.survey import Survey
 
 PREDICTED = "predicted_"  # before the name of a prediction
 PLAIN = {"request_id": "request", "position": "position", "propensity": "propensity", "fused": "fused", "rung": "rung",
          "bundle": "bundle", "fusion": "fusion", "arm": "arm"}  # fmt: skip
+ADAPTED = ("adapted", "adapted_rows")  # the rung of the bundle's ladder that a decision was answered on, and the rows known of its user
 SHORTEST, DIGITS = 16, 32  # bytes of a key, digits of a pseudonym
 
 
@@ -69,6 +71,7 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
         _ids(feedback.item, frame["item"], whole=found.items_whole),
         frame["time"].alias(feedback.time),
         *(frame[column].alias(name) for name, column in PLAIN.items()),
+        *_adapted(frame["adapted"]),
         *_predictions(frame, found.outputs),
         *(frame[label_column(rule.task)].alias(feedback.label(rule.task)) for rule in feedback.rules),
     ]
@@ -83,10 +86,16 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
 
 def check_names(feedback: Feedback) -> None:
     """Refuse two columns of one name; :raises UserError: naming it."""
-    names = [feedback.user, feedback.item, feedback.time, *PLAIN, *(feedback.label(rule.task) for rule in feedback.rules)]
+    names = [feedback.user, feedback.item, feedback.time, *PLAIN, *ADAPTED, *(feedback.label(rule.task) for rule in feedback.rules)]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the log would have two columns {name!r}", mend="call the label, or the user, item or time column, otherwise")
+
+
+def _adapted(told: pl.Series) -> list[pl.Series]:
+    found = [to_adapted(one) for one in told]
+    rungs, rows = [one and one.rung for one in found], [one and one.rows for one in found]
+    return [pl.Series(ADAPTED[0], rungs, dtype=pl.String), pl.Series(ADAPTED[1], rows, dtype=pl.Int64)]
 
 
 def _ids(name: str, ids: pl.Series, *, whole: bool) -> pl.Series:

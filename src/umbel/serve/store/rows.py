@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from umbel.serve.records import Candidates, Decision, Event, Known, Rung, Shown, Value
+from umbel.serve.records import Adapted, Candidates, Decision, Event, Known, Rung, Shown, Value
 
 Row = dict[str, Any]
 DOUBLES, SINGLES = "<f8", "<f4"
@@ -23,6 +24,7 @@ def decision_row(decision: Decision) -> Row:
         "request": decision.request, "user": decision.user, "time": decision.time, "bundle": decision.bundle, "fusion": decision.fusion,
         "rung": decision.rung.value, "arm": decision.arm, "temperature": decision.temperature, "policy": to_json(decision.policy),
         "outputs": compact(decision.outputs), "fields": to_json(decision.fields),
+        "adapted": None if decision.adapted is None else compact(asdict(decision.adapted)),
     }  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def to_decision(row: sa.Row[Any], shown: Iterable[sa.Row[Any]], candidates: sa.R
         request=row.request, user=row.user, time=row.time, bundle=row.bundle, fusion=row.fusion, rung=Rung(row.rung), arm=row.arm,
         temperature=row.temperature, policy=json.loads(row.policy), outputs=tuple(json.loads(row.outputs)), fields=json.loads(row.fields),
         shown=tuple(to_shown(one) for one in sorted(shown, key=lambda one: int(one.position))),
-        candidates=None if candidates is None else _candidates(candidates),
+        candidates=None if candidates is None else _candidates(candidates), adapted=to_adapted(row.adapted),
     )  # fmt: skip
 
 
@@ -81,6 +83,15 @@ def to_event(row: sa.Row[Any]) -> Event:
 def to_known(row: sa.Row[Any]) -> Known:
     """A user or item from its row."""
     return Known(id=row.id, fields=json.loads(row.fields), time=row.time)
+
+
+def to_adapted(text: str | None) -> Adapted | None:
+    """How far a decision was the user's own, from its column."""
+    if text is None:
+        return None
+    told = json.loads(text)
+    time, request = told.pop("before")
+    return Adapted(before=(time, request), **told)
 
 
 def to_json(fields: Mapping[str, Value]) -> str:

@@ -22,6 +22,7 @@ decisions = Table(
     Column("policy", Text, nullable=False),   # JSON
     Column("outputs", Text, nullable=False),  # JSON: the names of predictions
     Column("fields", Text, nullable=False),   # JSON
+    Column("adapted", Text),                  # JSON; null: the shared model answered
     Index("decisions_by_time", "time", "request"),
     Index("decisions_by_user", "user", "time"),
     sqlite_with_rowid=False,
