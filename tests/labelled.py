@@ -31,7 +31,7 @@ def table(
                 closed = decision.time + rule.window + feedback.lateness
                 told = label(own, decision, rule, feedback, test=tests[rule.task])
                 came = early and rule.value in (Amount.ANY, Amount.LAST) and told is not None
-                settled = (0.0, False) if told is None else told
+                settled = (rule.nothing, False) if told is None else told
                 found[(*place, rule.task)] = settled if closed <= clock else ((settled[0], False) if came else (None, False))
     return found
 
@@ -57,6 +57,7 @@ def label(own: Sequence[tuple[Event, int]], decision: Decision, rule: Rule, feed
         for event, received in own
         if -feedback.skew <= event.time - decision.time < rule.window and test(event)
         and (rule.attribution is Attribution.LAST or event.request is not None)
+        and (rule.range is None or (event.value is not None and rule.range[0] <= event.value <= rule.range[1]))
     ]  # fmt: skip
     values = [event.value or 0.0 for event, _ in counted]
     late = any(received >= decision.time + rule.window + feedback.lateness for _, received in counted)

@@ -38,7 +38,8 @@ class Rule:
     """The label of a task: an event counts that satisfies `positive_when` within `window` milliseconds after the item was shown.
 
     `positive_when` is an expression of the closed list of SQL over an event's `kind` and `value`. The label is `value` of those events;
-    where there are none it is 0, and known only once the window has closed.
+    where there are none it is 0, and known only once the window has closed. Of a task with a `range` of labels an event outside it does not
+    count, and where there are none and 0 is not in it, there is no label.
 
     Example
     -------
@@ -54,8 +55,17 @@ class Rule:
     positive_when: str
     value: Amount = Amount.ANY
     attribution: Attribution = Attribution.LAST
+    range: tuple[float, float] | None = None
+
+    @property
+    def nothing(self) -> float | None:
+        """The label of what nothing came of."""
+        return 0.0 if self.range is None or self.range[0] <= 0 <= self.range[1] else None
 
     def __post_init__(self) -> None:
+        if self.range is not None and self.value not in (Amount.MAX, Amount.LAST):
+            mend = "take value = 'last' (or 'max'), or leave the range out"
+            raise UserError(f"tasks.{self.task}.feedback: value = '{self.value}' of a task with a range", mend=mend)
         if self.window <= 0:
             raise UserError(f"tasks.{self.task}.feedback.window: {self.window}", mend="give a time above 0")
         for name in check(self.positive_when, where=f"tasks.{self.task}.feedback.positive_when"):
@@ -94,10 +104,16 @@ def from_json(content: Mapping[str, Any]) -> Feedback:
     given = dict(content)
     try:
         rules = [dict(rule) for rule in given.pop("rules", ())]
-        made = [Rule(value=Amount(rule.pop("value")), attribution=Attribution(rule.pop("attribution")), **rule) for rule in rules]
+        made = [_rule(rule) for rule in rules]
         return Feedback(rules=tuple(made), **given)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"feedback: {error}", mend="write it anew by training again") from None
+
+
+def _rule(given: dict[str, Any]) -> Rule:
+    scale = given.pop("range", None)
+    value, attribution = Amount(given.pop("value")), Attribution(given.pop("attribution"))
+    return Rule(value=value, attribution=attribution, range=None if scale is None else (scale[0], scale[1]), **given)
 
 
 def duration(text: str, *, where: str = "time") -> int:

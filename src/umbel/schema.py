@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import log
+from math import isfinite, log
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -110,7 +110,8 @@ class Task:
     The output of a binary task is the logit of p(task | its `given` holds); the label stays the plain event.
     `weight` multiplies the task's loss, `loss` says which it is. Of a binary task's training rows without the event the
     share `negatives` is trained on, drawn anew each epoch; predictions are corrected for it. An `auxiliary` task is trained for what the
-    others learn from it, and not judged.
+    others learn from it, and not judged. `range` is the scale of a rating, ends included: labels outside it are refused. Predictions
+    are not cut to it, since what lies beyond an end would tie there and lose its order.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Task:
     auxiliary: bool = False
     loss: Objective = LIKELIHOOD
     negatives: float = 1.0
+    range: tuple[float, float] | None = None
 
     @property
     def raised(self) -> float:
@@ -263,6 +265,12 @@ def _check_task(task: Task) -> None:
     check_objective(where, task.loss, task.kind)
     if not 0 < task.negatives <= 1:
         raise UserError(f"{where}: negatives = {task.negatives:g}", mend="give the share of rows to keep, above 0 and at most 1")
+    if task.range is not None:
+        low, high = task.range
+        if not low < high:
+            raise UserError(f"{where}: range = [{low:g}, {high:g}]", mend="give its least and its greatest label, in this order")
+        if isfinite(task.kind.labels.high) or low < task.kind.labels.low:
+            raise UserError(f"{where}: a range of a {task.kind.name} task", mend=f"its labels are {task.kind.labels}")
     if task.negatives < 1 and task.kind != BINARY:
         raise UserError(f"{where}: negatives of a {task.kind.name} task", mend="only a binary task has rows without the event")
 

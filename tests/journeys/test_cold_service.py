@@ -24,7 +24,8 @@ from umbel.serve.served import load
 from umbel.serve.states import again
 from umbel.serve.store.store import Store
 
-RATED = """rating = { kind = "regression", feedback = { window = "30m", positive_when = "kind = 'rate'", value = "last" } }"""
+RULE = """{ window = "30m", value = "last", positive_when = "kind = 'rate'" }"""
+RATED = f"""rating = {{ kind = "regression", range = [1, 5], feedback = {RULE} }}"""
 CLICKED = """click = { feedback = { window = "20m", positive_when = "kind = 'click'" } }"""
 RULES = {'rating = { kind = "regression" }': RATED, "click = { }": CLICKED}
 AGE = {"age": "a1"}
@@ -158,6 +159,21 @@ def test_a_restart_answers_the_same_and_each_answer_can_be_had_again_from_the_lo
             state = again(store.session, served, decision.adapted, user="9001")
             found = served.reader.predict(decision.fields, [one.fields for one in decision.shown], state)
             np.testing.assert_allclose(found, np.array([one.predictions for one in decision.shown]), atol=1e-6, rtol=0)
+
+
+def test_a_rating_outside_its_scale_is_rejected_and_changes_nothing(client: Client) -> None:
+    client.rank("9001")
+    client.rate("9001", {client.ids[0]: 5.0})
+    before = client.rank("9001")
+    told = {"type": "rate", "item_id": client.ids[1], "user_id": "9001", "occurred_at": int(time.time() * 1000)}
+    sent = [{**told, "event_id": "loud", "value": 7}, {**told, "event_id": "mute"}, {**told, "event_id": "good", "value": 1}]
+    answer = client.server.client.post("/v1/events", json=sent[:2])
+    assert answer.status_code == 207
+    reasons = [one["reason"] for one in answer.json()["results"]]
+    assert reasons == ["value 7 is outside the range: rating is 1 to 5", "value is missing: rating is 1 to 5"]
+    assert client.rank("9001")["items"] == before["items"]
+    assert client.server.client.post("/v1/events", json=sent).json()["results"][2]["result"] == "accepted"
+    assert client.rank("9001")["known"] == 2
 
 
 def test_an_erased_user_is_anybody_again(client: Client, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FEEDBACK = Feedback(
         Rule(task="watch", window=9, positive_when="kind = 'watch' AND value >= 2", value=Amount.SUM),
         Rule(task="most", window=3, positive_when="kind = 'watch'", value=Amount.MAX, attribution=Attribution.REQUEST),
         Rule(task="stars", window=7, positive_when="kind <> 'click'", value=Amount.LAST),
+        Rule(task="rated", window=6, positive_when="kind = 'rate'", value=Amount.LAST, range=(1.0, 3.0)),
     ),
     lateness=2,
     skew=2,
@@ -36,6 +37,7 @@ TESTS = {
     "watch": lambda event: event.kind == "watch" and (event.value or 0) >= 2,
     "most": lambda event: event.kind == "watch",
     "stars": lambda event: event.kind != "click",
+    "rated": lambda event: event.kind == "rate",
 }
 ITEMS, USERS, REQUESTS = ("i1", "i2", "i3"), ("u1", "u2"), tuple(f"r{number}" for number in range(6))
 MOMENTS = st.integers(0, 30)

@@ -206,7 +206,7 @@ def test_without_all_that_popularity_ranks(served: Served) -> None:
 def test_a_model_that_fails_is_told_of_and_answered_without(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Exception] = []
 
-    def broken(self: Reader, shared: object, items: object) -> np.ndarray:
+    def broken(self: Reader, shared: object, items: object, state: object) -> np.ndarray:
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(Reader, "predict", broken)

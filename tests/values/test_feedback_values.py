@@ -14,7 +14,9 @@ from umbel.feedback import COLUMNS, LONGEST, SKEW, UNITS, Amount, Attribution, F
 from umbel.run.feeding import FeedbackSection, RuleSection
 
 RULE = Rule(task="click", window=5, positive_when="kind = 'click'")
-PLAIN: dict[str, Any] = {"task": "click", "window": 5, "positive_when": "kind = 'click'", "value": "any", "attribution": "last"}
+PLAIN: dict[str, Any] = {
+    "task": "click", "window": 5, "positive_when": "kind = 'click'", "value": "any", "attribution": "last", "range": None,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def by_hand(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Predictions are what items say they are; how many candidates each call had."""
     columns, calls = served.bundle.columns, list[int]()
 
-    def predict(self: Reader, shared: Mapping[str, Value], items: Sequence[Mapping[str, Value]]) -> np.ndarray:
+    def predict(self: Reader, shared: Mapping[str, Value], items: Sequence[Mapping[str, Value]], state: object) -> np.ndarray:
         calls.append(len(items))
         if any(item.get("fails") for item in items):
             raise RuntimeError("the model fails")

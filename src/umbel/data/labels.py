@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from umbel.data.derive import evaluate, label_value
 from umbel.data.values import as_float
@@ -48,12 +48,23 @@ def conditional(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) -> Fl
 def _event(raw: pl.Series, task: Task, *, start: int, log: str) -> Float32[np.ndarray, "rows"]:
     known = as_float(raw, f"tasks.{task.name}", mend="give numbers, or an sql that makes them")
     wrong = task.kind.labels.outside(known) | (np.abs(known) > np.finfo(np.float32).max)
+    if task.range is not None and not wrong.any():
+        _check_range(known, task, start=start, log=log)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         column = "its sql" if task.sql is not None else f"column {task.label or task.name!r}"
         what = f"tasks.{task.name}: label {known[row]:g} in row {start + row + 1} of the log, {column} of {log}"
         raise UserError(what, mend=f"{_a(task.kind.name)} label is {task.kind.labels}")
     return known.astype(np.float32)
+
+
+def _check_range(known: Float64[np.ndarray, "rows"], task: Task, *, start: int, log: str) -> None:
+    low, high = task.range or (-np.inf, np.inf)
+    rows = np.flatnonzero((known < low) | (known > high))
+    if len(rows):
+        more = f" (and {len(rows) - 1:,} more of the {len(known):,} rows read with it)" if len(rows) > 1 else ""
+        what = f"tasks.{task.name}: label {known[rows[0]]:g} in row {start + rows[0] + 1} of {log}{more}"
+        raise UserError(what, mend=f"its range is [{low:g}, {high:g}]: correct the rows, or the range")
 
 
 def _a(noun: str) -> str:

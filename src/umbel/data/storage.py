@@ -106,4 +106,5 @@ def _task(data: Mapping[str, object]) -> Task:
     known = cast("dict[str, Any]", data)
     where = f"tasks.{known.get('name')}"
     kind = choose(f"{where}.kind", known.get("kind", BINARY.name), TASK_KINDS)
-    return Task(**{**known, "kind": kind, "loss": choose(f"{where}.loss", known.get("loss", LIKELIHOOD.name), OBJECTIVES)})
+    loss, scale = choose(f"{where}.loss", known.get("loss", LIKELIHOOD.name), OBJECTIVES), known.get("range")
+    return Task(**{**known, "kind": kind, "loss": loss, "range": tuple(scale) if scale else None})

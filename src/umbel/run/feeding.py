@@ -14,10 +14,12 @@ class RuleSection(Section):
     value: Amount = Amount.ANY
     attribution: Attribution = Attribution.LAST
 
-    def rule(self, task: str) -> Rule:
-        """The rule of a task; :raises UserError: naming the key that is wrong."""
+    def rule(self, task: str, *, range: tuple[float, float] | None = None) -> Rule:  # noqa: A002
+        """The rule of a task, whose labels have a range or not; :raises UserError: naming the key that is wrong."""
         window = duration(self.window, where=f"tasks.{task}.feedback.window")
-        return Rule(task=task, window=window, positive_when=self.positive_when, value=self.value, attribution=self.attribution)
+        return Rule(
+            task=task, window=window, positive_when=self.positive_when, value=self.value, attribution=self.attribution, range=range,
+        )  # fmt: skip
 
 
 class FeedbackSection(Section):

@@ -90,7 +90,7 @@ def feedback(settings: Settings) -> Feedback | None:
     The log that is made of them has the columns of this one: user, item, time (milliseconds since 1970, UTC) and the labels.
     """
     told = {name: task for name, task in settings.tasks.items() if task.feedback is not None}
-    rules = tuple(task.feedback.rule(name) for name, task in told.items() if task.feedback is not None)
+    rules = tuple(task.feedback.rule(name, range=task.range) for name, task in told.items() if task.feedback is not None)
     ends = {"user": settings.data.user, "item": settings.data.item, "time": settings.data.time}
     labels = {name: task.label for name, task in told.items() if task.label is not None}
     columns = {name: column for name, column in ends.items() if column is not None}

@@ -64,6 +64,7 @@ class TaskSection(Section):
     auxiliary: bool = False
     loss: Chosen = "likelihood"
     negatives: float = Field(1.0, gt=0, le=1)
+    range: tuple[float, float] | None = None
     unwanted: bool = False
     feedback: RuleSection | None = None
 

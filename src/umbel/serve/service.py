@@ -21,6 +21,7 @@ from umbel.serve.recommend.asked import RecommendRequest
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
+from umbel.serve.scales import on_scale
 from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
@@ -91,7 +92,7 @@ class Service:
         """What became of each event, in their order, durably; :raises UserError: for none, or too many."""
         if not 1 <= len(sent) <= self.serving.limits.events:
             raise UserError(f"events: {len(sent):,}", mend=f"send 1 to {self.serving.limits.events:,}")
-        read = [read_event(one) for one in sent]
+        read = on_scale([read_event(one) for one in sent], self.bundles.stable.served.bundle.feedback)
         events = [one for one in read if isinstance(one, Event)]
         answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events)) if events else ()
         kept = iter(answered)

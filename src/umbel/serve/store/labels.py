@@ -93,7 +93,7 @@ def check_rules(feedback: Feedback) -> None:
         if names.count(name) > 1:
             raise UserError(f"tasks.{name}.feedback: there are two", mend="keep one")
     for rule in feedback.rules:
-        _positive(pl.DataFrame([["a"], [1.0]], schema={"kind": pl.String, "value": pl.Float64}), rule)
+        counts(pl.DataFrame([["a"], [1.0]], schema={"kind": pl.String, "value": pl.Float64}), rule)
 
 
 def pages(session: Session, feedback: Feedback, extent: Extent, *, after: Cursor = START, size: int = PAGE) -> Iterator[Page]:
@@ -138,7 +138,7 @@ def labelled(
         settled = pl.col("time") + rule.window + feedback.lateness <= extent.clock
         label, late = label_column(rule.task), late_column(rule.task)
         unsettled = pl.col(label) if early and rule.value in LASTING else None
-        known = pl.when(settled).then(pl.col(label).fill_null(0.0)).otherwise(unsettled)
+        known = pl.when(settled).then(pl.coalesce(label, pl.lit(rule.nothing, pl.Float64))).otherwise(unsettled)
         frame = frame.with_columns(known.alias(label), (settled & pl.col(late).fill_null(value=False)).alias(late))
     return frame
 
@@ -153,7 +153,8 @@ def _labels(came: pl.DataFrame, rule: Rule, lateness: int) -> pl.DataFrame:
     """The label of every place that has events of this rule."""
     own = came if rule.attribution is Attribution.LAST else came.filter("named")
     own = own.filter(pl.col("age") < rule.window)
-    own = own.filter(_positive(own, rule)).with_columns(pl.col("value").fill_null(0.0))
+    own = own.filter(counts(own, rule))
+    own = (own if rule.range is None else own.filter(pl.col("value").is_between(*rule.range))).with_columns(pl.col("value").fill_null(0.0))
     closed = pl.col("time") + rule.window + lateness
     late = (pl.col("received") >= closed).any()
     return own.group_by(PLACE, maintain_order=True).agg(
@@ -161,7 +162,8 @@ def _labels(came: pl.DataFrame, rule: Rule, lateness: int) -> pl.DataFrame:
     )
 
 
-def _positive(came: pl.DataFrame, rule: Rule) -> pl.Series:
+def counts(came: pl.DataFrame, rule: Rule) -> pl.Series:
+    """Which events satisfy a rule's `positive_when`, from their kinds and values; :raises UserError: if it is neither true nor false."""
     value = label_value(Task(rule.task, sql=rule.positive_when))
     found = evaluate(came, [value]).to_series()
     if found.dtype != pl.Boolean:
