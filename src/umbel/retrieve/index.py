@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 EXACT = 200_000  # items up to which all are looked at
-LOOKED = 16      # of the cells of an index of faiss, the share that is looked at is one in so many, and
+LOOKED = 8       # of the cells of an index of faiss, the share that is looked at is one in so many, and
 FEWEST = 16      # no fewer cells than these
-SAMPLE = 64      # vectors a cell that cells are made from
+SAMPLE = 64      # vectors a cell that cells are made from,
+ROUNDS = 10      # in so many rounds of k-means
 Vectors = Float32[np.ndarray, "items width"]
 Vector = Float32[np.ndarray, "width"]
 Mask = Bool[np.ndarray, "items"]
@@ -44,27 +45,26 @@ class Exact:
 
     def nearest(self, vector: Vector, among: Mask, most: int) -> Places:
         """All products, of which those of the mask are sorted as far as they are wanted."""
-        places = np.flatnonzero(among)
-        products = (self.vectors @ vector)[places]
-        if len(places) > most:
-            least = np.partition(products, len(products) - most)[len(products) - most]
-            places, products = places[products >= least], products[products >= least]
-        return places[np.argsort(-products, kind="stable")][:most]
+        products = np.where(among, self.vectors @ vector, -np.inf)
+        least = np.partition(products, -most)[-most] if most < len(products) else -np.inf
+        places = np.flatnonzero((products >= least) & among)
+        return places[np.argsort(-products[places], kind="stable")][:most]
 
 
 @final
 class Cells:
     """Looks at the items in the cells of vectors that are nearest (faiss's inverted file); with `looked` cells of all, at all items.
 
-    As many cells as four times the root of the items, made of a sample of them; a sixteenth of them is looked at.
+    As many cells as the root of the items, made of a sample of them in ten rounds, since a catalogue that changes is indexed anew; an
+    eighth of them is looked at.
     """
 
     def __init__(self, vectors: Vectors, *, cells: int | None = None, looked: int | None = None) -> None:
         faiss = self._faiss = _faiss()
-        count = min(cells or int(4 * np.sqrt(len(vectors))), len(vectors))
+        count = min(cells or int(np.sqrt(len(vectors))), len(vectors))
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], count, faiss.METRIC_INNER_PRODUCT)
         sample = np.random.default_rng(0).permutation(len(vectors))[: SAMPLE * count]
-        self._index.cp.min_points_per_centroid = 1
+        self._index.cp.min_points_per_centroid, self._index.cp.niter = 1, ROUNDS
         self._index.train(vectors[sample])
         self._index.add(np.ascontiguousarray(vectors))
         self._looked = looked or max(min(FEWEST, count), count // LOOKED)
