@@ -21,7 +21,7 @@ from umbel.serve.http.app import make
 from umbel.serve.http.server import begin
 from umbel.serve.http.told import tell
 
-STARTS = 60.0  # seconds in which a server has to be ready
+STARTS = 300.0  # seconds in which a server has to be ready
 ENDS = 30.0
 
 
@@ -63,7 +63,7 @@ def here(bundle: Path, folder: Path, *words: str, keys: Path | None = None, key:
     """Serve a bundle from a thread of this process, as `umbel serve` would: over HTTP, but without starting Python anew."""
     port = free_port()
     held = () if keys is None else (f"keys={keys}",)
-    told = tell(str(bundle), [f"port={port}", f"store={folder / 'umbel.db'}", "budget=20000", *held, *words])
+    told = tell(str(bundle), [f"port={port}", f"store={folder / 'umbel.db'}", "budget=20000", "late=600", *held, *words])
     opening = told.opening()
     begin(told, opening)
     server = uvicorn.Server(uvicorn.Config(make(opening), port=port, log_level="warning", lifespan="on"))

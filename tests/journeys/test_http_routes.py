@@ -236,7 +236,7 @@ EVENT: Json = {"event_id": "r1", "type": "click", "item_id": "1", "occurred_at":
     ({"event_id": None}, "event_id is missing"), ({"type": None}, "type is missing"), ({"item_id": ""}, "item_id is empty"),
     ({"occurred_at": "now"}, "occurred_at is no whole number of milliseconds"), ({"occurred_at": True}, "occurred_at is no whole number"),
     ({"occurred_at": -1}, "occurred_at is not between 1970 and 9999"), ({"user_id": None}, "neither user_id nor request_id"),
-    ({"user_id": "x" * 257}, "user_id is longer than 256 bytes"), ({"value": "3"}, "value is no number"),
+    ({"user_id": "x" * 257}, "user_id is longer than 256 characters"), ({"value": "3"}, "value is no number"),
     ({"item_id": 5}, "item_id is no text"),
     ({"itemid": "5"}, "unknown key 'itemid'; did you mean 'item_id'?"), ({"occurred_at": 200_000_000_000_000}, "in the future"),
 ])  # fmt: skip
@@ -269,9 +269,10 @@ def test_what_is_known_is_written_read_and_forgotten(client: httpx.Client, kind:
 
 @pytest.mark.parametrize("kind", ["users", "items"])
 @pytest.mark.parametrize(("method", "end", "body", "said"), [
-    ("PUT", "x" * 257, {"fields": {}}, "id is longer than 256 bytes; give another"), ("GET", "", None, "id is empty; give another"),
-    ("GET", "é" * 129, None, "id is longer than 256 bytes"),
-    ("DELETE", "x" * 257, None, "id is longer than 256 bytes"), ("GET", "a%00b", None, "id has a zero byte"), ("PUT", "a", {}, "fields"),
+    ("PUT", "x" * 257, {"fields": {}}, "id is longer than 256 characters; give another"), ("GET", "", None, "id is empty; give another"),
+    ("GET", "é" * 257, None, "id is longer than 256 characters"),
+    ("DELETE", "x" * 257, None, "id is longer than 256 characters"), ("GET", "a%00b", None, "id has a zero byte"),
+    ("PUT", "a", {}, "fields"),
     ("PUT", "a", {"fields": {"a": {}}}, "got `object`"), ("PUT", "a", {"fields": {}, "time": 1}, "time"),
     ("PUT", "a", [], "Expected `object`"),
 ])  # fmt: skip
@@ -300,8 +301,11 @@ def test_bundles_are_shown(client: httpx.Client, job: Job, name: str) -> None:
     ("POST", "/v1/bundles/canary", {"folder": 1}, 422, "$.folder"),
     ("POST", "/v1/bundles/canary", {"folder": "x", "shares": 1}, 422, "shares"),
     ("POST", "/v1/bundles/canary", {"folder": "nothing"}, 409, "not a bundle"),
-    ("POST", "/v1/bundles/shadow", {"folder": "../.."}, 422, "folder: not under the root of bundles; name it relative to the folder that"),
-    ("POST", "/v1/bundles/stable", {"folder": "/etc"}, 422, "folder: not under the root of bundles"),
+    ("POST", "/v1/bundles/canary", {"folder": "x" * 300}, 404, "folder: no folder can have this name; name another"),
+    ("POST", "/v1/bundles/canary", {"folder": "a\0b"}, 422, "folder: has a zero byte"),
+    ("POST", "/v1/bundles:promote", [], 422, "Expected `object`"), ("POST", "/v1/bundles:rollback", {"to": "x"}, 422, "to"),
+    ("POST", "/v1/bundles/shadow", {"folder": "../.."}, 403, "folder: not under the root of bundles; name it relative to the folder that"),
+    ("POST", "/v1/bundles/stable", {"folder": "/etc"}, 403, "folder: not under the root of bundles"),
     ("PUT", "/v1/fusion", {}, 422, "fusion"), ("PUT", "/v1/fusion", [], 422, "Expected `object`"),
     ("PUT", "/v1/fusion", {"format": 1, "family": "linaer", "tasks": {"click": {}}}, 422, "did you mean 'linear'?"),
     ("PUT", "/v1/fusion", {"format": 1, "family": "linear", "tasks": {"clik": {}}}, 409, "no prediction 'clik'; did you mean 'click'?"),
@@ -367,7 +371,8 @@ def test_the_description_says_keys_bodies_and_failures(client: httpx.Client) -> 
     assert "scope write" in events["description"]
     assert ("207" in events["responses"], "207" in rank["responses"]) == (True, False)
     assert "security" not in told["paths"]["/healthz"]["get"]
-    assert "requestBody" not in told["paths"]["/v1/bundles:promote"]["post"]
+    promote = told["paths"]["/v1/bundles:promote"]["post"]
+    assert promote["requestBody"]["content"] == {"application/json": {"schema": {"$ref": "#/components/schemas/Nothing"}}}
     user = told["paths"]["/v1/users/{id}"]
     assert [one["name"] for one in user["get"]["parameters"]] == ["id"]
     assert ("204" in user["delete"]["responses"], "204" in user["get"]["responses"]) == (True, False)

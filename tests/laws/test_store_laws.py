@@ -226,6 +226,44 @@ def test_items_are_written_read_and_deleted(store: Store) -> None:
     assert store.items.changed(3) == ([Known(id="a", time=7)], [])
 
 
+def test_the_deletion_of_a_user_is_told_by_a_mark_and_names_nobody(store: Store) -> None:
+    """Whoever has a copy looks for another mark; no table holds who was deleted, under any name."""
+    marks = [store.users.mark()]
+    for one in ("canary-4711", "other-4711"):
+        store.users.put([Known(id=one, fields={"mail": one}, time=1)])
+        assert store.users.mark() == marks[-1], "writing is no deletion"
+        assert store.users.delete(one, time=2)
+        marks.append(store.users.mark())
+        assert not store.users.delete(one, time=3)
+        assert store.users.mark() == marks[-1], "nothing was deleted"
+        assert store.users.changed(0) == ([], [])
+    store.users.put([Known(id="canary-4711", time=1)])
+    store.erase("canary-4711")
+    marks.append(store.users.mark())
+    assert len(set(marks)) == 4
+    assert store.items.mark() == "", "items are told by their ids"
+    with store.session.reading() as connection:
+        for table in METADATA.sorted_tables:
+            assert not [row for row in connection.execute(sa.select(table)) if "4711" in str(row)], table.name
+
+
+def test_deletions_of_several_stores_change_the_mark(fresh: Open) -> None:
+    place = fresh()
+    with Store(place) as one, Store(place) as other:
+        one.users.put([Known(id=str(number)) for number in range(12)])
+        marks: list[str] = []
+        for number in range(0, 12, 2):
+            threads = [threading.Thread(target=at.erase, args=(str(number + offset),)) for offset, at in enumerate((one, other))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert one.users.mark() == other.users.mark()
+            marks.append(one.users.mark())
+        assert len(set(marks)) == 6
+        assert list(one.users.all()) == []
+
+
 def test_the_latest_of_two_writes_stays(store: Store) -> None:
     store.users.put([Known(id="u", fields={"age": 2}, time=2), Known(id="u", fields={"age": 1}, time=1)])
     store.users.put([Known(id="u", fields={"age": 0}, time=0)])

@@ -34,8 +34,8 @@ DECISION = Decision(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("u1", None), ("é" * 128, None), ("x" * 256, None), ("x" * 257, "is longer than 256 bytes"),
-        ("é" * 129, "is longer than 256 bytes"),
+        ("u1", None), ("é" * 256, None), ("x" * 256, None), ("x" * 257, "is longer than 256 characters"),
+        ("é" * 257, "is longer than 256 characters"),
         ("", "is empty"), (7, "is no text"), (None, "is no text"), ("a\0b", "has a zero byte"), ("\ud800", "is not valid Unicode"),
     ],
 )  # fmt: skip
@@ -49,7 +49,7 @@ def test_an_id_is_short_text(text: object, why: str | None) -> None:
         ({}, None),
         ({"id": ""}, "event_id is empty"),
         ({"kind": "a\0"}, "type has a zero byte"),
-        ({"item": "x" * 300}, "item_id is longer than 256 bytes"),
+        ({"item": "x" * 300}, "item_id is longer than 256 characters"),
         ({"user": ""}, "user_id is empty"),
         ({"request": "\udfff"}, "request_id is not valid Unicode"),
         ({"user": None}, "neither user_id nor request_id: it belongs to nothing"),

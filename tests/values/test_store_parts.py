@@ -63,13 +63,21 @@ def test_a_catalogue_forgets_but_tells_that_it_did(store: Store) -> None:
     assert store.items.changed(10) == ([], [])
 
 
-def test_what_was_deleted_comes_back_only_with_a_later_write(store: Store) -> None:
-    store.users.put([Known(id="a", time=1)])
-    store.users.delete("a", time=5)
+def test_an_item_that_was_deleted_comes_back_only_with_a_later_write(store: Store) -> None:
+    store.items.put([Known(id="a", time=1)])
+    store.items.delete("a", time=5)
+    store.items.put([Known(id="a", fields={"n": 1}, time=4)])
+    assert store.items.get(["a"]) == {}
+    store.items.put([Known(id="a", fields={"n": 2}, time=5)])
+    assert store.items.get(["a"])["a"].fields == {"n": 2}
+
+
+def test_a_user_who_was_deleted_comes_back_with_any_write_after(store: Store) -> None:
+    """Nothing is left that a clock which is behind could be held against."""
+    store.users.put([Known(id="a", time=5)])
+    store.users.delete("a", time=6)
     store.users.put([Known(id="a", fields={"n": 1}, time=4)])
-    assert store.users.get(["a"]) == {}
-    store.users.put([Known(id="a", fields={"n": 2}, time=5)])
-    assert store.users.get(["a"])["a"].fields == {"n": 2}
+    assert store.users.get(["a"])["a"].fields == {"n": 1}
 
 
 def test_nothing_is_put_or_got_and_tables_are_apart(store: Store) -> None:
@@ -132,7 +140,7 @@ def test_a_decision_is_a_row_and_one_for_each_position() -> None:
     given = replace(decision(), shown=shown, outputs=("a", "b"), temperature=0.5, arm="canary", policy={"k": 3})
     assert decision_row(given) == {
         "request": "r1", "user": "u1", "time": 100, "bundle": "b", "fusion": "f", "rung": "full", "arm": "canary", "temperature": 0.5,
-        "policy": '{"k":3}', "outputs": '["a","b"]', "fields": "{}",
+        "policy": '{"k":3}', "outputs": '["a","b"]', "adapted": None, "fields": "{}",
     }  # fmt: skip
     assert shown_rows(given) == [
         ("r1", "i2", 0, 0.5, 0.25, np.array([1.0, -2.0], "<f8").tobytes(), '{"p":1}'),

@@ -1,4 +1,4 @@
-"""What the store knows of users or items, at hand: read once, then told of changes that others make."""
+"""What the store knows of users or items, at hand: read once, then told of what others write and that they deleted something."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Memory:
     """The attributes of a catalogue by id. What another process writes is seen after the next `refresh`; threads may share one."""
 
     def __init__(self, catalogue: Catalogue, *, now: int) -> None:
-        self.catalogue, self._since = catalogue, now - OVERLAP
+        self.catalogue, self._since, self._mark = catalogue, now - OVERLAP, ""
         self._known: OrderedDict[str, dict[str, Value] | None] = OrderedDict()
 
     def at_hand(self, ids: Sequence[str]) -> tuple[dict[str, dict[str, Value]], list[str]]:
@@ -32,26 +32,31 @@ class Memory:
 
     def fetch(self, ids: Sequence[str]) -> dict[str, dict[str, Value]]:
         """Read attributes from the store, and remember them; :raises UnavailableError: if it does not answer."""
-        found = self.catalogue.get(ids)
+        mark, found = self._mark, self.catalogue.get(ids)
         for one in ids:
             self._remember(one, dict(found[one].fields) if one in found else None)
+        if mark != self._mark:  # something was deleted after it was read, and may be among them
+            self._forget(ids)
         return {name: dict(one.fields) for name, one in found.items()}
 
     def put(self, known: Known) -> None:
         """Write attributes, durably."""
         self.catalogue.put([known])
-        self._known.pop(known.id, None)
+        self._forget([known.id])
 
     def delete(self, one: str, *, time: int) -> bool:
         """Forget attributes, durably; whether there were any."""
         was = self.catalogue.delete(one, time=time)
-        self._known.pop(one, None)
+        self._forget([one])
         return was
 
     def refresh(self, now: int) -> None:
-        """Forget what was written since the last time, so that it is read again."""
-        changed, deleted = self.catalogue.changed(self._since)
+        """Remember what was written since the last time; nothing at all any more if something was deleted, and nobody says what."""
+        (changed, deleted), mark = self.catalogue.changed(self._since), self.catalogue.mark()
         self._since = now - OVERLAP
+        if mark != self._mark:
+            self._mark = mark  # before all is forgotten: see `fetch`
+            self._known = OrderedDict()
         for known in changed:
             if known.id in self._known:
                 self._remember(known.id, dict(known.fields))
@@ -59,7 +64,12 @@ class Memory:
             if one in self._known:
                 self._remember(one, None)
 
+    def _forget(self, ids: Sequence[str]) -> None:
+        for one in ids:
+            self._known.pop(one, None)
+
     def _remember(self, one: str, fields: dict[str, Value] | None) -> None:
-        self._known[one] = fields
-        while len(self._known) > ROOM:
-            self._known.popitem(last=False)
+        known = self._known
+        known[one] = fields
+        while len(known) > ROOM:
+            known.popitem(last=False)

@@ -18,7 +18,7 @@ SENT: Mapping[str, str] = {  # the keys of an event as it is sent, and what they
     "event_id": "id", "type": "kind", "item_id": "item", "occurred_at": "time", "user_id": "user",
     "request_id": "request", "value": "value",
 }  # fmt: skip
-LONGEST = 256               # bytes of an id
+LONGEST = 256               # characters of an id
 LAST = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
@@ -237,12 +237,12 @@ def _wrong_type(key: str, value: object) -> str | None:
 
 def _wrong_text(text: str) -> str | None:
     try:
-        size = len(text.encode())
+        text.encode()
     except UnicodeEncodeError:
         return "is not valid Unicode"
     if "\0" in text:
         return "has a zero byte"
-    return f"is longer than {LONGEST} bytes" if size > LONGEST else None
+    return f"is longer than {LONGEST} characters" if len(text) > LONGEST else None
 
 
 def _wrong_number(value: object) -> str | None:

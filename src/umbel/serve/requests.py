@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 from umbel.errors import UserError
 from umbel.serve.records import LONGEST, Rung, Value, wrong_id
 
-Id = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+WHOLE = {"pattern": "^[^\\x00]*$"}  # of a text without a zero byte
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST, extra_json_schema=WHOLE)]
 Name = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=10_000)]
 Scalar = Text | int | float | bool | None
@@ -35,11 +36,12 @@ class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
 class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/rank`: whose items to rank, in which context, and how many to show (all by default).
 
-    `user` and `context` hold raw fields, which stand before those that the store knows of the user; nobody's are read with
-    `personalization` off. The same `seed` draws the same order. `explain` adds what each task contributes to each score.
+    No item stands among `items` twice. `user` and `context` hold raw fields, which stand before those that the store knows of the
+    user; nobody's are read with `personalization` off. The same `seed` draws the same order. `explain` adds what each task
+    contributes to each score.
     """
 
-    items: list[Id | Candidate]
+    items: Annotated[list[Id | Candidate], Meta(extra_json_schema={"minItems": 1, "maxItems": 1_000, "uniqueItems": True})]
     user_id: Id | None = None
     user: SentFields = {}
     context: SentFields = {}
@@ -96,7 +98,7 @@ class SentEvent(Struct, frozen=True, kw_only=True):
 class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/predict`: raw rows, each whole."""
 
-    rows: Annotated[list[SentFields], Meta(min_length=1)]
+    rows: Annotated[list[SentFields], Meta(min_length=1, extra_json_schema={"maxItems": 1_000})]
 
 
 class PredictAnswer(Struct, frozen=True, kw_only=True):
@@ -111,7 +113,7 @@ class PredictAnswer(Struct, frozen=True, kw_only=True):
 class LabelRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/bundles/{label}`: the folder of the bundle to serve under a label, and which share of users the canary answers."""
 
-    folder: Text
+    folder: Annotated[Text, Meta(extra_json_schema=WHOLE)]
     share: Annotated[float, Meta(gt=0, le=1)] = 0.05
 
 
@@ -199,4 +201,4 @@ def check_ids(where: str, ids: Sequence[str]) -> None:
     """:raises UserError: for the first that cannot be the id of anything."""
     for one in ids:
         if not (one.isascii() and "\0" not in one) and (wrong := wrong_id(one)):
-            raise UserError(f"{where}: an id {wrong}", mend=f"ids are texts of 1 to {LONGEST} bytes")
+            raise UserError(f"{where}: an id {wrong}", mend=f"ids are texts of 1 to {LONGEST} characters")

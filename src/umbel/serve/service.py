@@ -20,7 +20,7 @@ from umbel.serve.reader import Raw
 from umbel.serve.recommend.asked import RecommendRequest
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
-from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates
+from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates, check_ids
 from umbel.serve.scales import on_scale
 from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
@@ -142,6 +142,7 @@ class Service:
         ids, own = candidates(sent, self.serving.limits.items)
         deadline, time = arrived + self.serving.budget, now()
         user = sent.user_id if sent.personalization == "on" else None
+        check_ids("user_id", [] if sent.user_id is None else [sent.user_id])
         request = request_id(time)
         ranker = self.bundles.answering(user or request)
         source = ranker.served.bundle.source
@@ -196,7 +197,10 @@ class Service:
         """Keep a decision; whether it is durable."""
         try:
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self.store.log(decision))), PATIENCE)
-        except (TimeoutError, UnavailableError, ValueError) as error:
+        except TimeoutError:
+            self.failed(UnavailableError(f"{self.store.where}: no commit within {PATIENCE:g} s", mend="see what else it is asked to do"))
+            return False
+        except (UnavailableError, ValueError) as error:
             self.failed(error)
             return False
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from types import FrameType
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from umbel.serve.http.gate import Desk, Gate
 from umbel.serve.http.inference import v2
@@ -55,15 +56,15 @@ async def _life(opening: Opening, desk: Desk, app: FastAPI) -> AsyncIterator[Non
     with Store(opening.store) as store:  # closing it writes what was asked for
         service = await asyncio.to_thread(Service, store, opening.serving)
         desk.service = service
-        following = asyncio.create_task(service.follow())
+        running = [asyncio.create_task(one) for one in (service.follow(), desk.watch())]
         _drain_first(service, opening.grace)
         try:
             yield
         finally:
             service.ready = False
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
             desk.service = None
 
 
@@ -84,9 +85,18 @@ def _drain_first(service: Service, grace: float) -> None:
         signal.signal(signal.SIGTERM, drain)
 
 
+def _methods(request: Request) -> Iterator[str]:
+    """The methods that any route of a path answers; a route of its own for each is all that the router looks at."""
+    for route in request.app.router.routes:
+        if route.matches(request.scope)[0] is Match.PARTIAL:
+            yield from route.methods
+
+
 async def _not_found(request: Request, error: Exception) -> Response:
     """What no route answers, in the form of all problems."""
     assert isinstance(error, HTTPException)
     found = ProblemError(HTTPStatus(error.status_code), f"{request.method} {request.url.path}"[:200], mend="see /openapi.json")
-    headers = {**(error.headers or {}), "content-type": "application/problem+json"}
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()} | {"content-type": "application/problem+json"}
+    if found.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(sorted(_methods(request)))
     return Response(found.body(), found.status, headers=headers)

@@ -19,6 +19,7 @@ from umbel.serve.service import Service
 
 LOG = logging.getLogger("umbel.serve")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
+TICK = 0.05  # seconds
 BODIES = ("POST", "PUT", "PATCH")
 ENCODER = msgspec.json.Encoder()
 
@@ -36,6 +37,19 @@ class Desk:
         self.keys, self.limits = keys, limits
         self.rates = None if limits.rate is None else Rates(limits.rate, limits.burst)
         self.at_once = 0
+        self.late = 0.0
+
+    async def watch(self) -> None:
+        """Measure again and again by how many seconds what is due is late: for so long requests lie unread, and nobody counts them."""
+        while True:
+            due = monotonic() + TICK
+            await asyncio.sleep(TICK)
+            self.late = monotonic() - due
+
+    @property
+    def full(self) -> bool:
+        """Whether who comes now would wait for longer than is of use."""
+        return self.at_once > self.limits.at_once or self.late > self.limits.late
 
 
 @final
@@ -75,7 +89,7 @@ class Gate:
         await asyncio.sleep(0)  # those that came at once are all counted, and their time runs, before the first is answered
         headers = dict(scope["headers"])
         actor = self._who(headers, scope)
-        if desk.at_once > desk.limits.at_once:
+        if desk.full:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", mend="try again", headers=AGAIN)
         body = b""
         if scope["method"] in BODIES:

@@ -29,6 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {  # what a tensor's data may be
     "BOOL": (bool,), "BYTES": (str,), "FP64": (int, float), "FP32": (int, float), "INT64": (int,), "INT32": (int,),
     "INT16": (int,), "INT8": (int,), "UINT64": (int,), "UINT32": (int,), "UINT16": (int,), "UINT8": (int,),
 }  # fmt: skip
+VALUE = {"type": ["string", "number", "boolean"]}
 
 
 class Tensor(Struct, frozen=True, kw_only=True):
@@ -36,8 +37,8 @@ class Tensor(Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(max_length=200)]
     shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1, max_length=2)]
-    datatype: str
-    data: list[Any]
+    datatype: Annotated[str, Meta(extra_json_schema={"enum": list(TYPES)})]
+    data: Annotated[list[Any], Meta(extra_json_schema={"items": {"anyOf": [VALUE, {"type": "array", "items": VALUE}]}})]
     parameters: dict[str, Any] = {}
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 
+from umbel.serve.http.answers import PARTS, Json
 from umbel.serve.http.call import Route
 from umbel.serve.http.keys import Scope
+from umbel.serve.requests import SentEvent
 
 REF = "#/components/schemas/Problem"
+STRICT = "Bodies are strict JSON: no NaN, no key that is not described, whole numbers without a fraction (5, not 5.0)."
+ANY: Json = {"type": "string", "minLength": 1}
 PROBLEM = {
     "type": "object", "required": ["type", "title", "status", "detail"],
     "properties": {"type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}},
@@ -23,12 +26,10 @@ FAILURES = {
     "503": "not now",
 }  # fmt: skip
 
-Json = dict[str, Any]
-
 
 def openapi(routes: Sequence[Route]) -> Json:
     """The document that `/openapi.json` gives."""
-    shapes = [shape for route in routes for shape in (route.reads, route.gives) if shape is not None]
+    shapes = [SentEvent, *(shape for route in routes for shape in (route.reads, route.gives) if shape is not None)]
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     by_shape = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
     paths: dict[str, Json] = {}
@@ -37,7 +38,7 @@ def openapi(routes: Sequence[Route]) -> Json:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, by_shape)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "umbel", "version": version("umbel")},
+        "info": {"title": "umbel", "version": version("umbel"), "description": STRICT},
         "paths": paths,
         "components": {
             "schemas": {**components, "Problem": PROBLEM},
@@ -51,7 +52,7 @@ def _operation(route: Route, path: str, schemas: dict[int, Json]) -> Json:
     made: Json = {
         "summary": route.says,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {path}").strip("_"),
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in named]
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": PARTS.get(name, ANY)} for name in named]
         + _asked(route),
         "responses": _responses(route, schemas),
     }

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from umbel.errors import UserError, nearest
 from umbel.fusion import parse
 from umbel.serve.bundles import State
+from umbel.serve.http.answers import (
+    Alive,
+    BundlesAnswer,
+    ErasedAnswer,
+    EraseRequest,
+    EventAnswer,
+    EventsAnswer,
+    KnownAnswer,
+    LabelShown,
+    Nothing,
+    Ready,
+    SentEvents,
+    SentPolicy,
+)
 from umbel.serve.http.call import Call, Reply, Route
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
@@ -24,7 +37,6 @@ from umbel.serve.requests import (
     PredictRequest,
     RankAnswer,
     RankRequest,
-    SentEvent,
     check_ids,
     decode,
     decode_list,
@@ -49,20 +61,20 @@ async def predict(call: Call) -> Reply:
 async def record(call: Call) -> Reply:
     """Keep events; 207 where any was rejected."""
     outcomes = await call.service.record(decode_list(call.body))
-    results = [{"event_id": one.event, "result": one.result, "reason": one.reason} for one in outcomes]
+    results = EventsAnswer([EventAnswer(one.event, one.result, one.reason) for one in outcomes])
     status = HTTPStatus.MULTI_STATUS if any(one.reason is not None for one in outcomes) else HTTPStatus.OK
-    return Reply({"results": results}, status)
+    return Reply(results, status)
 
 
 async def alive(call: Call) -> Reply:
     """That the process lives."""
-    return Reply({"alive": True})
+    return Reply(Alive(True))
 
 
 async def ready(call: Call) -> Reply:
     """Whether it is to be asked: not while it starts or ends."""
     service = call.service
-    told = {"ready": service.ready, "bundle": service.bundles.stable.served.name, "fusion": service.bundles.stable.policy.name}
+    told = Ready(service.ready, service.bundles.stable.served.name, service.bundles.stable.policy.name)
     return Reply(told, HTTPStatus.OK if service.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -74,11 +86,11 @@ async def metrics(call: Call) -> Reply:
 async def show_bundles(call: Call) -> Reply:
     """Which bundles answer, and what came before."""
     state = call.service.bundles.state
-    labels = {
-        label: {"bundle": ranker.served.name, "folder": str(ranker.served.folder), "fusion": ranker.policy.name}
+    labels: dict[str, LabelShown] = {
+        label: LabelShown(ranker.served.name, str(ranker.served.folder), ranker.policy.name)
         for label, ranker in call.service.bundles.labels.items()
     }
-    return Reply({"labels": labels, "previous": state.previous, "share": state.share, "number": state.number})
+    return Reply(BundlesAnswer(labels=labels, previous=state.previous, share=state.share, number=state.number))
 
 
 async def label(call: Call) -> Reply:
@@ -95,6 +107,7 @@ async def label(call: Call) -> Reply:
 
 async def promote(call: Call) -> Reply:
     """Make the canary the stable bundle."""
+    decode(call.body, Nothing)
     state = call.service.bundles.state
     if state.canary is None:
         raise ProblemError(HTTPStatus.CONFLICT, "there is no canary", mend="POST /v1/bundles/canary first")
@@ -104,6 +117,7 @@ async def promote(call: Call) -> Reply:
 
 async def rollback(call: Call) -> Reply:
     """Go back to the stable bundle before this one, without a canary."""
+    decode(call.body, Nothing)
     state = call.service.bundles.state
     if state.previous is None:
         raise ProblemError(HTTPStatus.CONFLICT, "there is no bundle to go back to", mend="POST /v1/bundles/stable")
@@ -137,20 +151,28 @@ async def deactivate(call: Call) -> Reply:
     return await _change(call, replace(call.service.bundles.state, fusion=None), action="deactivate fusion", detail={})
 
 
+async def erase(call: Call) -> Reply:
+    """Erase a user: attributes, decisions, events."""
+    whom = decode(call.body, EraseRequest).user_id
+    check_ids("user_id", [whom])
+    gone = await asyncio.to_thread(call.service.store.erase, whom, actor=call.actor)
+    return Reply(ErasedAnswer(gone.decisions, gone.events))
+
+
 def known(memory: Callable[[Service], Memory]) -> tuple[Callable[[Call], Awaitable[Reply]], ...]:
     """PUT, GET and DELETE of users or items."""
 
     async def write(call: Call) -> Reply:
         one = Known(id=_id(call), fields=decode(call.body, KnownFields).fields, time=now())  # type: ignore[arg-type]
         await asyncio.to_thread(memory(call.service).put, one)
-        return Reply({"id": one.id, "fields": one.fields})
+        return Reply(KnownAnswer(one.id, dict(one.fields)))
 
     async def read(call: Call) -> Reply:
         one = _id(call)
         found = await asyncio.to_thread(memory(call.service).fetch, [one])
         if one not in found:
             raise ProblemError(HTTPStatus.NOT_FOUND, "not known", mend="PUT it first")
-        return Reply({"id": one, "fields": found[one]})
+        return Reply(KnownAnswer(one, found[one]))
 
     async def delete(call: Call) -> Reply:
         if not await asyncio.to_thread(memory(call.service).delete, _id(call), time=now()):
@@ -165,28 +187,46 @@ def v1() -> list[Route]:
     routes = [
         Route(method="POST", path="/v1/rank", answer=rank, says="Rank items for a user", reads=RankRequest, gives=RankAnswer),
         Route(method="POST", path="/v1/predict", answer=predict, says="Predict rows", reads=PredictRequest, gives=PredictAnswer),
-        Route(method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=list[SentEvent]),
-        Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None),
-        Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None),
+        Route(
+            method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=SentEvents,
+            gives=EventsAnswer,
+        ),
+        Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None, gives=Alive),
+        Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None, gives=Ready),
         Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus"),
-        Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer"),
-        Route(method="POST", path="/v1/bundles:promote", answer=promote, says="Make the canary stable", scope=Scope.ADMIN),
-        Route(method="POST", path="/v1/bundles:rollback", answer=rollback, says="Go back to the bundle before", scope=Scope.ADMIN),
-        Route(method="POST", path="/v1/bundles/{label}", answer=label, says="Serve a bundle", scope=Scope.ADMIN, reads=LabelRequest),
-        Route(method="DELETE", path="/v1/bundles/{label}", answer=drop, says="Drop a label", scope=Scope.ADMIN),
-        Route(method="GET", path="/v1/fusion", answer=show_fusion, says="The policy that ranks"),
-        Route(method="PUT", path="/v1/fusion", answer=activate, says="Rank by a policy", scope=Scope.ADMIN, reads=dict[str, Any]),
-        Route(method="DELETE", path="/v1/fusion", answer=deactivate, says="Rank by the bundles' policies", scope=Scope.ADMIN),
+        Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer", gives=BundlesAnswer),
+        Route(method="GET", path="/v1/fusion", answer=show_fusion, says="The policy that ranks", gives=SentPolicy),
+        Route(
+            method="POST", path="/v1/erasures", answer=erase, says="Erase all of a user", scope=Scope.ADMIN, reads=EraseRequest,
+            gives=ErasedAnswer,
+        ),
+        *_changes(),
     ]  # fmt: skip
     for kind, memory in (("users", lambda service: service.users), ("items", lambda service: service.items)):
         write, read, delete = known(memory)
         path = f"/v1/{kind}/{{id:path}}"
         routes += [
-            Route(method="PUT", path=path, answer=write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields),
-            Route(method="GET", path=path, answer=read, says=f"Read one of the {kind}"),
+            Route(
+                method="PUT", path=path, answer=write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields,
+                gives=KnownAnswer,
+            ),
+            Route(method="GET", path=path, answer=read, says=f"Read one of the {kind}", gives=KnownAnswer),
             Route(method="DELETE", path=path, answer=delete, says=f"Forget one of the {kind}", scope=Scope.WRITE),
-        ]
+        ]  # fmt: skip
     return routes
+
+
+def _changes() -> Iterator[Route]:
+    """What changes which bundle and fusion answer; each says afterwards which do."""
+    for method, path, answer, says, reads in (
+        ("POST", "/v1/bundles:promote", promote, "Make the canary stable", Nothing),
+        ("POST", "/v1/bundles:rollback", rollback, "Go back to the bundle before", Nothing),
+        ("POST", "/v1/bundles/{label}", label, "Serve a bundle", LabelRequest),
+        ("DELETE", "/v1/bundles/{label}", drop, "Drop a label", None),
+        ("PUT", "/v1/fusion", activate, "Rank by a policy", SentPolicy),
+        ("DELETE", "/v1/fusion", deactivate, "Rank by the bundles' policies", None),
+    ):  # fmt: skip
+        yield Route(method=method, path=path, answer=answer, says=says, scope=Scope.ADMIN, reads=reads, gives=BundlesAnswer)
 
 
 async def _change(call: Call, new: State, *, action: str, detail: dict[str, Value]) -> Reply:
@@ -211,11 +251,18 @@ def _label(call: Call) -> str:
 
 
 def _folder(service: Service, folder: str) -> Path:
-    """The folder of a bundle, which lies under the root; :raises UserError: if it does not."""
+    """The folder of a bundle, which lies under the root; :raises UserError: if it does not, or cannot be one."""
+    if "\0" in folder:
+        raise UserError("folder: has a zero byte", mend="name a folder")
     root = service.serving.root.resolve()
-    found = (root / folder).resolve()
-    if "\0" in folder or not found.is_relative_to(root):
-        raise UserError("folder: not under the root of bundles", mend="name it relative to the folder that --root names")
+    try:
+        found = (root / folder).resolve()
+        found.is_dir()
+    except OSError:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "folder: no folder can have this name", mend="name another") from None
+    if not found.is_relative_to(root):
+        mend = "name it relative to the folder that --set root names"
+        raise ProblemError(HTTPStatus.FORBIDDEN, "folder: not under the root of bundles", mend=mend)
     return found
 
 

@@ -10,7 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 
 from fastapi import FastAPI
@@ -25,6 +28,7 @@ from umbel.serve.store.engine import sole
 from umbel.serve.store.store import Store
 
 TOLD = "UMBEL_SERVE"  # the variable in which worker processes find what they are told
+PATIENCE = 30  # seconds without a sign of life after which a worker is replaced: on a busy machine one takes 5 to import torch
 
 
 def run(told: Told) -> None:
@@ -69,9 +73,11 @@ def begin(told: Told, opening: Opening) -> None:
 
 
 def worker() -> FastAPI:
-    """The application of a worker process, told by its environment."""
+    """The application of a worker process, told by its environment, which ends with the process that started it."""
     import torch
 
+    if (parent := parent_process()) is not None:
+        Thread(target=_end_after, args=(parent,), name="umbel-parent", daemon=True).start()
     torch.set_num_threads(1)
     return make(Told(**json.loads(os.environ[TOLD])).opening())
 
@@ -88,6 +94,7 @@ def _listen(told: Told, opening: Opening) -> None:
         "umbel.serve.http.server:worker" if told.workers > 1 else make(opening),
         factory=told.workers > 1, host=told.host, port=told.port, workers=told.workers, log_level="warning", access_log=False,
         server_header=False, date_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=30, lifespan="on",
+        timeout_worker_healthcheck=PATIENCE,
     )  # fmt: skip
     if told.workers > 1:
         socket = config.bind_socket()
@@ -97,6 +104,12 @@ def _listen(told: Told, opening: Opening) -> None:
     server.run()
     if not server.started:
         raise UserError(f"{told.host}:{told.port}: cannot be served from", mend="see the line above; is the port taken?")
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """Killed, it could tell nobody; its workers would keep the port, and the store whose lock is gone with it."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _ended(number: int, frame: FrameType | None) -> None:

@@ -39,6 +39,7 @@ class Told:
     grace: float = 0.0
     rate: float | None = None
     at_once: int = 256
+    late: float = 5.0
     root: str | None = None
     logged: bool = True
     reset: bool = False
@@ -47,7 +48,7 @@ class Told:
         """What each worker opens; :raises UserError: for keys, a fusion or an order that cannot be."""
         folder = Path(self.bundle).resolve()
         fusion = None if self.fusion is None else read_fusion(Path(self.fusion)).to_json()
-        limits = Limits(at_once=self.at_once, rate=None if self.rate is None else self.rate / self.workers)
+        limits = Limits(at_once=self.at_once, late=self.late, rate=None if self.rate is None else self.rate / self.workers)
         serving = Serving(
             first=State(stable=str(folder), fusion=fusion),
             ordering=Ordering(order=Order(self.temperature, self.penalty), diversity=self.diversity),

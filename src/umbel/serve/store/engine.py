@@ -22,6 +22,7 @@ Insert = sqlite.Insert | postgresql.Insert
 WAIT = 10_000       # milliseconds that a write waits for another process's
 MIGRATION = 0x756D  # the number of the lock that two servers of one database take in turn when they open it
 OTHER = "stop that one, or give this one a store of its own or a PostgreSQL database"
+EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",            # a commit is on the disk
@@ -73,6 +74,10 @@ class Place(ABC):
         """Let nobody else change the schema until this transaction ends."""
 
     @abstractmethod
+    def write_back(self, engine: sa.Engine) -> None:
+        """Leave no byte of what was deleted in a log of changes beside the tables, as far as nobody reads it."""
+
+    @abstractmethod
     def compact(self, engine: sa.Engine) -> None:
         """Rewrite the files, so that no byte of what was deleted is left in them."""
 
@@ -121,15 +126,23 @@ class Sqlite(Place):
     def begin_migration(self, connection: sa.Connection) -> None:
         """Nothing: a transaction that may write has the file for itself."""
 
+    def write_back(self, engine: sa.Engine) -> None:
+        """The write-ahead log emptied; in the file, deleted content was overwritten with zeros before (`secure_delete`)."""
+        self._run(engine, EMPTY_LOG)
+
     def compact(self, engine: sa.Engine) -> None:
-        """VACUUM, and the write-ahead log emptied; deleted content was overwritten with zeros before (`secure_delete`)."""
+        """VACUUM between two times of emptying the write-ahead log."""
+        if not self._run(engine, EMPTY_LOG, "VACUUM", EMPTY_LOG):
+            raise UnavailableError(f"{self.where}: its write-ahead log is being read", mend="run it again when the reader has ended")
+
+    def _run(self, engine: sa.Engine, *statements: str) -> bool:
+        """Run statements outside of a transaction; whether the last was not in somebody's way."""
         with engine.connect() as connection, self.failures():
             cursor = connection.connection.cursor()
-            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            for statement in statements:
                 cursor.execute(statement)
                 busy = cursor.fetchone()
-            if busy is not None and busy[0]:
-                raise UnavailableError(f"{self.where}: its write-ahead log is being read", mend="run it again when the reader has ended")
+            return busy is None or not busy[0]
 
     def why(self, error: DBAPIError) -> tuple[str, str] | None:
         """By SQLite's result code, without its details."""
@@ -164,6 +177,9 @@ class Postgres(Place):
     def begin_migration(self, connection: sa.Connection) -> None:
         """A lock of the database, freed with the transaction."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION)))
+
+    def write_back(self, engine: sa.Engine) -> None:
+        """Nothing: the server's own VACUUM takes deleted rows out of its tables, sooner or later; `compact` does it now."""
 
     def compact(self, engine: sa.Engine) -> None:
         """VACUUM FULL of the store's own tables; what the server's own log and its backups hold is its administrator's."""

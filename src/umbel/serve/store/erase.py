@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from umbel.serve.store.append import chunks
+from umbel.serve.store.catalogue import Catalogue
 from umbel.serve.store.facts import ERASED, get, put
 from umbel.serve.store.rows import to_json
 from umbel.serve.store.session import Session, now
@@ -23,24 +24,24 @@ class Erased:
     events: int = 0
 
 
-def erase(session: Session, user: str) -> Erased:
+def erase(session: Session, user: str, *, actor: str = "umbel") -> Erased:
     """Remove a user's attributes, decisions with all that was shown, and events; the audit says that one was erased, not which.
 
     Events that are sent again afterwards are new. What was collected, ingested or trained before still holds the user: do it again.
-    Their bytes are gone from the files after `Place.compact`.
+    Their bytes are gone from an SQLite file unless somebody reads it meanwhile, and from any store's files after `Place.compact`.
     """
     own = sa.select(decisions.c.request).where(decisions.c.user == user)
     gone = Erased(*_gone(session, decisions.c.user == user, happened=sa.or_(events.c.user == user, events.c.request.in_(own))))
-    with session.writing() as connection:
-        connection.execute(sa.delete(users).where(users.c.id == user))
-    _note(session, "erase", gone)
+    Catalogue(session, users, personal=True).delete(user, time=now())
+    _note(session, "erase", gone, actor=actor)
+    session.place.write_back(session.engine)
     return gone
 
 
 def forget(session: Session, before: int) -> Erased:
     """Remove the decisions and the events of before a moment (retention)."""
     gone = Erased(*_gone(session, decisions.c.time < before, happened=events.c.time < before))
-    _note(session, "forget", gone)
+    _note(session, "forget", gone, actor="umbel")
     return gone
 
 
@@ -66,10 +67,10 @@ def _repeated(session: Session, tables: list[sa.Table], condition: sa.ColumnElem
     return total
 
 
-def _note(session: Session, action: str, gone: Erased) -> None:
+def _note(session: Session, action: str, gone: Erased, *, actor: str) -> None:
     """Count it, so that what was collected before is known to be older; the audit names nobody."""
     known = get(session, ERASED) or {"times": 0}
     put(session, ERASED, {"times": known["times"] + 1})
     with session.writing() as connection:
         detail = to_json({"decisions": gone.decisions, "events": gone.events})
-        connection.execute(sa.insert(audit).values(time=now(), actor="umbel", action=action, detail=detail))
+        connection.execute(sa.insert(audit).values(time=now(), actor=actor, action=action, detail=detail))

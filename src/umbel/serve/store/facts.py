@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from umbel.errors import UserError
 from umbel.feedback import Feedback, from_json
+from umbel.serve.store.engine import Place
 from umbel.serve.store.labels import check_rules
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import facts
@@ -36,9 +37,14 @@ def declared(session: Session) -> Feedback:
 
 def put(session: Session, name: str, content: object) -> None:
     """Keep a fact, in place of the one of that name."""
-    insert = session.place.insert(facts).values(name=name, content=json.dumps(content))
     with session.writing() as connection:
-        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"content": insert.excluded.content}))
+        put_in(connection, session.place, name=name, content=content)
+
+
+def put_in(connection: sa.Connection, place: Place, *, name: str, content: object) -> None:
+    """Keep a fact as part of a transaction."""
+    insert = place.insert(facts).values(name=name, content=json.dumps(content))
+    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"content": insert.excluded.content}))
 
 
 def get(session: Session, name: str) -> dict[str, Any] | None:

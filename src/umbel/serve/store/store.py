@@ -46,7 +46,7 @@ class Store:
         self._session = Session(str(store))
         self._skew = skew
         self._writer: Writer[Append, Answer] = Writer(self._write, where=self._session.place.where, window=window)
-        self.users = Catalogue(self._session, users)
+        self.users = Catalogue(self._session, users, personal=True)
         self.items = Catalogue(self._session, items)
 
     def __enter__(self) -> Store:
@@ -121,9 +121,9 @@ class Store:
         """The rules of its labels; :raises UserError: if none were given yet."""
         return declared(self._session)
 
-    def erase(self, user: str) -> Erased:
-        """Remove all of a user; `compact` makes their bytes go from the files."""
-        return erase(self._session, user)
+    def erase(self, user: str, *, actor: str = "umbel") -> Erased:
+        """Remove all of a user; the audit says who asked for it. `compact` makes their bytes go from any store's files."""
+        return erase(self._session, user, actor=actor)
 
     def forget(self, before: int) -> Erased:
         """Remove the decisions and the events of before a moment."""

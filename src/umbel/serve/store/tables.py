@@ -68,7 +68,7 @@ users = Table(
     "users",
     METADATA,
     Column("id", KEY, primary_key=True),
-    Column("fields", Text),  # JSON; null: it was deleted
+    Column("fields", Text),  # JSON
     Column("time", BigInteger, nullable=False),
     Index("users_by_time", "time"),
     sqlite_with_rowid=False,
