@@ -20,7 +20,8 @@ BOUND = (
 SET = (
     "another setting; repeat. host, fusion (a policy file), temperature, penalty and diversity (of the order), budget (ms for an answer), "
     "rate (requests a second of a client), at_once (requests), late (seconds; who comes while it is further behind is told to come again), "
-    "grace (seconds between not ready and the end), root (of bundles), logged, reset"
+    "grace (seconds between not ready and the end), root (of bundles), logged, "
+    "watch (seconds between two looks at canary, drift and quality; 0: none), reset"
 )
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal, final
 
 from umbel.errors import UserError
+from umbel.feedback import UNITS
 from umbel.fusion import Fusion, parse
+from umbel.serve.monitor.guarded import guarded
 from umbel.serve.order import Order
 from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.records import Value
 from umbel.serve.served import Served, load
 from umbel.serve.store.facts import get, put
+from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
 FACT = "service"  # under which the store keeps the state
@@ -27,7 +30,10 @@ Label = Literal["stable", "canary", "shadow"]
 class State:
     """What all workers of a store serve: folders of bundles by label, the stable one's predecessor, the active fusion if not the bundle's.
 
-    `number` goes up by one at each change; `share` of the users are answered by the canary.
+    `number` goes up by one at each change; `share` of the users are answered by the canary, which is compared from the moment `since`
+    on: when the canary, its share or the stable bundle last changed. `guard` has the tasks that it must not do worse in, with the share of
+    the stable bundle's figure that is to be kept (None: all that events say yes or no to), and a user counts with the first `session`
+    milliseconds (`umbel.serve.monitor.guard`).
     """
 
     stable: str
@@ -37,6 +43,13 @@ class State:
     shadow: str | None = None
     fusion: Mapping[str, object] | None = None
     number: int = 0
+    since: int = 0
+    guard: Mapping[str, float] | None = None
+    session: int = 10 * UNITS["m"]
+
+    def compares(self, other: State) -> bool:
+        """Whether the same canary is compared with the same stable bundle."""
+        return (self.stable, self.canary, self.share) == (other.stable, other.canary, other.share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +116,8 @@ class Bundles:
 
     def change(self, new: State, *, actor: str, action: str, detail: Mapping[str, Value]) -> None:
         """Serve another state, and tell the other workers and the audit; :raises UserError: if it cannot be served, and nothing changed."""
-        self._serving = self._made(replace(new, number=self.state.number + 1))
+        since = self.state.since if new.compares(self.state) else now()
+        self._serving = self._made(replace(new, number=self.state.number + 1, since=since))
         keep(self._store, self.state)
         feedback = self.stable.served.bundle.feedback
         if feedback is not None:
@@ -133,6 +147,8 @@ class Bundles:
         if self._prepare is not None:
             for one in loaded.values():
                 self._prepare(one)
+        if made.canary is not None:
+            guarded(made.stable, state.guard)
         self._loaded = loaded
         return made
 
@@ -172,3 +188,14 @@ def hashed(whom: str, salt: str) -> float:
     """
     digest = hashlib.sha256(f"{salt}:{whom}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % SHARES / SHARES
+
+
+def chance(share: float) -> float:
+    """The chance that somebody falls below a share: `hashed` has so many places.
+
+    Example
+    -------
+    >>> chance(0.05), chance(0.00001), chance(1.0)
+    (0.05, 0.0001, 1.0)
+    """
+    return sum(place / SHARES < share for place in range(SHARES)) / SHARES

@@ -111,10 +111,16 @@ class PredictAnswer(Struct, frozen=True, kw_only=True):
 
 
 class LabelRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`POST /v1/bundles/{label}`: the folder of the bundle to serve under a label, and which share of users the canary answers."""
+    """`POST /v1/bundles/{label}`: the folder of the bundle to serve under a label, and which share of users the canary answers.
+
+    A canary is dropped once it is shown to be worse in a task of `guard`: by task the share of the stable bundle's figure that it must
+    keep; without it all tasks, with 1. A user counts by a first `session` such as 10m.
+    """
 
     folder: Annotated[Text, Meta(extra_json_schema=WHOLE)]
     share: Annotated[float, Meta(gt=0, le=1)] = 0.05
+    guard: Annotated[dict[Name, Annotated[float, Meta(gt=0, le=1)]], Meta(max_length=100)] | None = None
+    session: Text = "10m"
 
 
 class KnownFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

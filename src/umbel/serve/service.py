@@ -37,7 +37,7 @@ PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
 class Serving:
     """What a worker is told: the first state, how orders are made, seconds that an answer may take, and whether decisions are logged.
 
-    Bundles that are put into service later lie under `root`.
+    Bundles that are put into service later lie under `root`. One worker looks every `watch` seconds at how all do; 0: none.
     """
 
     first: State
@@ -45,6 +45,7 @@ class Serving:
     root: Path = Path()
     budget: float = 0.1
     logged: bool = True
+    watch: float = 30.0
     limits: Limits = field(default_factory=Limits)
 
 

@@ -25,7 +25,9 @@ from umbel.serve.http.problem import ProblemError
 from umbel.serve.http.recommend import recommending
 from umbel.serve.http.routes import v1
 from umbel.serve.http.web import web
+from umbel.serve.monitor.watch import Watch
 from umbel.serve.service import Service, Serving
+from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.store import Store
 
 
@@ -56,7 +58,9 @@ async def _life(opening: Opening, desk: Desk, app: FastAPI) -> AsyncIterator[Non
     with Store(opening.store) as store:  # closing it writes what was asked for
         service = await asyncio.to_thread(Service, store, opening.serving)
         desk.service = service
-        running = [asyncio.create_task(one) for one in (service.follow(), desk.watch())]
+        watch = Watch(service, every=opening.serving.watch)
+        wanted = [service.follow(), desk.watch(), *([watch.run()] if opening.serving.watch else ())]
+        running = [asyncio.create_task(one) for one in wanted]
         _drain_first(service, opening.grace)
         try:
             yield
@@ -65,6 +69,8 @@ async def _life(opening: Opening, desk: Desk, app: FastAPI) -> AsyncIterator[Non
             for one in running:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            with contextlib.suppress(UnavailableError):
+                await asyncio.to_thread(watch.end)
             desk.service = None
 
 

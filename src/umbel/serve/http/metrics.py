@@ -8,6 +8,7 @@ from typing import final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from umbel.serve.monitor.gauges import Gauges
 from umbel.serve.records import Rung
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -29,6 +30,7 @@ class Metrics:
         self.events = Counter("umbel_events", "events by what became of them", ["result"], registry=own)
         self.failures = Counter("umbel_failures", "failures that an answer was given in spite of", ["part"], registry=own)
         self.bundles = Gauge("umbel_bundle", "1 for a bundle that answers", ["label", "bundle"], registry=own, multiprocess_mode="livemax")
+        self.watched = Gauges(own)
         for rung in Rung:
             self.rungs.labels(rung.value, "stable")
 

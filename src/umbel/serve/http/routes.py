@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from umbel.errors import UserError, nearest
+from umbel.feedback import duration
 from umbel.fusion import parse
 from umbel.serve.bundles import State
 from umbel.serve.http.answers import (
@@ -99,10 +100,15 @@ async def label(call: Call) -> Reply:
     folder = str(_folder(call.service, asked.folder))
     changes: dict[str, Callable[[], State]] = {
         "stable": lambda: replace(state, stable=folder, previous=state.stable),
-        "canary": lambda: replace(state, canary=folder, share=asked.share),
+        "canary": lambda: replace(
+            state, canary=folder, share=asked.share, guard=asked.guard, session=duration(asked.session, where="session")
+        ),
         "shadow": lambda: replace(state, shadow=folder),
     }
-    return await _change(call, changes[name](), action=f"serve as {name}", detail={"folder": folder, "share": asked.share})
+    detail: dict[str, Value] = {"folder": folder, "share": asked.share}
+    if asked.guard is not None:
+        detail["guard"] = [f"{task}={keep:g}" for task, keep in asked.guard.items()]
+    return await _change(call, changes[name](), action=f"serve as {name}", detail=detail)
 
 
 async def promote(call: Call) -> Reply:

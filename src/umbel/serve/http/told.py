@@ -42,6 +42,7 @@ class Told:
     late: float = 5.0
     root: str | None = None
     logged: bool = True
+    watch: float = 30.0
     reset: bool = False
 
     def opening(self) -> Opening:
@@ -53,7 +54,7 @@ class Told:
             first=State(stable=str(folder), fusion=fusion),
             ordering=Ordering(order=Order(self.temperature, self.penalty), diversity=self.diversity),
             root=Path(self.root) if self.root is not None else folder.parent.parent,
-            budget=self.budget / 1000, logged=self.logged, limits=limits,
+            budget=self.budget / 1000, logged=self.logged, watch=self.watch, limits=limits,
         )  # fmt: skip
         keys = None if self.keys is None else read_keys(Path(self.keys))
         return Opening(store=self.store, serving=serving, keys=keys, grace=self.grace)
@@ -78,6 +79,8 @@ def check(asked: Told) -> None:
         raise UserError(f"--workers {asked.workers}: each worker is a process with a core of its own", mend=mend)
     if asked.keys is None and not _loopback(asked.host):
         raise UserError(f"--host {asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
+    if not asked.watch >= 0:
+        raise UserError(f"--watch {asked.watch:g}", mend="give the seconds between two looks at canary, drift and quality, or 0 for none")
     if not asked.budget > 0:
         raise UserError(f"--budget {asked.budget:g}", mend="give the milliseconds that an answer may take")
 

@@ -11,7 +11,7 @@ from umbel.errors import UserError
 from umbel.feedback import Feedback, from_json
 from umbel.serve.store.engine import Place
 from umbel.serve.store.labels import check_rules
-from umbel.serve.store.session import Session
+from umbel.serve.store.session import Session, now
 from umbel.serve.store.tables import facts
 
 FEEDBACK, ERASED = "feedback", "erased"
@@ -45,6 +45,20 @@ def put_in(connection: sa.Connection, place: Place, *, name: str, content: objec
     """Keep a fact as part of a transaction."""
     insert = place.insert(facts).values(name=name, content=json.dumps(content))
     connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"content": insert.excluded.content}))
+
+
+def lease(session: Session, name: str, *, holder: str, until: int) -> bool:
+    """Hold a name until a moment, unless another holds it now; whether it is held. Who holds it may hold it longer, or shorter."""
+    own = {"holder": holder, "until": until}
+    row = facts.c.name == name
+    with session.writing() as connection:
+        connection.execute(session.place.insert(facts).values(name=name, content=json.dumps(own)).on_conflict_do_nothing())
+        # The row is locked: of two processes of a PostgreSQL store the second reads what the first wrote.
+        found = json.loads(connection.execute(sa.select(facts.c.content).where(row).with_for_update()).scalar_one())
+        held = bool(found["holder"] == holder or found["until"] <= now())
+        if held:
+            connection.execute(sa.update(facts).where(row).values(content=json.dumps(own)))
+    return held
 
 
 def get(session: Session, name: str) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ def pages(session: Session, feedback: Feedback, extent: Extent, *, after: Cursor
             if decided.is_empty():
                 return
             last = _last(decided)
-            within = sa.and_(_behind(after), sa.not_(_behind(last)))
+            within = sa.and_(behind(after), sa.not_(behind(last)))
             places = frame_of(connection.execute(places_of(within)), SHOWN)
             longest = max(rule.window for rule in feedback.rules)
             came = events_of(connection, within, extent.until, longest=longest)
@@ -177,13 +177,14 @@ def frame_of(rows: sa.CursorResult[tuple[object, ...]], like: pl.DataFrame) -> p
     return pl.DataFrame([tuple(row) for row in rows], schema=like.schema, orient="row")
 
 
-def _behind(cursor: Cursor) -> sa.ColumnElement[bool]:
+def behind(cursor: Cursor) -> sa.ColumnElement[bool]:
+    """The decisions behind a cursor, in the order of time and request."""
     return sa.tuple_(decisions.c.time, decisions.c.request) > sa.tuple_(*cursor)
 
 
 def _decisions(after: Cursor, closing: int, size: int) -> sa.Select[tuple[object, ...]]:
     columns = [decisions.c[name] for name in DECIDED.columns]
-    wanted = sa.select(*columns).where(_behind(after), decisions.c.time <= closing)
+    wanted = sa.select(*columns).where(behind(after), decisions.c.time <= closing)
     return wanted.order_by(decisions.c.time, decisions.c.request).limit(size)
 
 

@@ -1,0 +1,90 @@
+"""The one worker of a store that watches: at an interval, off the event loop, under a lease that another takes over when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from dataclasses import replace
+from typing import final
+
+from umbel.run.monitor import Finding
+from umbel.serve.monitor.guard import Guard
+from umbel.serve.monitor.guarded import guarded
+from umbel.serve.records import Value
+from umbel.serve.service import Service
+from umbel.serve.store.facts import lease
+from umbel.serve.store.session import now
+
+LOG = logging.getLogger("umbel.serve")
+FACT = "watch"      # under which the store keeps who watches
+SPARE = 30_000      # milliseconds that a look may take beyond three intervals before another worker takes over
+ACTOR = "umbel guard"
+
+
+@final
+class Watch:
+    """Looks every so many seconds, if no other worker does."""
+
+    def __init__(self, service: Service, *, every: float) -> None:
+        self._service, self._every = service, every
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._guard: Guard | None = None
+
+    async def run(self) -> None:
+        """Look again and again; what fails is counted, and tried again."""
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                await self.look()
+            except Exception as error:
+                self._service.failed(error)
+
+    async def look(self) -> tuple[Finding, ...]:
+        """Look once, and drop a canary that fails; nothing is found while another worker holds the lease."""
+        found = await asyncio.to_thread(self._looked)
+        if against := [one for one in found if one.alarm]:
+            await self._drop(against)
+        return found
+
+    def end(self) -> None:
+        """Let another worker watch; :raises UnavailableError: if the store does not answer."""
+        lease(self._service.store.session, FACT, holder=self._holder, until=0)
+
+    def _looked(self) -> tuple[Finding, ...]:
+        service = self._service
+        session, until = service.store.session, now() + round(3000 * self._every) + SPARE
+        if not lease(session, FACT, holder=self._holder, until=until):
+            self._guard = None
+            return ()
+        guard = self._current()
+        found = () if guard is None else guard.look(session, now())
+        service.metrics.watched.canary(found)
+        return found
+
+    def _current(self) -> Guard | None:
+        """The guard of the canary that answers now, which goes on while the same is compared."""
+        bundles = self._service.bundles
+        state, stable = bundles.state, bundles.stable
+        if state.canary is None:
+            self._guard = None
+        elif self._guard is None or self._guard.state != replace(state, number=self._guard.state.number):
+            self._guard = Guard(state, guarded(stable, state.guard), stable.served.bundle.feedback)
+        return self._guard
+
+    async def _drop(self, against: list[Finding]) -> None:
+        """Serve no canary any more, unless what is served was changed meanwhile."""
+        service, guard = self._service, self._guard
+        async with service.changing:
+            state = service.bundles.state
+            if guard is None or state.canary is None or not guard.state.compares(state) or guard.state.since != state.since:
+                return
+            why = [one.says for one in against]
+            new = replace(state, canary=None, share=0.0)
+            detail: dict[str, Value] = {"folder": state.canary, "why": why}
+            await asyncio.to_thread(service.bundles.change, new, actor=ACTOR, action="drop canary", detail=detail)
+        service.changed()
+        service.metrics.watched.dropped.inc()
+        LOG.warning("the canary %s is dropped: %s", state.canary, "; ".join(why))
