@@ -43,13 +43,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lived(server: Here, clicks: Callable[[str, int], bool]) -> None:
-    """Every user asks once; whether they click hangs on the bundle that answered; then the clock goes on."""
+    """Every user asks once; whether they click at once hangs on the bundle that answered; then the clock goes on."""
     for number in range(USERS):
         sent = {"user_id": f"u{number}", "items": ["1"], "context": {"device": "phone", "region": 2}}
         answer = server.client.post("/v1/rank", json=sent).json()
         kind = "click" if clicks(answer["bundle"], number) else "seen"
         told = {"event_id": f"e{number}", "type": kind, "item_id": "1", "user_id": f"u{number}", "request_id": answer["request_id"],
-                "occurred_at": int(time.time() * 1000)}  # fmt: skip
+                "occurred_at": int(answer["request_id"][:12], 16) + 1}  # fmt: skip
         assert server.client.post("/v1/events", json=[told]).status_code == 200
     time.sleep(0.1)
     tick = {"event_id": "tick", "type": "tick", "item_id": "1", "user_id": "x", "occurred_at": int(time.time() * 1000)}
@@ -73,7 +73,7 @@ def canary(server: Here, folder: str, **more: object) -> str:
 
 
 def evidence(text: str, what: str) -> float:
-    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f'umbel_canary_evidence{{what="canary {what}"}}')))
+    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f'umbel_canary_evidence{{what="guard {what}"}}')))
 
 
 def test_a_bad_canary_is_dropped(root: Path, tmp_path: Path) -> None:
@@ -85,22 +85,22 @@ def test_a_bad_canary_is_dropped(root: Path, tmp_path: Path) -> None:
         assert set(labels) == {"stable"}
         answers = [server.client.post("/v1/rank", json={"user_id": f"u{at}", "items": ["1"]}).json()["bundle"] for at in range(20)]
         assert set(answers) == {labels["stable"]["bundle"]}
-        text = until(server, lambda text: 'umbel_alarm{what="canary click"} 0.0' in text)
+        text = until(server, lambda text: 'umbel_alarm{what="guard click"} 0.0' in text)
         assert evidence(text, "click") == 0
     with Store(tmp_path / "umbel.db") as store:
         _, actor, action, detail = store.notes()[0]
     assert (actor, action, detail["folder"]) == ("umbel guard", "drop canary", str(root / "b" / "bundle"))
     why = detail["why"]
     assert isinstance(why, list)
-    assert [str(one).split(":")[0] for one in why] == ["canary click"]
-    assert "canary click: 0.0000 of" in str(why[0])
+    assert [str(one).split(":")[0] for one in why] == ["guard click"]
+    assert "guard click: canary 0.0000 of" in str(why[0])
 
 
 def test_a_canary_that_is_as_good_stays(root: Path, tmp_path: Path) -> None:
     with here(root / "a" / "bundle", tmp_path, "watch=0.1") as server:
         canary(server, "twin/bundle")
         lived(server, lambda bundle, number: number % 3 == 0)
-        text = until(server, lambda text: 'umbel_canary_evidence{what="canary click"}' in text and "evidence" in text)
+        text = until(server, lambda text: 'umbel_canary_evidence{what="guard click"}' in text and "evidence" in text)
         for what in ("click", "degraded", "sample ratio"):
             assert 0 <= evidence(text, what) < 1
         assert set(server.client.get("/v1/bundles").json()["labels"]) == {"stable", "canary"}
@@ -111,8 +111,8 @@ def test_a_bad_canary_stays_where_nothing_is_guarded(root: Path, tmp_path: Path)
     with here(root / "a" / "bundle", tmp_path, "watch=0.1") as server:
         bad = canary(server, "b/bundle", guard={})
         lived(server, lambda bundle, number: bundle != bad)
-        text = until(server, lambda text: 'umbel_canary_evidence{what="canary sample ratio"}' in text)
-        assert 'what="canary click"' not in text
+        text = until(server, lambda text: 'umbel_canary_evidence{what="guard sample ratio"}' in text)
+        assert 'what="guard click"' not in text
         assert set(server.client.get("/v1/bundles").json()["labels"]) == {"stable", "canary"}
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.told import RULES, decision, event
 
 from umbel.feedback import Attribution, Feedback, Rule
-from umbel.run.monitor import Finding
+from umbel.run.drifting import Finding
 from umbel.serve.bundles import State, chance
 from umbel.serve.monitor.gauges import Gauges
 from umbel.serve.monitor.guard import LEVEL, SETTLES, Guard
@@ -48,7 +48,7 @@ def filled(store: Store, users: Sequence[tuple[bool, bool]], *, start: int = BEG
 
 def looked(store: Store, *, state: State = STATE, tasks: Sequence[Guarded] = (CLICK,)) -> dict[str, Finding]:
     found = Guard(state, tasks, RULES).look(store.session, END)
-    return {one.what.removeprefix("canary "): one for one in found}
+    return {one.what.removeprefix("guard "): one for one in found}
 
 
 def alternating(count: int, *, canary: float, stable: float, seed: int = 0) -> list[tuple[bool, bool]]:
@@ -65,7 +65,7 @@ def test_every_guarded_task_the_rungs_and_the_ratio_are_tested(store: Store) -> 
 
 def test_a_user_s_figure_is_the_share_of_shown_items_with_the_event(store: Store) -> None:
     filled(store, [(True, True), (False, False), (True, False), (False, True)])
-    assert "canary click: 0.2500 of 2 users, stable 0.2500 of 2 users; evidence" in looked(store)["click"].says
+    assert "guard click: canary 0.2500 of 2 users, stable 0.2500 of 2 users; evidence" in looked(store)["click"].says
     assert "2 of 4 users, where 50.00% are to be" in looked(store)["sample ratio"].says
 
 
@@ -116,7 +116,8 @@ def test_what_was_answered_before_every_worker_knew_is_left_out(store: Store) ->
 
 def test_labels_count_once_their_window_has_closed(store: Store) -> None:
     filled(store, [(True, True), (False, True)], start=END - 10)
-    assert looked(store)["click"].says.startswith("canary click: 0.5000 of 1 users, stable no users yet"), "the second closes at END + 1"
+    says = looked(store)["click"].says
+    assert says.startswith("guard click: canary 0.5000 of 1 users, stable no users yet"), "the second closes at END + 1"
 
 
 def test_who_is_not_known_is_nobody_s_user(store: Store) -> None:
@@ -153,7 +154,7 @@ def test_events_of_another_rule_are_none_of_this(store: Store) -> None:
                             Rule(task="like", window=10, positive_when="kind = 'like'")), lateness=0)  # fmt: skip
     filled(store, [(True, True), (False, True)])
     found = Guard(STATE, [Guarded(rule) for rule in rules.rules], rules).look(store.session, END)
-    assert [one.what for one in found] == ["canary click", "canary like", "canary degraded", "canary sample ratio"]
+    assert [one.what for one in found] == ["guard click", "guard like", "guard degraded", "guard sample ratio"]
     assert "0.5000 of 1 users, stable 0.5000" in found[0].says
     assert "0.0000 of 1 users, stable 0.0000" in found[1].says
     assert f"dropped at {4 / LEVEL:.0f}" in found[0].says
@@ -190,9 +191,9 @@ def test_one_holds_a_lease_until_it_ends(store: Store) -> None:
 def test_a_canary_that_is_gone_is_no_alarm_any_more() -> None:
     registry = CollectorRegistry()
     gauges = Gauges(registry)
-    gauges.canary([Finding("canary click", True, "", 1.25)])
-    assert b'umbel_alarm{what="canary click"} 1.0' in generate_latest(registry)
-    assert b'umbel_canary_evidence{what="canary click"} 1.25' in generate_latest(registry)
+    gauges.canary([Finding("guard click", True, "", 1.25)])
+    assert b'umbel_alarm{what="guard click"} 1.0' in generate_latest(registry)
+    assert b'umbel_canary_evidence{what="guard click"} 1.25' in generate_latest(registry)
     gauges.canary([])
-    assert b'umbel_alarm{what="canary click"} 0.0' in generate_latest(registry)
-    assert b'umbel_canary_evidence{what="canary click"} 0.0' in generate_latest(registry)
+    assert b'umbel_alarm{what="guard click"} 0.0' in generate_latest(registry)
+    assert b'umbel_canary_evidence{what="guard click"} 0.0' in generate_latest(registry)

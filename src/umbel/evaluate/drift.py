@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,14 @@ class Shares:
         known = values[~np.isnan(values)]
         edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="lower")) if len(known) else np.empty(0)
         return Shares((), edges=tuple(edges.tolist())).again(values)
+
+    @staticmethod
+    def of_votes(votes: Float[np.ndarray, "choices"]) -> Shares:
+        """Rows that have one vote each and may split it: a bin for each choice, rounded.
+
+        Sums of parts vary less than those of whole votes, so that bounds made for whole ones are wide.
+        """
+        return Shares((*np.rint(votes).astype(int).tolist(), 0), codes=tuple(range(1, len(votes) + 1)))
 
     @staticmethod
     def of_codes(values: Int[np.ndarray, "rows"], bins: int = BINS) -> Shares:
@@ -117,18 +125,22 @@ def moved(before: Shares, now: Shares) -> Moved:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How a model's training rows were spread, field by field, and its predictions of validation rows, column by column."""
+    """How a model's training rows were spread, field by field, and its predictions of validation rows, column by column.
+
+    `gates` are the votes of training rows for the experts that each task hears; none in older bundles.
+    """
 
     fields: Mapping[str, Shares]
     predictions: Mapping[str, Shares]
+    gates: Mapping[str, Shares] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
-        parts = (("fields", self.fields), ("predictions", self.predictions))
+        parts = (("fields", self.fields), ("predictions", self.predictions), ("gates", self.gates))
         return {part: {name: one.to_json() for name, one in of.items()} for part, of in parts}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Profile:
         """What `to_json` gave."""
-        parts = ({name: Shares.from_json(one) for name, one in saved[part].items()} for part in ("fields", "predictions"))
+        parts = ({name: Shares.from_json(one) for name, one in saved.get(part, {}).items()} for part in ("fields", "predictions", "gates"))
         return Profile(*parts)

@@ -13,6 +13,7 @@ from torch import Tensor
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.seam import Model
+from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import Recommender
 from umbel.schema import Schema
 
@@ -51,6 +52,24 @@ def centre(model: Recommender, batches: Iterable[Batch]) -> Float[Tensor, "views
             total = total + model.seen(batch.to(device).fields).double().sum(0)
             rows += len(batch.index)
         return (total / rows).float().cpu()
+
+
+def votes(model: Recommender, batches: Iterable[Batch]) -> dict[str, Float[np.ndarray, "experts"]]:
+    """Whom each task listens to: every row has one vote, and gives its shares to the experts of the last layer.
+
+    A task without a gate is left out; all are where the last layer is no mixture. In evaluation mode, and without a hook: a model that
+    answers others meanwhile is left alone.
+    """
+    last = model.layers[-1]
+    if not isinstance(last, Mixture):
+        return {}
+    gated = [reader for reader in range(len(last.routing.table)) if len(last.routing.heard(reader)) > 1]
+    total = torch.zeros(len(last.routing.table), len(last.routing.views), dtype=torch.float64)
+    with _evaluating(model):
+        for batch in batches:
+            total += last.shares(model.below(batch.to(model.table.device).fields)).double().sum(0).cpu()
+    own = {task.name: [reader for reader in model.head.hears[number] if reader in gated] for number, task in enumerate(model.schema.tasks)}
+    return {name: total[readers].mean(0).numpy() for name, readers in own.items() if readers}
 
 
 @contextmanager

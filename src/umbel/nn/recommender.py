@@ -133,6 +133,14 @@ class Recommender(nn.Module):
             inputs = tuple(voices[own] for own in layer.voice)
         return voices
 
+    def below(self, fields: Mapping[str, Tensor]) -> tuple[Float[Tensor, "rows width"], ...]:
+        """What the last layer's experts and gates read."""
+        inputs: tuple[Tensor, ...] = self.interact(self.seen(fields))
+        for layer in self._levels[:-1]:
+            voices = layer(inputs)
+            inputs = tuple(voices[own] for own in layer.voice)
+        return inputs
+
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Logits, in the order of the schema's outputs."""
         return self.score(self.rows(fields), fields)

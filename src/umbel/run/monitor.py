@@ -18,36 +18,25 @@ from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
 from umbel.errors import UserError
-from umbel.evaluate.drift import Profile, Shares, moved
+from umbel.evaluate.figures import Figures
 from umbel.evaluate.intervals import Interval, resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.evaluate.metrics import FALLS
 from umbel.learn.predict import predict
 from umbel.manifest import name_of
-from umbel.run.profile import Values, spread
+from umbel.run.drifting import Drifting, Finding
 from umbel.run.record import measured_to_json
 from umbel.run.report import Report
 from umbel.run.use import source_of
 
 SIZE = 16384
 RESAMPLES = 200
-PREDICTION = "prediction "  # before its name among what is watched
 LOGGED = "predicted_"      # before the name of a prediction, in a collected log
 ADAPTED = ("adapted", "adapted_rows")  # the rung of the ladder that answered, and the rows known of the user, in such a log
 SHARED = "id"              # the rung on which the shared model answers a user with rows
 SKEW = 1e-4                # by which a logged prediction may differ from the same row scored now
 POSITIVES = 30             # that a task must have to be judged
 CALIBRATED = (0.9, 1.1)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing watched: whether it is an alarm, and the sentence with its numbers."""
-
-    what: str
-    alarm: bool
-    says: str
-    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +61,20 @@ class Watched:
 def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | None = None) -> Watched:
     """Hold a log of what a bundle met against what it was trained on; labels are those that are settled, others are left out.
 
-    Fields and predictions have drifted as `umbel.evaluate.drift.moved` says. Skew: a row's prediction as it was logged
-    (`predicted_NAME`) and as the bundle gives it now differ by more than 1e-4; rows that another bundle answered are not compared, nor
-    those that were adapted to their user (`adapted`), which are counted: the log alone does not have what they were adapted by.
-    A task is worse where its interval lies below that of the run's test rows, and miscalibrated where the ratio of what was
-    predicted and what was observed lies outside .9 to 1.1 with its whole interval.
+    Fields, predictions and gates (which experts a task listens to) have drifted as `umbel.evaluate.drift.moved` says. Skew: a row's
+    prediction as it was logged (`predicted_NAME`) and as the bundle gives it now differ by more than 1e-4; rows that another bundle
+    answered are not compared, nor those that were adapted to their user (`adapted`), which are counted: the log alone does not have what
+    they were adapted by. A task is worse where its interval lies below that of the run's test rows, and miscalibrated where the ratio of
+    what was predicted and what was observed lies outside .9 to 1.1 with its whole interval.
 
     :raises UserError: for a bundle without a profile, or a log that cannot be read.
     """
     made = Bundle.load(bundle)
-    if made.profile is None:
-        raise UserError(f"{bundle}: keeps no spread of its training rows", mend="train it again: older bundles have none")
     logged, adapted = _logged(log, made, name_of(bundle))
-    seen = _Seen(made, made.profile, logged, adapted=adapted)
+    seen = _Seen(made, Drifting(made, where=str(bundle)), logged, adapted=adapted)
     seen.read(source_of(made, log, joins=joins, labels=False))
     tasks = seen.tasks()
-    found = Watched(seen.rows, (*seen.drifts(), *seen.skew(), *_qualities(made, tasks)), tasks)
+    found = Watched(seen.rows, (*seen.drifting.findings(), *seen.skew(), *_qualities(made, tasks)), tasks)
     if out is not None:
         durable.write(out, json.dumps(found.to_json(), indent=1))
     return found
@@ -96,10 +83,8 @@ def monitor(bundle: Path, log: str, *, joins: Sequence[str] = (), out: Path | No
 class _Seen:
     """What a log comes to, read once in pieces: shares in the bundle's bins, predictions, labels, and how predictions differ."""
 
-    def __init__(self, bundle: Bundle, profile: Profile, logged: pl.DataFrame | None, *, adapted: int) -> None:
-        self.bundle, self.logged, self.adapted = bundle, logged, adapted
-        self.before = {**profile.fields, **{f"{PREDICTION}{name}": one for name, one in profile.predictions.items()}}
-        self.counts: dict[str, np.ndarray] = {}
+    def __init__(self, bundle: Bundle, drifting: Drifting, logged: pl.DataFrame | None, *, adapted: int) -> None:
+        self.bundle, self.drifting, self.logged, self.adapted = bundle, drifting, logged, adapted
         self.rows, self.compared, self.skewed, self.worst = 0, 0, 0, 0.0
         self.logits: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
@@ -108,12 +93,9 @@ class _Seen:
     def read(self, source: Source) -> None:
         """:raises UserError: for a log without rows."""
         for frame, batch in raw_rows(source, self.bundle.encoder, SIZE):
-            for name, values in spread(self.bundle.schema, batch).items():
-                self._count(name, values)
             logits = predict(self.bundle.model, [batch])
             predictions = self.bundle.calibrated(logits)
-            for at, name in enumerate(self.bundle.columns):
-                self._count(f"{PREDICTION}{name}", predictions[:, at].astype(np.float64))
+            self.drifting.count(batch, predictions)
             self._compare(predictions)
             self.logits.append(logits)
             self.labels.append(events(frame, self.bundle.schema, self.rows))
@@ -122,11 +104,6 @@ class _Seen:
             self.rows += len(batch.index)
         if not self.rows:
             raise UserError(f"{source.log}: no rows", mend="give a log that has some")
-
-    def drifts(self) -> Iterator[Finding]:
-        """Every field and prediction, in the bins of training."""
-        for name, before in self.before.items():
-            yield _drift(name, before, Shares(tuple(self.counts[name].tolist()), before.edges, before.codes))
 
     def skew(self) -> Iterator[Finding]:
         """How many logged predictions are not those of now; nothing where none could be compared, and none was a user's own."""
@@ -144,9 +121,6 @@ class _Seen:
         told = Predictions(self.bundle.schema, np.concatenate(self.logits), np.nan_to_num(labels), observed, groups)
         given = calibrate_all(told.schema, told.logits, self.bundle.calibrators)
         return evaluate(told, given, by=resample(groups, resamples=RESAMPLES))
-
-    def _count(self, name: str, values: Values) -> None:
-        self.counts[name] = self.counts.get(name, 0) + np.array(self.before[name].again(values).counts)
 
     def _compare(self, predictions: Float[np.ndarray, "rows columns"]) -> None:
         """Logged predictions beside those of now; the log is read in the same order."""
@@ -181,33 +155,25 @@ def _logged(log: str, bundle: Bundle, name: str) -> tuple[pl.DataFrame | None, i
 def _qualities(bundle: Bundle, tasks: Sequence[TaskReport]) -> Iterator[Finding]:
     trained = {task.name: task for task in Report.from_json(bundle.report).tasks}
     for task in tasks:
-        yield from _quality(task, trained.get(task.name))
+        then = trained.get(task.name)
+        yield from quality(task.name, task.figures, None if then is None else then.figures)
 
 
-def _drift(name: str, before: Shares, now: Shares) -> Finding:
-    """One field or prediction, and its share of unknown or missing values."""
-    found = moved(before, now)
-    few = "" if found.enough else f" ({found.rows} rows are too few to judge)"
-    says = f"{name}: PSI {found.psi:.3f} (bound {found.psi_bound:.3f}), shift {found.shift:.3f} (bound {found.shift_bound:.3f}){few}"
-    rose = f"; unknown or missing {now.missing:.1%}, before {before.missing:.1%}" if abs(now.missing - before.missing) > 0.01 else ""
-    return Finding(name, found.drifted, says + rose, found.psi)
-
-
-def _quality(task: TaskReport, trained: TaskReport | None) -> Iterator[Finding]:
-    figures = task.figures
+def quality(name: str, figures: Figures, trained: Figures | None) -> Iterator[Finding]:
+    """Whether a task's figures are below those of the run's test rows, and whether its chances are right."""
     if figures.positives is not None and figures.positives < POSITIVES:
-        yield Finding(task.name, False, f"{task.name}: {figures.positives} positives are too few to judge")
+        yield Finding(name, False, f"{name}: {figures.positives} positives are too few to judge")
         return
     metric, now = next(iter(figures.metrics.items()))
-    then = None if trained is None else trained.figures.metrics.get(metric)
+    then = None if trained is None else trained.metrics.get(metric)
     if isinstance(now, Interval) and isinstance(then, Interval):
-        says = f"{task.name}: {metric} {_told(now)}, at training {_told(then)}"
-        yield Finding(f"{task.name} {metric}", _worse(metric, now, then), says, now.value)
+        says = f"{name}: {metric} {_told(now)}, at training {_told(then)}"
+        yield Finding(f"{name} {metric}", _worse(metric, now, then), says, now.value)
     ratio = figures.metrics.get("calibration_ratio")
     if isinstance(ratio, Interval):
         low, high = CALIBRATED
         outside = (ratio.low is not None and ratio.low > high) or (ratio.high is not None and ratio.high < low)
-        yield Finding(f"{task.name} calibration", outside, f"{task.name}: predicted over observed {_told(ratio)}", ratio.value)
+        yield Finding(f"{name} calibration", outside, f"{name}: predicted over observed {_told(ratio)}", ratio.value)
 
 
 def _worse(metric: str, now: Interval, then: Interval) -> bool:

@@ -13,6 +13,8 @@ from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.table import Table
 from umbel.evaluate.drift import Profile, Shares
+from umbel.learn.predict import votes
+from umbel.nn.recommender import Recommender
 from umbel.schema import Field, FieldKind, Schema
 
 LOOKED = 65536  # training rows looked at, at most
@@ -21,12 +23,16 @@ SEED = 1_000_003
 Values = Float[np.ndarray, "rows"] | Int[np.ndarray, "rows"]
 
 
-def profile(table: Table, columns: Sequence[str], predictions: Float[np.ndarray, "rows columns"]) -> Profile:
-    """From some training rows, and the calibrated predictions of validation rows, whose names are `columns`."""
+def profile(
+    table: Table, columns: Sequence[str], predictions: Float[np.ndarray, "rows columns"], *, model: Recommender | None = None
+) -> Profile:
+    """From some training rows, also of whom the model's gates listen to, and the predictions of validation rows, named `columns`."""
     batches = list(islice(Loader(table, "train", SIZE, seed=SEED)(0), max(1, LOOKED // SIZE)))
     values = [spread(table.schema, batch) for batch in batches]
     fields = {name: _shares(np.concatenate([one[name] for one in values])) for name in values[0]}
-    return Profile(fields, {name: Shares.of_numbers(predictions[:, at].astype(np.float64)) for at, name in enumerate(columns)})
+    answers = {name: Shares.of_numbers(predictions[:, at].astype(np.float64)) for at, name in enumerate(columns)}
+    heard = {} if model is None else votes(model, batches[:1])
+    return Profile(fields, answers, {name: Shares.of_votes(one) for name, one in heard.items()})
 
 
 def spread(schema: Schema, batch: Batch) -> dict[str, Values]:

@@ -143,7 +143,7 @@ def _judged(settings: Settings, folder: Path, table: Table, *, learned: _Learned
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
-    spread = profile(table, bundle.columns, bundle.calibrated(valid.logits))
+    spread = profile(table, bundle.columns, bundle.calibrated(valid.logits), model=bundle.model)
     bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings), profile=spread,
                      retrieval=None if retrieved is None else retrieved.retrieval)
     bundle.save(folder / "bundle", golden=table.golden())

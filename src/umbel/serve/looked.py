@@ -34,3 +34,11 @@ class Audit(Struct, frozen=True, kw_only=True):
     """`GET /v1/audit`: the latest lines, the latest first."""
 
     notes: list[Note]
+
+
+class Monitored(Struct, frozen=True, kw_only=True):
+    """`GET /v1/monitor`: when a worker last looked (null: none has), what it found, and every task's figures by label of the service."""
+
+    time: int | None = None
+    findings: list[Finding] = []
+    quality: list[dict[str, Any]] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from umbel.serve.http.call import Call, Reply, Route
-from umbel.serve.looked import Audit, Glances, Latest, Note
+from umbel.serve.looked import Audit, Glances, Latest, Monitored, Note
 from umbel.serve.requests import decode_query
+from umbel.serve.store.facts import FOUND, get
 from umbel.serve.store.recent import glances
 
 
@@ -24,9 +27,16 @@ async def audit(call: Call) -> Reply:
     return Reply(Audit(notes=[Note(time=time, actor=actor, action=action, detail=detail) for time, actor, action, detail in lines]))
 
 
+async def monitored(call: Call) -> Reply:
+    """What was found by watching."""
+    found = await asyncio.to_thread(get, call.service.store.session, FOUND) or {}
+    return Reply(msgspec.convert(found, Monitored))
+
+
 def looks() -> list[Route]:
     """Those routes."""
     return [
         Route(method="GET", path="/v1/decisions", answer=decisions, says="The latest decisions", asks=Latest, gives=Glances),
+        Route(method="GET", path="/v1/monitor", answer=monitored, says="Canary, drift, skew and quality, as found last", gives=Monitored),
         Route(method="GET", path="/v1/audit", answer=audit, says="Who changed what", asks=Latest, gives=Audit),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from umbel.evaluate.sequential import Evidence, mismatch, worse
 from umbel.feedback import Feedback
-from umbel.run.monitor import Finding
+from umbel.run.drifting import Finding
 from umbel.serve.bundles import State, chance
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.monitor.sessions import Sessions, Visit
@@ -57,15 +57,16 @@ class Guard:
 
     def __init__(self, state: State, tasks: Sequence[Guarded], feedback: Feedback | None) -> None:
         self.state = state
-        start = state.since + SETTLES
-        own = [] if feedback is None else [_Labelled(one, replace(feedback, rules=(one.rule,)), start, state.session) for one in tasks]
-        self._tests: list[_Test] = [*own, _Answers(start, state.session)]
+        start, length = state.since + SETTLES, state.session
+        rules = [] if feedback is None else [replace(feedback, rules=(one.rule,)) for one in tasks]
+        own = [_Labelled(one, of, start=start, length=length) for one, of in zip(tasks, rules, strict=False)]
+        self._tests: list[_Test] = [*own, _Answers(start, length)]
         self._level = _Level(chance(state.share), log((len(own) + 2) / LEVEL))
 
     def look(self, session: Session, now: int) -> tuple[Finding, ...]:
         """Read on, and say how the canary does; :raises UnavailableError: if the store does not answer."""
         if not 0 < self._level.share < 1:
-            return (Finding("canary", False, f"canary: a share of {self._level.share:g} leaves nobody to compare with"),)
+            return (Finding("guard", False, f"guard: a share of {self._level.share:g} leaves nobody to compare with"),)
         clock = min(watermark(session), now)
         for test in self._tests:
             test.read(session, clock=clock, now=now - SETTLES)
@@ -76,7 +77,7 @@ class Guard:
 class _Labelled:
     """A task by the mean label of what was shown in each user's first session."""
 
-    def __init__(self, task: Guarded, feedback: Feedback, start: int, length: int) -> None:
+    def __init__(self, task: Guarded, feedback: Feedback, *, start: int, length: int) -> None:
         self._task, self._feedback = task, feedback
         self._cursor: Cursor = (start, "")
         self._sessions = Sessions(length)
@@ -114,7 +115,7 @@ class _Answers:
         """The rungs, and the ratio."""
         yield _compared("degraded", self._sessions, wanted=False, keep=1.0, level=level)
         arm = self._sessions.arm
-        what = f"{int(arm.sum()):,} of {len(arm):,} users, where {level.share:.2%} are to be"
+        what = f"canary {int(arm.sum()):,} of {len(arm):,} users, where {level.share:.2%} are to be"
         yield _finding("sample ratio", mismatch(arm, level.share), what=what, bound=level.bound)
 
 
@@ -123,15 +124,15 @@ def _compared(name: str, sessions: Sessions, *, wanted: bool, keep: float, level
     arm, value, share = sessions.arm, sessions.value, level.share
     evidence = worse(arm, value, share=share, keep=keep) if wanted else worse(~arm, value, share=1 - share, keep=keep)
     kept = "" if keep == 1 else f", of which {keep:g} is to be kept"
-    what = f"{_mean(value[arm])}, stable {_mean(value[~arm])}{kept}"
+    what = f"canary {_mean(value[arm])}, stable {_mean(value[~arm])}{kept}"
     return _finding(name, evidence, what=what, bound=level.bound)
 
 
 def _finding(name: str, evidence: Evidence, *, what: str, bound: float) -> Finding:
     """The greatest evidence there has been, as a part of what drops a canary."""
     most = float(evidence.max(initial=0.0))
-    says = f"canary {name}: {what}; evidence {exp(min(most, 700)):.3g} to 1, dropped at {exp(bound):.0f}"
-    return Finding(f"canary {name}", most >= bound, says, most / bound)
+    says = f"guard {name}: {what}; evidence {exp(min(most, 700)):.3g} to 1, dropped at {exp(bound):.0f}"
+    return Finding(f"guard {name}", most >= bound, says, most / bound)
 
 
 def _mean(value: Float[np.ndarray, "users"]) -> str:

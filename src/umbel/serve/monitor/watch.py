@@ -7,20 +7,24 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import final
 
-from umbel.run.monitor import Finding
-from umbel.serve.monitor.guard import Guard
+from umbel.run.drifting import Finding
+from umbel.serve.monitor.guard import SETTLES, Guard
 from umbel.serve.monitor.guarded import guarded
+from umbel.serve.monitor.recent import drifts, judged, qualities
+from umbel.serve.monitor.rescored import Rescored
+from umbel.serve.ranker import Ranker
 from umbel.serve.records import Value
 from umbel.serve.service import Service
-from umbel.serve.store.facts import lease
+from umbel.serve.store.facts import FOUND, get, lease, put
+from umbel.serve.store.labels import watermark
 from umbel.serve.store.session import now
 
 LOG = logging.getLogger("umbel.serve")
-FACT = "watch"      # under which the store keeps who watches
-SPARE = 30_000      # milliseconds that a look may take beyond three intervals before another worker takes over
+FACT = "watch"   # under which the store keeps who watches
+SPARE = 30_000  # milliseconds that a look may take beyond three intervals before another worker takes over
 ACTOR = "umbel guard"
 
 
@@ -32,6 +36,7 @@ class Watch:
         self._service, self._every = service, every
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._guard: Guard | None = None
+        self._rescored: Rescored | None = None
 
     async def run(self) -> None:
         """Look again and again; what fails is counted, and tried again."""
@@ -44,24 +49,43 @@ class Watch:
 
     async def look(self) -> tuple[Finding, ...]:
         """Look once, and drop a canary that fails; nothing is found while another worker holds the lease."""
-        found = await asyncio.to_thread(self._looked)
-        if against := [one for one in found if one.alarm]:
+        canary, found = await asyncio.to_thread(self._looked)
+        if against := [one for one in canary if one.alarm]:
             await self._drop(against)
-        return found
+        return canary + found
 
     def end(self) -> None:
         """Let another worker watch; :raises UnavailableError: if the store does not answer."""
         lease(self._service.store.session, FACT, holder=self._holder, until=0)
 
-    def _looked(self) -> tuple[Finding, ...]:
+    def _looked(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+        """How the canary does, and all else."""
         service = self._service
         session, until = service.store.session, now() + round(3000 * self._every) + SPARE
         if not lease(session, FACT, holder=self._holder, until=until):
-            self._guard = None
-            return ()
+            self._guard = self._rescored = None
+            return (), ()
         guard = self._current()
-        found = () if guard is None else guard.look(session, now())
-        service.metrics.watched.canary(found)
+        canary = () if guard is None else guard.look(session, now())
+        service.metrics.watched.canary(canary)
+        return canary, self._watched(canary)
+
+    def _watched(self, canary: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Score some requests again, look at the latest ones and at the latest labels, and keep what was found for whoever asks."""
+        service, watched = self._service, self._service.metrics.watched
+        session, bundles = service.store.session, service.bundles
+        if self._rescored is None:
+            time, request = (get(session, FOUND) or {}).get("cursor", (now(), ""))
+            self._rescored = Rescored((time, request))
+        watched.again(self._rescored.read(session, {one.name: one for one in bundles.loaded}, now() - SETTLES))
+        labels: dict[str, Ranker] = {label: ranker for label, ranker in bundles.labels.items() if label != "shadow"}
+        figures = list(qualities(session, labels, min(watermark(session), now())))
+        drifted = drifts(session, bundles.stable.served)
+        told = [finding for one in figures for finding in judged(one, labels[one.label].served)]
+        found = (*drifted, *self._rescored.findings(), *told)
+        watched.lately(drifted, figures, found)
+        findings, quality = [asdict(one) for one in canary + found], [one.to_json() for one in figures]
+        put(session, FOUND, {"time": now(), "cursor": self._rescored.cursor, "findings": findings, "quality": quality})
         return found
 
     def _current(self) -> Guard | None:

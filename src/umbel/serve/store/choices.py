@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -13,9 +12,9 @@ import sqlalchemy as sa
 from umbel import durable
 from umbel.fuse.choices import CHOICES
 from umbel.serve.records import Candidates, Decision
-from umbel.serve.store.rows import to_decision
+from umbel.serve.store.sampled import whole
 from umbel.serve.store.session import Session
-from umbel.serve.store.tables import candidates, decisions, shown
+from umbel.serve.store.tables import candidates, decisions
 
 SOME = 500  # decisions at a time
 
@@ -51,7 +50,5 @@ def _pages(session: Session) -> Iterator[list[Decision]]:
                 return
             last = max(chosen)
             decided = connection.execute(sa.select(decisions).where(decisions.c.request.in_(list(chosen)))).all()
-            places: dict[str, list[sa.Row[Any]]] = {request: [] for request in chosen}
-            for row in connection.execute(sa.select(shown).where(shown.c.request.in_(list(chosen)))):
-                places[row.request].append(row)
-        yield [to_decision(row, places[row.request], chosen[row.request]) for row in sorted(decided, key=lambda row: str(row.request))]
+            page = whole(connection, sorted(decided, key=lambda row: str(row.request)), chosen)
+        yield page

@@ -14,7 +14,7 @@ from umbel.serve.store.labels import check_rules
 from umbel.serve.store.session import Session, now
 from umbel.serve.store.tables import facts
 
-FEEDBACK, ERASED = "feedback", "erased"
+FEEDBACK, ERASED, FOUND = "feedback", "erased", "monitor"
 
 
 def declare(session: Session, feedback: Feedback) -> None:

@@ -84,6 +84,14 @@ def latest(connection: sa.Connection) -> int:
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.time), -1))).scalar_one())
 
 
+def among_latest(session: Session, until: int, count: int) -> Cursor:
+    """A cursor behind which lie the latest decisions no later than `until`, so many of them."""
+    wanted = sa.select(decisions.c.time, decisions.c.request).where(decisions.c.time <= until)
+    with session.reading() as connection:
+        row = connection.execute(wanted.order_by(decisions.c.time.desc(), decisions.c.request.desc()).offset(count).limit(1)).one_or_none()
+    return START if row is None else (row.time, row.request)
+
+
 def check_rules(feedback: Feedback) -> None:
     """Refuse a rule that cannot be computed, two of one task, or none at all; :raises UserError: naming it."""
     names = [rule.task for rule in feedback.rules]

@@ -72,7 +72,7 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
         frame["time"].alias(feedback.time),
         *(frame[column].alias(name) for name, column in PLAIN.items()),
         *_adapted(frame["adapted"]),
-        *_predictions(frame, found.outputs),
+        *predictions(frame, found.outputs),
         *(frame[label_column(rule.task)].alias(feedback.label(rule.task)) for rule in feedback.rules),
     ]
     whole = pl.DataFrame(own)
@@ -111,7 +111,7 @@ def _hidden(values: pl.Series, users: pl.Series, hidden: pl.Series) -> pl.Series
     return hidden.zip_with((values == users).fill_null(value=False), values).alias(values.name)
 
 
-def _predictions(frame: pl.DataFrame, outputs: tuple[str, ...]) -> list[pl.Series]:
+def predictions(frame: pl.DataFrame, outputs: tuple[str, ...]) -> list[pl.Series]:
     """One column for each prediction, null where that decision did not have it."""
     values = np.full((frame.height, len(outputs)), np.nan)
     places = {name: place for place, name in enumerate(outputs)}
