@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, replace
+from threading import Lock
 from typing import final
 
 from umbel.run.drifting import Finding
@@ -37,6 +38,7 @@ class Watch:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._guard: Guard | None = None
         self._rescored: Rescored | None = None
+        self._busy = Lock()  # a look that was begun ends before its store is closed
 
     async def run(self) -> None:
         """Look again and again; what fails is counted, and tried again."""
@@ -49,14 +51,19 @@ class Watch:
 
     async def look(self) -> tuple[Finding, ...]:
         """Look once, and drop a canary that fails; nothing is found while another worker holds the lease."""
-        canary, found = await asyncio.to_thread(self._looked)
+        canary, found = await asyncio.to_thread(self._alone)
         if against := [one for one in canary if one.alarm]:
             await self._drop(against)
         return canary + found
 
     def end(self) -> None:
         """Let another worker watch; :raises UnavailableError: if the store does not answer."""
-        lease(self._service.store.session, FACT, holder=self._holder, until=0)
+        with self._busy:
+            lease(self._service.store.session, FACT, holder=self._holder, until=0)
+
+    def _alone(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+        with self._busy:
+            return self._looked()
 
     def _looked(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
         """How the canary does, and all else."""
