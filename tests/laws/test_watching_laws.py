@@ -14,7 +14,7 @@ from tests.told import RULES, decision, event
 from umbel.serve.bundles import State
 from umbel.serve.monitor.guard import SETTLES, Guard
 from umbel.serve.monitor.guarded import Guarded
-from umbel.serve.records import Rung, request_id
+from umbel.serve.records import Adapted, Rung, request_id
 from umbel.serve.store import Store
 from umbel.serve.store.facts import get, lease, put
 from umbel.serve.store.labels import START, among_latest
@@ -69,8 +69,10 @@ def test_the_sample_is_that_of_the_ids(store: Store, monkeypatch: pytest.MonkeyP
 def test_what_the_model_was_not_asked_for_is_not_sampled(store: Store) -> None:
     for number, rung in enumerate(Rung):
         store.log(replace(decision(f"{number:029x}000", "i1", time=BEGIN), rung=rung)).result()
+    own = Adapted(rung="last", rows=2, clock=BEGIN, until=BEGIN, before=(BEGIN, "x"), seal="s")
+    store.log(replace(decision("9" * 29 + "000", "i1", time=BEGIN), adapted=own)).result()
     found = [one.rung for page in sampled(store.session, ["b"], after=START, until=BEGIN) for one in page]
-    assert found == [Rung.FULL, Rung.FEWER]
+    assert found == [Rung.FULL, Rung.FEWER], "what was adapted to its user is not the shared model's"
     assert {one.rung for one in latest(store.session, "b", 9)} == {Rung.FULL, Rung.FEWER}
 
 

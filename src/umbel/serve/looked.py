@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from umbel.run.drifting import Finding
 from umbel.serve.store.recent import Glance
 
 
