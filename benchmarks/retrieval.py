@@ -38,7 +38,8 @@ def trained(table: Table, folder: Path, *, temperature: float, seed: int, more: 
     assert isinstance(epochs, list)
     scores = [float(epoch["score"]) for epoch in epochs]
     print(f"temperature {temperature} seed {seed}: valid {max(scores):.4f} in epoch {scores.index(max(scores)) + 1}", flush=True)
-    return {"seed": seed, "valid": max(scores), "epochs": len(scores), "seconds": round(time.perf_counter() - began), "told": found.told}
+    told = {name: one for name, one in found.told.items() if name != "epochs"}
+    return {"seed": seed, "valid": max(scores), "epochs": len(scores), "seconds": round(time.perf_counter() - began), "told": told}
 
 
 def main() -> None:
