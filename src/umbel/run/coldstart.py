@@ -18,6 +18,7 @@ from umbel.coldstart.methods import METHODS
 from umbel.coldstart.prior import ItemMeans
 from umbel.coldstart.rungs import Climb, climb, known_from, serving
 from umbel.coldstart.source import Reader
+from umbel.coldstart.unknown import average_unknown
 from umbel.data.batch import Batch
 from umbel.data.episodes import Episodes, Protocol, Scenario, episodes, item_field, scenarios, user_field
 from umbel.data.table import Table
@@ -121,6 +122,11 @@ class Newcomers:
         trained = np.where(np.isin(own.user, self.taught()), counts[np.searchsorted(users, own.user)], 0)
         return known_from(self.prepared.learner, ladder, own, read=self.prepared.served, trained=trained)
 
+    def finish(self) -> None:
+        """After training: values that it met too rarely as unknown are read as the mean of the known ones."""
+        learned = [user_field(self.table), item_field(self.table) if self.section.forget else None]
+        average_unknown(self.prepared.learner.model, self.table, learned=[name for name in learned if name is not None])
+
     def lost(self) -> int:
         """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""
         counts = [one for name, one in self.prepared.learner.named_buffers() if name.rpartition(".")[2] == "lost"]
@@ -176,6 +182,7 @@ def learn(settings: Settings, table: Table, folder: Path, *, watch: Watch) -> Le
             history = trained(prepared.learner, watched, folder, plan=plan, judge=found.judge, watch=watch)
         except DivergedError as error:
             raise DivergedError(error.what, mend=f"{error.mend}; or lower the rate of [episodes] method, if it has one") from None
+        found.finish()
     prepared.learner.cpu().eval()
     return Learned(found, history, plan.keep)
 
