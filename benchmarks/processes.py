@@ -1,0 +1,107 @@
+"""What a second process is worth: steps by one process and by several on the same batches, in turns, and what a step sends.
+
+`python benchmarks/processes.py` starts as many processes as it is told, of one thread each, on this machine; one of them also steps
+alone while the others wait. The model is `peers.rows.model`, as in `training.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from peers.rows import BATCH, SKEW, SMALL, model, packed, ready
+from torch.distributed import ProcessGroup
+from torch.multiprocessing.spawn import spawn
+
+from umbel.data.batch import Batch
+from umbel.learn.memory import keep_freed
+from umbel.learn.plan import Plan
+from umbel.learn.step import Fast
+from umbel.nn.views import compact
+
+HERE = Path(__file__).parent
+STEPS = 8  # timed together
+
+
+def rate(step: Fast, batches: list[Batch]) -> float:
+    """Rows a second."""
+    began = time.perf_counter()
+    for batch in batches:
+        step(batch)
+    return len(batches) * BATCH / (time.perf_counter() - began)
+
+
+def sent(recipe: str, batch: Batch, world: int) -> dict[str, float]:
+    """Megabytes that a process receives in a step: logits and touched rows of the others, dense gradients twice round the ring."""
+    made = model(recipe, SMALL)
+    rows = sum(len(compact(made.rows(batch.take(slice(BATCH * rank // world, BATCH * (rank + 1) // world)).fields))[0])
+               for rank in range(1, world))
+    dense = sum(parameter.numel() for parameter in made.dense_parameters())
+    return {
+        "logits": BATCH * (world - 1) / world * 4 * made.schema.outputs[-1].stop / 1e6,
+        "dense": 2 * (world - 1) / world * 4 * dense / 1e6,
+        "rows": rows * (8 + 4 * made.table.shape[1]) / 1e6,
+    }
+
+
+def work(rank: int, world: int, recipe: str, rounds: int, folder: Path) -> None:
+    """One process: alone if it is the first, then with the others; once more than is counted."""
+    torch.set_num_threads(1)
+    keep_freed()
+    dist.init_process_group("gloo", init_method=(folder / "met").as_uri(), rank=rank, world_size=world)
+    group = dist.group.WORLD
+    assert isinstance(group, ProcessGroup)
+    batches = ready(packed(STEPS * BATCH, SMALL, SKEW))
+    alone, together = Fast(model(recipe, SMALL), Plan()), Fast(model(recipe, SMALL), Plan(group=group))
+    found: dict[str, list[float]] = {"alone": [], "together": []}
+    for number in range(rounds + 1):
+        one = rate(alone, batches) if rank == 0 else 0.0
+        dist.barrier()
+        several = rate(together, batches)
+        if number:
+            found["alone"].append(one)
+            found["together"].append(several)
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps({**found, "megabytes": sent(recipe, batches[0], world)}))
+    dist.destroy_process_group()
+
+
+def measured(recipe: str, world: int, rounds: int) -> dict[str, object]:
+    """Rows a second both ways, their ratio round by round, and what a step sends."""
+    with tempfile.TemporaryDirectory() as name:
+        spawn(work, (world, recipe, rounds, Path(name)), nprocs=world)
+        found = json.loads((Path(name) / "found.json").read_text())
+    ratios = [several / one for one, several in zip(found["alone"], found["together"], strict=True)]
+    spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+    return {**found, "ratio": spread}
+
+
+def main() -> None:
+    """Measure, print, and leave the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--recipes", nargs="+", default=["shared_bottom", "mmoe", "stem"])
+    parser.add_argument("-o", type=Path, default=HERE / "results" / "processes.json")
+    asked = parser.parse_args()
+    told = {}
+    for recipe in asked.recipes:
+        one = told[recipe] = measured(recipe, asked.processes, asked.rounds)
+        ratio, megabytes = one["ratio"], one["megabytes"]
+        assert isinstance(ratio, dict)
+        assert isinstance(megabytes, dict)
+        print(f"{recipe:14} {asked.processes} processes {ratio['median']:.2f} times one ({ratio['low']:.2f} to {ratio['high']:.2f}), "
+              f"received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
+    about = {"processes": asked.processes, "torch": torch.__version__, "machine": platform.processor() or platform.machine()}
+    asked.o.write_text(json.dumps({**about, "recipes": told}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
