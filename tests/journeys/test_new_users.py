@@ -196,6 +196,7 @@ def strings(*changes: tuple[str, str]) -> dict[str, str]:
          "time = 'COLUMN'"),
         (strings(('rating = { kind = "regression" }', ""), ("click = { }", 'rating = { kind = "poisson" }')),
          "episodes: no task is a regression or an event", "add one that is judged"),
+        (strings(("click = { }", "click = { negatives = 0.1 }")), "tasks.click.negatives: episodes are trained on whole", "leave it out"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, changes: dict[str, str], what: str, mend: str) -> None:
