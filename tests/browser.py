@@ -61,7 +61,7 @@ def looking(
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     looked = Looked(context.new_page())
     looked.page.on("pageerror", lambda error: looked.wrong.append(str(error)))
-    looked.page.on("console", lambda said: looked.wrong.append(said.text) if said.type == "error" else None)
+    looked.page.on("console", lambda said: looked.wrong.append(f"{said.text} {said.location['url']}") if said.type == "error" else None)
     looked.page.on("request", lambda request: looked.asked.append(request.url))
     looked.page.set_default_timeout(30_000)
     try:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+from numpy.testing import assert_allclose
 
-from tests.filled import DECISIONS, SHOWN, Filled, bundles, filled
+from tests.filled import CANDIDATES, DECISIONS, SHOWN, Filled, bundles, filled
 from tests.server import problem
+from umbel.fusion import parse
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.looks import looks
+from umbel.serve.preview import FACTORS
+from umbel.study.explain.study import explain_row
 
 Json = dict[str, object]
 
@@ -86,6 +94,99 @@ def test_as_many_as_asked_for(service: Filled) -> None:
     assert len(service.client.get("/v1/decisions?limit=200").json()["decisions"]) == DECISIONS
     assert "limit" in problem(service.client.get("/v1/decisions?limit=201"), 422)
     assert "unknown field" in problem(service.client.get("/v1/decisions?most=1"), 422)
+
+
+def test_a_decision_says_why(service: Filled) -> None:
+    found = service.client.get(f"/v1/decisions/{service.requests[3]}").json()
+    assert (found["request_id"], found["shown"], found["candidates"], found["rung"]) == (service.requests[3], SHOWN, CANDIDATES, "full")
+    assert (found["no_contributions"], found["no_moved"]) == (None, None)
+    assert found["gap"] <= 1e-12
+    policy = parse(service.client.get("/v1/fusion").json(), where="fusion")
+    for item in found["items"]:
+        row = np.array([[item["predictions"][task] for task in policy.tasks]])
+        assert_allclose(list(item["contributions"].values()), policy.contributions(row)[0], rtol=1e-12)
+        assert sum(item["contributions"].values()) == pytest.approx(item["score"], abs=1e-12)
+        assert set(item["moved"]) == {"click", "like", "buy"} == set(found["base"])
+        assert set(item["moved"]["click"]) == {"user", "item", "device", "region"}
+    assert set(found["fields"]) == {"user", "device", "region"}
+
+
+def test_fields_moved_what_the_verb_says_they_moved(service: Filled, tmp_path: Path) -> None:
+    """`umbel explain` of the same row from a log."""
+    found = service.client.get(f"/v1/decisions/{service.requests[0]}").json()
+    item = found["items"][0]
+    log = pl.read_parquet(service.root / "log.parquet").head(1)
+    row = {**found["fields"], **item["fields"]}
+    log.with_columns(pl.lit(row[name]).cast(log.schema[name]).alias(name) for name in row).write_parquet(tmp_path / "one.parquet")
+    told = explain_row(service.root / "a" / "bundle", str(tmp_path / "one.parquet"), 1)
+    for at, column in enumerate(told.found.columns):
+        mine = [item["moved"][column][name] for name in told.found.fields]
+        assert_allclose(mine, told.found.contributions[0, at], atol=1e-9)
+        assert found["base"][column] == pytest.approx(float(told.found.base[at]))
+
+
+def test_what_another_policy_decided_is_explained_by_it(service: Filled) -> None:
+    client = service.client
+    policy = {"format": 1, "name": "likes", "family": "log", "tasks": {"like": {"weight": 2.0}}}
+    client.put("/v1/fusion", json=policy).raise_for_status()
+    request = client.post("/v1/rank", json={"user_id": "1", "items": ["1", "2"]}).json()["request_id"]
+    client.delete("/v1/fusion").raise_for_status()
+    found = client.get(f"/v1/decisions/{request}").json()
+    assert found["fusion"].startswith("likes@")
+    assert found["gap"] <= 1e-12
+    assert [list(item["contributions"]) for item in found["items"]] == [["like"], ["like"]]
+
+
+def test_an_unknown_decision_is_not_found(service: Filled) -> None:
+    assert problem(service.client.get("/v1/decisions/nobody"), 404) == "no such decision; GET /v1/decisions lists the latest"
+
+
+# The fusion
+
+
+def test_a_preview_of_the_policy_in_force_changes_nothing(service: Filled) -> None:
+    policy = service.client.get("/v1/fusion").json()
+    found = service.client.post("/v1/fusion:preview", json={"policy": policy}).json()
+    assert (found["changed"], found["now"], found["examples"]) == (0.0, found["then"], [])
+    assert found["decisions"] >= DECISIONS
+    assert {one["change"] for one in found["tasks"].values()} == {0.0}
+
+
+def test_a_preview_shows_what_a_policy_would_do_and_does_not_do_it(service: Filled) -> None:
+    before = service.client.get("/v1/fusion").json()
+    policy = {**before, "tasks": {**before["tasks"], "like": {**before["tasks"]["like"], "direction": -1}}}
+    found = service.client.post("/v1/fusion:preview", json={"policy": policy, "top": 3, "sweep": "like"}).json()
+    assert found["changed"] > 0.2
+    assert all(len(one["now"]) == len(one["then"]) == 3 and one["now"] != one["then"] for one in found["examples"])
+    shift = found["tasks"]["like"]
+    assert shift["low"] < shift["change"] < shift["high"] < 0
+    assert [one["factor"] for one in found["front"]] == list(FACTORS)
+    assert service.client.get("/v1/fusion").json() == before
+
+
+@pytest.mark.parametrize(("body", "said"), [
+    ({}, "policy"), ({"policy": {}}, "policy"), ({"policy": {"format": 1, "family": "linaer", "tasks": {}}}, "did you mean 'linear'?"),
+    ({"policy": {"format": 1, "family": "linear", "tasks": {"clik": {}}}}, "did you mean 'click'?"),
+    ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "sweep": "like"}, "no task of the policy"),
+    ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "top": 0}, "$.top"),
+    ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "tops": 1}, "tops"),
+])  # fmt: skip
+def test_a_policy_that_cannot_be_is_named(service: Filled, body: Json, said: str) -> None:
+    assert said in problem(service.client.post("/v1/fusion:preview", json=body), 422)
+
+
+# Reports
+
+
+def test_the_report_of_a_bundle_is_its_run_s(service: Filled) -> None:
+    told = json.loads((service.root / "a" / "report.json").read_text())
+    found = service.client.get("/v1/bundles/stable/report").json()
+    assert found["tasks"] == told["tasks"]
+    page = service.client.get("/v1/bundles/stable/report.html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert "Results on test" in page.text
+    assert problem(service.client.get("/v1/bundles/canary/report"), 404).startswith("no bundle is 'canary'")
 
 
 # The audit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Scheme = Literal["light", "dark"]
 PAPER = {"light": "rgb(246, 247, 249)", "dark": "rgb(18, 22, 29)"}
-VIEWS = ("decisions", "bundles")
+VIEWS = ("quality", "decisions", "fusion", "bundles")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def enter(page: Page, key: str) -> None:
 def opened(looked: Looked, service: Filled, scope: str = "admin") -> Page:
     """The page, once its key is known; that it was refused before is no fault of it."""
     enter(looked.page, service.keys[scope])
-    looked.page.get_by_role("table").first.wait_for()
+    looked.page.get_by_role("heading", level=2).first.wait_for()
+    looked.page.locator("#told", has_text="as of").wait_for()
     looked.wrong.clear()
     return looked.page
 
@@ -60,13 +62,13 @@ def test_without_a_key_nothing_is_shown(browser: Browser, service: Filled) -> No
 
 
 def test_a_key_is_kept_in_the_tab_alone(browser: Browser, service: Filled) -> None:
-    with looking(browser, service.url) as looked:
+    with looking(browser, f"{service.url}/#/decisions") as looked:
         page, key = opened(looked, service), service.keys["admin"]
         assert page.evaluate("Object.values(sessionStorage)") == [key]
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         assert not [one for one in [*looked.asked, page.url] if key in one]
         page.reload()
-        page.get_by_role("table").first.wait_for()
+        page.locator("#told", has_text="as of").wait_for()
         page.get_by_role("button", name="Key").click()
         page.get_by_role("button", name="Forget it").click()
         page.get_by_role("heading", name="A key is needed").wait_for()
@@ -83,11 +85,13 @@ def test_every_view_fits_and_asks_its_own_service_alone(
         for view in VIEWS:
             page.get_by_role("navigation").get_by_role("link", name=view.title()).click()
             page.locator(f"nav a[aria-current=page][href='#/{view}']").wait_for()
-            page.get_by_role("table").first.wait_for()
+            page.locator("#told", has_text="as of").wait_for()
+            if view != "quality":
+                page.get_by_role("table").first.wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             page.screenshot(path=tmp_path / f"{view}.png", full_page=True)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
-        assert not looked.wrong
+        assert not [one for one in looked.wrong if not one.endswith("/v1/monitor")]  # a service that does not watch has none
         assert all(one.startswith((service.url, "data:")) for one in looked.asked)
 
 
@@ -95,9 +99,9 @@ def test_the_keyboard_reaches_every_view(browser: Browser, service: Filled) -> N
     with looking(browser, service.url) as looked:
         page = opened(looked, service)
         page.reload()
-        page.get_by_role("table").first.wait_for()
+        page.locator("#told", has_text="as of").wait_for()
         reached = []
-        for _ in range(3 + len(VIEWS)):
+        for _ in range(4 + len(VIEWS)):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.getAttribute('href') || document.activeElement.id"))
         assert reached[0] == "#main"
@@ -117,6 +121,63 @@ def test_the_latest_decisions_are_listed_and_go_on_by_themselves(browser: Browse
         new = service.client.post("/v1/rank", json={"user_id": "newcomer", "items": ["1", "2"]}).json()["request_id"]
         page.locator(f"#d{new}").wait_for()
         assert "newcomer" in page.locator("tbody tr").first.inner_text()
+
+
+def test_a_decision_is_opened_and_explained_by_keyboard(browser: Browser, service: Filled) -> None:
+    found = service.client.get(f"/v1/decisions/{service.requests[5]}").json()
+    with looking(browser, f"{service.url}/#/decisions/{service.requests[5]}") as looked:
+        page = opened(looked, service)
+        page.get_by_role("heading", name=f"Decision {service.requests[5]}").wait_for()
+        shown = page.get_by_role("region", name="Contributions of the tasks").inner_text()
+        for item in found["items"]:
+            assert f"{item['score']:.4f}" in shown
+            assert all(f"+{part:.4f}" in shown for part in item["contributions"].values())
+        assert page.get_by_text("Contributions add up to each logged score.").count() == 1
+        second = found["items"][1]
+        page.get_by_text(f"2. {second['item_id']}", exact=True).last.focus()
+        page.keyboard.press("Enter")
+        fields = page.get_by_role("region", name=f"Fields that moved item {second['item_id']}")
+        fields.wait_for()
+        said = f"{abs(second['moved']['click']['item']):.4f}"
+        assert said in fields.inner_text()
+        page.get_by_role("link", name="Latest decisions").press("Enter")
+        page.get_by_role("heading", name="Latest decisions").wait_for()
+
+
+def test_a_slider_shows_what_it_would_do_and_puts_it_in_force(browser: Browser, service: Filled) -> None:
+    before = service.client.get("/v1/fusion").json()
+    with looking(browser, f"{service.url}/#/fusion") as looked:
+        page = opened(looked, service)
+        page.locator("#changed", has_text="0 %").wait_for()
+        page.get_by_role("button", name="Put in force").press("Enter")
+        page.get_by_role("alert").filter(has_text="nothing was moved").wait_for()
+        slider = page.get_by_role("slider", name="like")
+        slider.focus()
+        page.keyboard.press("End")
+        assert page.locator("#o-like").inner_text() == "× 16"
+        page.locator("#changed").filter(has_not_text=re.compile(r"^0 %$")).wait_for()
+        assert page.get_by_role("region", name="First items").count() == 1
+        assert page.get_by_role("img", name="click against").count() + page.get_by_role("img", name="like against click").count() >= 1
+        assert service.client.get("/v1/fusion").json() == before, "looking changes nothing"
+        page.get_by_role("button", name="Put in force").press("Enter")
+        assert "like × 16" in page.get_by_role("dialog").inner_text()
+        page.get_by_role("dialog").get_by_role("button", name="Put in force").press("Enter")
+        page.locator("#o-like", has_text="× 1").wait_for()
+        now = service.client.get("/v1/fusion").json()
+        assert now["tasks"]["like"]["weight"] == pytest.approx(16 * before["tasks"]["like"]["weight"])
+        assert now["tasks"]["click"] == before["tasks"]["click"]
+        assert not looked.wrong
+    service.client.delete("/v1/fusion").raise_for_status()
+
+
+def test_a_report_is_saved_under_the_key(browser: Browser, service: Filled, tmp_path: Path) -> None:
+    with looking(browser, f"{service.url}/#/bundles") as looked:
+        page = opened(looked, service)
+        assert "271 of 939" in page.get_by_role("region", name="The run of the stable bundle").inner_text()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save the whole report").first.press("Enter")
+        assert saved.value.suggested_filename == "report-stable.html"
+        assert "Results on test" in Path(saved.value.path()).read_text()
 
 
 def test_a_canary_is_promoted_and_rolled_back_by_keyboard(browser: Browser, service: Filled) -> None:

@@ -45,6 +45,7 @@ from umbel.serve.requests import (
 )
 from umbel.serve.service import Service
 from umbel.serve.store.session import now
+from umbel.serve.why import remember
 
 LABELS = ("stable", "canary", "shadow")
 
@@ -149,6 +150,7 @@ async def activate(call: Call) -> Reply:
     """Rank by another policy from now on."""
     policy = parse(decode_object(call.body), where="fusion")
     detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
+    await asyncio.to_thread(remember, call.service.store.session, policy)
     return await _change(call, replace(call.service.bundles.state, fusion=policy.to_json()), action="activate fusion", detail=detail)
 
 

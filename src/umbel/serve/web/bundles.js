@@ -1,19 +1,51 @@
 // Which bundles answer, with promote and rollback, and what was changed before, by whom.
 
 import { ask } from "./ask.js";
-import { agreed, badge, card, empty, h, moment, section, table, under } from "./make.js";
+import { agreed, badge, count, empty, h, measured, moment, section, table, under } from "./make.js";
 
+const TITLES = { auc: "AUC", ne: "NE", calibration_ratio: "predicted / observed", rmse: "RMSE", mae: "MAE" };
 const SAYS = { stable: "answers", canary: "answers some", shadow: "answers nobody, is counted" };
 
 export const bundles = {
   title: "Bundles",
   every: 5,
-  read: async () => ({ now: await ask("/v1/bundles"), audit: (await ask("/v1/audit?limit=50")).notes }),
-  show: ({ now, audit }, again) => [
+  read: async () => {
+    const now = await ask("/v1/bundles");
+    const reports = await Promise.all(Object.keys(now.labels).map(async (label) => [label, await ask(`/v1/bundles/${label}/report`)]));
+    return { now, reports, audit: (await ask("/v1/audit?limit=50")).notes };
+  },
+  show: ({ now, audit, reports }, again) => [
     section("In service", inService(now), actions(now, again)),
+    section("Their runs, judged on test rows", reports.map(([label, one]) => report(label, one))),
     section("History", history(audit)),
   ],
 };
+
+/** What a run's report says of each task; the whole of it is a page to keep. */
+function report(label, one) {
+  const tasks = Object.entries(one.tasks);
+  const names = [...new Set(tasks.flatMap(([, task]) => Object.keys(TITLES).filter((name) => name in task)))];
+  const rows = tasks.map(([name, task]) => [
+    [name, task.given ? under(`where ${task.given} holds`) : null], ...names.map((metric) => measured(task[metric])),
+    [task.positives === null ? count(task.rows) : `${count(task.positives)} of ${count(task.rows)}`],
+  ]);
+  const said = h("p", { class: "warn", role: "alert" });
+  return h("div", {}, h("h3", {}, `${label}: ${one.recipe}, seed ${one.seed}, ${count(one.parameters)} parameters`),
+    table(`The run of the ${label} bundle`, ["task", ...names.map((metric) => TITLES[metric]), "positives of rows"], rows),
+    h("div", { class: "row" }, h("button", { type: "button", class: "quiet", id: `report-${label}`, onclick: () => keep(label, said) }, "Save the whole report"), said));
+}
+
+/** The report's page as a file: asked for under the key, which no plain link would send. */
+async function keep(label, said) {
+  try {
+    const page = await ask(`/v1/bundles/${label}/report.html`, { text: true });
+    const address = URL.createObjectURL(new Blob([page], { type: "text/html" }));
+    h("a", { href: address, download: `report-${label}.html` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  } catch (error) {
+    said.textContent = error.message;
+  }
+}
 
 function inService(now) {
   const rows = Object.entries(now.labels).map(([label, one]) => [

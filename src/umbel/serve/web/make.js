@@ -18,12 +18,14 @@ export function h(tag, attributes = {}, ...children) {
 /** A heading and what stands under it. */
 export const section = (title, ...parts) => h("section", {}, h("h2", {}, title), ...parts);
 
+const words = (title) => [title].flat().filter((one) => typeof one === "string").join("").trim();
+
 /** A table that scrolls sideways; columns are titles, or [title, class]; rows are lists of cells, the first names the row. */
 export function table(caption, columns, rows) {
   const named = columns.map((one) => (Array.isArray(one) ? one : [one, ""]));
   const head = h("tr", {}, named.map(([title, kind]) => h("th", { scope: "col", class: kind || null }, title)));
   const cell = (content, at) =>
-    h(at ? "td" : "th", { scope: at ? null : "row", class: named[at][1] || null, "data-title": named[at][0] }, content);
+    h(at ? "td" : "th", { scope: at ? null : "row", class: named[at][1] || null, "data-title": words(named[at][0]) }, content);
   const lines = rows.map((row) => h("tr", {}, row.map(cell)));
   return h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": caption },
     h("table", {}, h("caption", { class: "hidden" }, caption), h("thead", {}, head), h("tbody", {}, lines)));
@@ -53,7 +55,10 @@ export function number(value) {
   return minus + (size >= 0.0005 || !size ? size.toFixed(4) : size.toExponential(1).replace("-", "−"));
 }
 
-export const signed = (value) => (value < 0 ? number(value) : `+${number(value)}`);
+export const signed = (value) => (value <= 0 ? number(value) : `+${number(value)}`);
+
+/** The ends of a scale, in digits enough to tell one from the other. */
+export const ends = (low, high) => (number(low) === number(high) && low !== high ? [low.toPrecision(6), high.toPrecision(6)] : [number(low), number(high)]);
 
 export const count = (value) => value.toLocaleString("en");
 
@@ -64,6 +69,9 @@ export function measured(one) {
   const bounds = one.low === null ? one.reason || "" : `${number(one.low)} – ${number(one.high)}`;
   return [number(one.value), bounds ? under(bounds) : null];
 }
+
+/** The part of a drawing that stands for a number among others: where it lies between the ends, of a length. */
+export const along = (value, low, high, length) => (high > low ? ((value - low) / (high - low)) * length : length / 2);
 
 /** A moment, in the reader's own zone, without its day if that is today; the title says it in UTC. */
 export function moment(milliseconds) {

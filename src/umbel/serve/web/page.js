@@ -3,9 +3,11 @@
 import { ask, kept } from "./ask.js";
 import { bundles } from "./bundles.js";
 import { decisions } from "./decisions.js";
+import { fusion } from "./fusion.js";
 import { h } from "./make.js";
+import { quality } from "./quality.js";
 
-const VIEWS = { decisions, bundles };
+const VIEWS = { quality, decisions, fusion, bundles };
 const FIRST = Object.keys(VIEWS)[0];
 const main = document.getElementById("main");
 const told = document.getElementById("told");
@@ -18,8 +20,8 @@ function place() {
   return { name: VIEWS[name] ? name : FIRST, words, key: location.hash };
 }
 
-/** Ask for what the view shows, and show it if it is new; then again, while somebody looks. */
-async function refresh() {
+/** Ask for what the view shows, and show it if it is new (or anew); then again, while somebody looks. */
+async function refresh(anew = false) {
   clearTimeout(timer);
   const at = place();
   const view = VIEWS[at.name];
@@ -28,7 +30,7 @@ async function refresh() {
     if (place().key !== at.key) return;
     await serving();
     const said = JSON.stringify(content);
-    if (shown.place !== at.key || shown.said !== said) draw(at, view.show(content, refresh, at.words));
+    if (anew || shown.place !== at.key || shown.said !== said) draw(at, view.show(content, refresh, at.words));
     shown = { place: at.key, said };
     told.textContent = `as of ${new Date().toLocaleTimeString("sv-SE")}`;
   } catch (error) {
@@ -61,7 +63,7 @@ function refused(error) {
       h("button", { type: "button", class: "strong", id: "enter", onclick: enter }, "Enter a key"));
   }
   return h("div", { class: "card", role: "alert" }, h("h2", {}, "Not answered"), h("p", {}, error.message),
-    mend ? null : h("p", { class: "mute" }, "It is asked again in a while."), h("button", { type: "button", onclick: refresh }, "Ask again"));
+    mend ? null : h("p", { class: "mute" }, "It is asked again in a while."), h("button", { type: "button", onclick: () => refresh(true) }, "Ask again"));
 }
 
 /** What answers now, under the title; anybody may know it. */
