@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "bias": {"name": "bias"},
     "base": {"name": "base"},
     "maml": {"name": "melu"},
+    "maml, second order": {"name": "melu", "second": True},
     "random": ccml(**PLAIN, similar="random"),
     "random, published weights": ccml(**PLAIN, similar="random", normalise=False),
     "similar": ccml(**PLAIN),
@@ -54,6 +55,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "similar, exact profiles": ccml(**PLAIN, profile_exact=True),
     "similar, all users": ccml(**PLAIN, pool=0),
     "and beneficial": ccml(graph=False),
+    "and beneficial, second order": ccml(graph=False, second=True),
     "and beneficial, omega as published": ccml(graph=False, filter="omega_published"),
     "and beneficial, omega negated": ccml(graph=False, filter="omega_negated"),
     "and beneficial, drawn": ccml(graph=False, filter="random"),
@@ -100,6 +102,7 @@ def play(settings: Settings, table: Table) -> Played:
                 best, epoch = dict(one.state.best), one.kept or 0
                 scores.append(float(one.score or 0.0))
         learner.load_state_dict(best)
+        found.finish()
     kept = learner.adapter.kept if isinstance(learner.adapter, Joint) else None
     return Played(found.told(), time.process_time() - began, epoch, kept, found.lost(), scores)
 
