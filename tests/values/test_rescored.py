@@ -20,8 +20,9 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.run.profile import profile
 from umbel.serve.monitor.recent import LATEST, drifts, qualities
-from umbel.serve.monitor.rescored import TOLERANCE, Rescored, apart, raw_rows
+from umbel.serve.monitor.rescored import TOLERANCE, Rescored, apart
 from umbel.serve.ranker import Policy, Ranker
+from umbel.serve.reader import logged_rows
 from umbel.serve.records import Decision, Rung, Shown, Value, request_id
 from umbel.serve.served import Served, load
 from umbel.serve.store.labels import START, among_latest
@@ -98,7 +99,7 @@ def test_predictions_above_one_are_held_relatively(served: Served) -> None:
 def test_a_column_in_any_item_is_the_items_own() -> None:
     shown = (Shown(item="a", fields={"item": "a", "age": 3.0}), Shown(item="b", fields={"item": "b"}))
     one = Decision(request="r", user="u", time=1, bundle="b", fusion="f", rung=Rung.FULL, shown=shown, fields={"user": "u", "age": 9.0})
-    assert raw_rows(one) == [{"user": "u", "item": "a", "age": 3.0}, {"user": "u", "item": "b"}]
+    assert logged_rows(one, one.shown) == [{"user": "u", "item": "a", "age": 3.0}, {"user": "u", "item": "b"}]
 
 
 def test_one_in_a_hundred_is_drawn_the_same_ones_each_time(store: Store, served: Served) -> None:

@@ -19,7 +19,7 @@ from umbel.data.vocab import Encoded
 from umbel.learn.ladder import Rung, UserState, beyond
 from umbel.learn.predict import lowered
 from umbel.nn.apart import Apart
-from umbel.serve.records import Value
+from umbel.serve.records import Decision, Shown, Value
 from umbel.serve.series import Typed, column_types
 
 ROOM = 16_384  # items that a cut remembers
@@ -175,3 +175,10 @@ class _Cut:
 def names(given: Iterable[Raw]) -> frozenset[str]:
     """All the keys of some fields, of which most have the same ones."""
     return frozenset().union(*set(map(tuple, given)))
+
+
+def logged_rows(decision: Decision, items: Iterable[Shown]) -> list[Raw]:
+    """The raw row of each of the items shown, as the model was given it: a column that stands in any of them is the items' own."""
+    owned = names(one.fields for one in decision.shown)
+    shared = {name: value for name, value in decision.fields.items() if name not in owned}
+    return [{**shared, **one.fields} for one in items]

@@ -13,7 +13,7 @@ from msgspec import Struct
 from umbel.data.raw import encoded
 from umbel.errors import UserError
 from umbel.fusion import Fusion, parse
-from umbel.serve.reader import Raw, names
+from umbel.serve.reader import logged_rows
 from umbel.serve.records import Decision, Shown
 from umbel.serve.served import Served
 from umbel.serve.store.facts import get, put
@@ -123,7 +123,7 @@ def _moved(decision: Decision, items: Sequence[Shown], served: Served | None) ->
         return None, "nothing was shown"
     try:
         made = _explainer(served)
-        found = made.explain(encoded(served.reader.frame(_rows(decision, items)), served.bundle.encoder))
+        found = made.explain(encoded(served.reader.frame(logged_rows(decision, items)), served.bundle.encoder))
     except UserError as error:
         return None, str(error)
     moved = [
@@ -132,13 +132,6 @@ def _moved(decision: Decision, items: Sequence[Shown], served: Served | None) ->
     ]  # fmt: skip
     units = {column: scale(task.kind).unit for task in made.tasks for column in found.columns[made.answers[task.name]]}
     return _Moved(moved, units, dict(zip(found.columns, found.base.tolist(), strict=True))), None
-
-
-def _rows(decision: Decision, items: Sequence[Shown]) -> list[Raw]:
-    """The raw row of each item, as the model was given it: a column that stands in any item is the items' own."""
-    owned = names([one.fields for one in decision.shown])
-    shared = {name: value for name, value in decision.fields.items() if name not in owned}
-    return [{**shared, **one.fields} for one in items]
 
 
 @lru_cache(maxsize=2)

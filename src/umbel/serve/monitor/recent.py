@@ -18,8 +18,8 @@ from umbel.run.record import figures_to_json
 from umbel.run.report import Report
 from umbel.serve.bundles import hashed
 from umbel.serve.monitor.guarded import guarded
-from umbel.serve.monitor.rescored import raw_rows
 from umbel.serve.ranker import Ranker
+from umbel.serve.reader import logged_rows
 from umbel.serve.served import Served
 from umbel.serve.store.labels import Extent, among_latest, label_column, pages
 from umbel.serve.store.logged import PREDICTED, predictions
@@ -46,7 +46,7 @@ class Quality:
 def drifts(session: Session, served: Served) -> tuple[Finding, ...]:
     """Fields, predictions and gates of the latest requests, one item each: those of one answer depend on each other."""
     bundle = served.bundle
-    found = [(rows, one.request) for one in latest(session, served.name, LATEST) if (rows := raw_rows(one))]
+    found = [(rows, one.request) for one in latest(session, served.name, LATEST) if (rows := logged_rows(one, one.shown))]
     if not found or bundle.profile is None:
         return ()
     drifting = Drifting(bundle, where=str(served.folder))

@@ -11,7 +11,7 @@ import numpy as np
 from umbel.data.raw import encoded
 from umbel.errors import UserError
 from umbel.run.drifting import Finding
-from umbel.serve.reader import Raw, names
+from umbel.serve.reader import logged_rows
 from umbel.serve.records import Decision
 from umbel.serve.served import Served
 from umbel.serve.store.labels import Cursor
@@ -59,15 +59,8 @@ def apart(served: Served, decision: Decision) -> float:
     if decision.outputs != bundle.columns:
         return float("inf")
     try:
-        again = bundle.predict(encoded(served.reader.frame(raw_rows(decision)), bundle.encoder))
+        again = bundle.predict(encoded(served.reader.frame(logged_rows(decision, decision.shown)), bundle.encoder))
     except UserError:
         return float("inf")
     logged = np.array([one.predictions for one in decision.shown])
     return float((np.abs(again - logged) / np.maximum(1.0, np.abs(logged))).max())
-
-
-def raw_rows(decision: Decision) -> list[Raw]:
-    """The raw row of each item that was shown, as the model was given it: a column that stands in any item is the items' own."""
-    owned = names([one.fields for one in decision.shown])
-    shared = {name: value for name, value in decision.fields.items() if name not in owned}
-    return [{**shared, **one.fields} for one in decision.shown]
