@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +129,14 @@ def problem(answer: httpx.Response, status: int) -> str:
     for inside in ("Traceback", "/src/", "site-packages", 'File "'):
         assert inside not in told["detail"]
     return str(told["detail"])
+
+
+def until(server: Here, holds: Callable[[str], bool]) -> str:
+    """The figures for Prometheus, once something can be read in them."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        text = server.client.get("/metrics").text
+        if holds(text):
+            return text
+        time.sleep(0.05)
+    raise AssertionError(text)

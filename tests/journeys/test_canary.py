@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.journeys.conftest import Job
-from tests.server import Here, here, problem
+from tests.server import Here, here, problem, until
 from umbel.bundle import Bundle
 from umbel.feedback import Feedback, Rule
 from umbel.serve.store.store import Store
@@ -54,16 +54,6 @@ def lived(server: Here, clicks: Callable[[str, int], bool]) -> None:
     time.sleep(0.1)
     tick = {"event_id": "tick", "type": "tick", "item_id": "1", "user_id": "x", "occurred_at": int(time.time() * 1000)}
     assert server.client.post("/v1/events", json=[tick]).status_code == 200
-
-
-def until(server: Here, holds: Callable[[str], bool]) -> str:
-    """The figures, once something can be read in them."""
-    for _ in range(400):
-        text = server.client.get("/metrics").text
-        if holds(text):
-            return text
-        time.sleep(0.05)
-    raise AssertionError(text)
 
 
 def canary(server: Here, folder: str, **more: object) -> str:

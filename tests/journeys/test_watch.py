@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.journeys.conftest import Job
-from tests.server import Here, here
+from tests.server import Here, here, until
 from umbel.bundle import Bundle
 from umbel.feedback import Feedback, Rule
 from umbel.serve.http.told import tell
@@ -57,15 +57,6 @@ def lived(server: Here) -> None:
     time.sleep(0.1)
     told.append({"event_id": "tick", "type": "tick", "item_id": "1", "user_id": "x", "occurred_at": int(time.time() * 1000)})
     assert server.client.post("/v1/events", json=told).status_code == 200
-
-
-def until(server: Here, holds: Callable[[str], bool]) -> str:
-    for _ in range(400):
-        text = server.client.get("/metrics").text
-        if holds(text):
-            return text
-        time.sleep(0.05)
-    raise AssertionError(text)
 
 
 def test_what_is_found_is_told(bundle: Path, tmp_path: Path) -> None:
