@@ -36,6 +36,12 @@ def risen(body: Body) -> Body:
     return {**body, "tasks": tasks}
 
 
+def previewed(body: Body) -> Body:
+    """A policy that may be, of whose tasks one is swept."""
+    policy = risen(body["policy"])
+    return {**body, "policy": policy, "sweep": next(iter(policy["tasks"]), None)}
+
+
 def filled(body: Body) -> Body:
     """A column of items, as long as the first tensor said, but not empty."""
     rows = 1 + int(body["inputs"][0]["shape"][0]) % 5
@@ -45,7 +51,7 @@ def filled(body: Body) -> Body:
 
 INFER = "/v2/models/{model}"
 FITS: Mapping[str, Callable[[Body], Body]] = {
-    "/v1/rank": distinct, "/v1/recommend": whole, "/v1/fusion": risen,
+    "/v1/rank": distinct, "/v1/recommend": whole, "/v1/fusion": risen, "/v1/fusion:preview": previewed,
     f"{INFER}/infer": filled, f"{INFER}/versions/{{version}}/infer": filled,
 }  # fmt: skip
 

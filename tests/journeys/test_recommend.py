@@ -175,6 +175,7 @@ BAD = (
     ("a rule of an object", {"filters": {"where": {"colour": {"a": 1}}}}, "got `object`"),
     ("a rule of nothing", {"filters": {"where": {"colour": None}}}, "null"),
     ("a long id", {"filters": {"hidden": ["x" * 257]}}, "length <= 256"),
+    ("a zero byte", {"filters": {"hidden": ["a\0b"]}}, "filters.hidden: an id has a zero byte"),
     ("a field of another kind", {"context": {"region": "north"}}, "region"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from umbel.errors import UserError, nearest
 from umbel.evaluate.intervals import Sampled, resample, resampled_sums, user_sums
 from umbel.fusion import Fusion
 from umbel.fusion.shapes import Shape
+from umbel.serve.http.answers import SentPolicy
 from umbel.serve.records import Decision
 from umbel.serve.requests import Name
 
@@ -25,7 +26,7 @@ FACTORS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 class PreviewRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/fusion:preview`: a policy, how many items stand on top, and the task whose weight is swept (none by default)."""
 
-    policy: dict[str, Any]
+    policy: SentPolicy
     top: Annotated[int, Meta(ge=1, le=50)] = 5
     sweep: Name | None = None
 

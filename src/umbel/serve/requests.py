@@ -13,6 +13,7 @@ from umbel.errors import UserError
 from umbel.serve.records import LONGEST, Rung, Value, wrong_id
 
 WHOLE = {"pattern": "^[^\\x00]*$"}  # of a text without a zero byte
+TIME = {"pattern": r"^[0-9]{1,4}(\.[0-9]{1,3})?(ms|s|m|h|d)$"}  # a duration: what is read is somewhat wider (`umbel.feedback.duration`)
 Id = Annotated[str, Meta(min_length=1, max_length=LONGEST, extra_json_schema=WHOLE)]
 Name = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=10_000)]
@@ -120,7 +121,7 @@ class LabelRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     folder: Annotated[Text, Meta(extra_json_schema=WHOLE)]
     share: Annotated[float, Meta(gt=0, le=1)] = 0.05
     guard: Annotated[dict[Name, Annotated[float, Meta(gt=0, le=1)]], Meta(max_length=100)] | None = None
-    session: Text = "10m"
+    session: Annotated[Text, Meta(extra_json_schema=TIME)] = "10m"
 
 
 class KnownFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,7 +38,8 @@ class Reply:
 class Route:
     """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads, asks and gives, for /openapi.json.
 
-    `{name}` in a path stands for one part of it, `{name:path}` for the rest; `asks` is the shape of its query.
+    `{name}` in a path stands for one part of it, `{name:path}` for the rest; `asks` is the shape of its query, `kind` the media type of
+    what it gives.
     """
 
     method: str
@@ -49,4 +50,5 @@ class Route:
     reads: object = None
     asks: type[Struct] | None = None
     gives: object = None
+    kind: str = "application/json"
     error: Callable[[Exception], Reply] | None = None

@@ -93,7 +93,7 @@ def looks() -> list[Route]:
         Route(method="GET", path="/v1/decisions/{request}", answer=explained, says="One decision, and why", gives=Why),
         Route(method="GET", path="/v1/audit", answer=audit, says="Who changed what", asks=Latest, gives=Audit),
         Route(method="GET", path="/v1/bundles/{label}/report", answer=report, says="The report of a bundle's run", gives=dict[str, Any]),
-        Route(method="GET", path="/v1/bundles/{label}/report.html", answer=report_page, says="The same as a page"),
+        Route(method="GET", path="/v1/bundles/{label}/report.html", answer=report_page, says="The same as a page", kind="text/html"),
         Route(method="POST", path="/v1/fusion:preview", answer=previewed, says="Preview a policy", reads=PreviewRequest, gives=Preview),
     ]  # fmt: skip
 

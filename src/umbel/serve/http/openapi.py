@@ -73,12 +73,11 @@ def _asked(route: Route) -> list[Json]:
 
 
 def _responses(route: Route, schemas: dict[int, Json]) -> Json:
-    kind = "text/plain" if route.path == "/metrics" else "application/json"
-    schema = schemas[id(route.gives)] if route.gives is not None else {"type": "string"} if kind == "text/plain" else {}
+    schema = schemas[id(route.gives)] if route.gives is not None else {"type": "string"} if route.kind.startswith("text/") else {}
     problem = {"application/problem+json": {"schema": {"$ref": REF}}}
     failed = {"application/json": {"schema": {"type": "object"}}} if route.error else problem
     found: Json = {status: {"description": says, "content": failed} for status, says in FAILURES.items()}
-    done = {"description": "done", "content": {kind: {"schema": schema}}}
+    done = {"description": "done", "content": {route.kind: {"schema": schema}}}
     return {**found, "200": done, **({"207": done} if route.path == "/v1/events" else {}), **_empty(route)}
 
 

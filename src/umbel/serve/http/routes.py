@@ -201,7 +201,7 @@ def v1() -> list[Route]:
         ),
         Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None, gives=Alive),
         Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None, gives=Ready),
-        Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus"),
+        Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus", kind="text/plain"),
         Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer", gives=BundlesAnswer),
         Route(method="GET", path="/v1/fusion", answer=show_fusion, says="The policy that ranks", gives=SentPolicy),
         Route(

@@ -10,7 +10,7 @@ from umbel.serve.recommend.asked import Filters, RecommendAnswer, RecommendedIte
 from umbel.serve.recommend.shelf import Shelf, Visitor, united
 from umbel.serve.recommend.stock import Mask
 from umbel.serve.records import Event, Rung, request_id
-from umbel.serve.requests import RankedItem, RankRequest
+from umbel.serve.requests import RankedItem, RankRequest, check_ids
 from umbel.serve.service import Service
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
@@ -21,7 +21,8 @@ EVENTS = 1_000             # of them, the latest
 
 
 async def recommend(service: Service, sent: RecommendRequest, arrived: float) -> RecommendAnswer:
-    """The best items of the catalogue for a user; :raises UserError: where no item is known, or a field cannot be read."""
+    """The best items of the catalogue for a user; :raises UserError: where no item is known, or an id or a field cannot be."""
+    check_ids("filters.hidden", sent.filters.hidden)
     user = sent.user_id if sent.personalization == "on" else None
     ranker = service.bundles.stable if user is None else service.bundles.answering(user)
     shelf = service.shelves.of(ranker.served)
