@@ -166,13 +166,18 @@ def test_a_preview_shows_what_a_policy_would_do_and_does_not_do_it(service: Fill
 
 @pytest.mark.parametrize(("body", "said"), [
     ({}, "policy"), ({"policy": {}}, "policy"), ({"policy": {"format": 1, "family": "linaer", "tasks": {}}}, "did you mean 'linear'?"),
-    ({"policy": {"format": 1, "family": "linear", "tasks": {"clik": {}}}}, "did you mean 'click'?"),
     ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "sweep": "like"}, "no task of the policy"),
     ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "top": 0}, "$.top"),
     ({"policy": {"format": 1, "family": "linear", "tasks": {"click": {}}}, "tops": 1}, "tops"),
 ])  # fmt: skip
 def test_a_policy_that_cannot_be_is_named(service: Filled, body: Json, said: str) -> None:
     assert said in problem(service.client.post("/v1/fusion:preview", json=body), 422)
+
+
+def test_a_policy_of_another_bundle_conflicts_as_it_does_in_force(service: Filled) -> None:
+    policy = {"format": 1, "family": "linear", "tasks": {"clik": {}}}
+    for answer in (service.client.post("/v1/fusion:preview", json={"policy": policy}), service.client.put("/v1/fusion", json=policy)):
+        assert "did you mean 'click'?" in problem(answer, 409)
 
 
 # Reports

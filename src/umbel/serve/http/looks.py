@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from umbel.errors import nearest
+from umbel.errors import UserError, nearest
 from umbel.fusion import parse
 from umbel.run.page import page
 from umbel.run.report import Report
@@ -83,6 +83,10 @@ def looks() -> list[Route]:
         asked = decode(call.body, PreviewRequest)
         policy, ranker = parse(asked.policy, where="policy"), call.service.bundles.stable
         name, columns = ranker.served.name, ranker.served.bundle.columns
+        try:
+            policy.places(columns)
+        except UserError as error:  # it may be right, and of another bundle
+            raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
         pool = await pools.get(name, lambda: Pool.of(chosen_lately(call.service.store.session, name, most=MOST, rows=ROWS)))
         policies = ranker.policy.fusion, policy
         return Reply(await asyncio.to_thread(partial(preview, pool, asked, bundle=(name, columns), policies=policies)))
