@@ -162,7 +162,7 @@ def test_a_slider_shows_what_it_would_do_and_puts_it_in_force(browser: Browser, 
         page.get_by_role("button", name="Put in force").press("Enter")
         assert "like × 16" in page.get_by_role("dialog").inner_text()
         page.get_by_role("dialog").get_by_role("button", name="Put in force").press("Enter")
-        page.locator("#o-like", has_text="× 1").wait_for()
+        page.locator("#o-like", has_text=re.compile(r"^× 1$")).wait_for()
         now = service.client.get("/v1/fusion").json()
         assert now["tasks"]["like"]["weight"] == pytest.approx(16 * before["tasks"]["like"]["weight"])
         assert now["tasks"]["click"] == before["tasks"]["click"]

@@ -143,6 +143,7 @@ def test_options_that_are_not_given_are_not_there() -> None:
 # fields, tasks, joins, splits
 
 NUMBERS: dict[str, object] = {"label": "is_it", "sql": "a + b", "weight": 2.5, "auxiliary": True, "negatives": 0.5, "given": "click"}
+RANGE = {"range": (1.0, 5.0)}  # of what is no event
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -152,9 +153,14 @@ def test_a_setting_of_a_task_is_the_tasks(key: str) -> None:
     assert {one.name for one in dataclass_fields(Task) if getattr(usual, one.name) != getattr(found, one.name)} == {key}
 
 
+def test_a_range_is_the_tasks() -> None:
+    found = resolve.schema(told(tasks={**BASE["tasks"], "more": {"kind": "regression", **RANGE}})).task("more")
+    assert found.range == RANGE["range"]
+
+
 def test_no_setting_of_a_task_is_forgotten() -> None:
-    assert set(TaskSection.model_fields) == {*NUMBERS, "kind", "loss", "unwanted", "feedback"}
-    assert set(NUMBERS) | {"name", "kind", "loss"} == {one.name for one in dataclass_fields(Task)}
+    assert set(TaskSection.model_fields) == {*NUMBERS, *RANGE, "kind", "loss", "unwanted", "feedback"}
+    assert set(NUMBERS) | {*RANGE, "name", "kind", "loss"} == {one.name for one in dataclass_fields(Task)}
 
 
 def test_the_order_of_fields_and_tasks_is_the_files() -> None:

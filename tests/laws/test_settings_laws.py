@@ -86,6 +86,7 @@ TASK = some(
     {
         "kind": CHOSEN, "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE, "loss": CHOSEN,
         "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(), "unwanted": st.booleans(), "feedback": LABELLED,
+        "range": st.lists(FINITE, min_size=2, max_size=2),
     },
 )  # fmt: skip
 SPLIT = st.one_of(
@@ -164,7 +165,7 @@ EPISODES = some(
     {},
     {
         "method": CHOSEN, "support": st.integers(0, 99), "query": COUNT, "history": st.tuples(COUNT, COUNT).map(list),
-        "by_time": st.booleans(),
+        "by_time": st.booleans(), "longer": st.booleans(),
         "users": COUNT, "forget": st.floats(0, 1, exclude_max=True), "ids": st.floats(0, 1, exclude_max=True),
         "prior": st.sampled_from(["item", "mean"]), "curve": st.lists(st.integers(0, 99), max_size=3),
         "curve_history": st.tuples(COUNT, COUNT).map(list), "relevant": FINITE, "groups": st.lists(TEXT, max_size=2),
