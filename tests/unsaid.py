@@ -16,7 +16,7 @@ Body = dict[str, Any]
 
 def whole(body: Body) -> Body:
     """5 for 5.0, which JSON Schema takes for one."""
-    return {key: int(value) if key in ("n", "seed") and value is not None else value for key, value in body.items()}
+    return {key: int(value) if key in ("n", "seed", "top") and value is not None else value for key, value in body.items()}
 
 
 def distinct(body: Body) -> Body:
@@ -39,7 +39,7 @@ def risen(body: Body) -> Body:
 def previewed(body: Body) -> Body:
     """A policy that may be, of whose tasks one is swept."""
     policy = risen(body["policy"])
-    return {**body, "policy": policy, "sweep": next(iter(policy["tasks"]), None)}
+    return {**whole(body), "policy": policy, "sweep": next(iter(policy["tasks"]), None)}
 
 
 def filled(body: Body) -> Body:
