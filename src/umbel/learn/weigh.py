@@ -93,7 +93,7 @@ class Weigher:
         if not bool(plain.isfinite().all()):
             return torch.ones_like(plain)
         weights: Tensor = self.balancer(plain, lambda: self.processes.gramian(self.taps.gramian(losses)).double().cpu())
-        return self.processes.agreed(weights.to(losses.device)).cpu()  # some balancers draw theirs
+        return self.processes.agreed(weights)  # some balancers draw theirs
 
     def _apart(self, losses: Tensor, weights: Tensor, leaves: Mapping[str, Tensor]) -> None:
         """The weighted sum's gradient on what is shared, the plain sum's on what is not."""
