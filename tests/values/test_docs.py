@@ -1,4 +1,4 @@
-"""What README.md shows works: its run files and fragments are read, its options and names exist, its commands are commands."""
+"""What README.md and docs/ show works: run files are read, options and names exist, commands are commands, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from umbel.study.tune.space import dimensions
 from umbel.study.variants import changed
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # the first block is the whole run file
+SHOWN = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 Tree = dict[str, Any]
 
 
 def blocks(language: str) -> list[str]:
-    return [body for name, body in FENCED.findall(README) if name == language]
+    return [body for name, body in FENCED.findall(SHOWN) if name == language]
 
 
 def laid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
@@ -43,14 +44,14 @@ def laid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
 
 TOML = [tomllib.loads(block) for block in blocks("toml")]
 WHOLE = TOML[0]
-LIKE = {"tasks": {"like": {"label": "is_like"}}}  # README speaks of it as of a task that a reader has
+LIKE = {"tasks": {"like": {"label": "is_like"}}}  # of which pages speak as of a task that a reader has
 
 
 def settings(*fragments: Mapping[str, Any]) -> Settings:
     tree = WHOLE
     for fragment in fragments:
         tree = laid(tree, fragment)
-    return parse(tree, where="README.md")
+    return parse(tree, where="docs")
 
 
 def test_the_first_block_is_a_whole_run_file() -> None:
@@ -68,7 +69,7 @@ def test_every_block_is_read(at: int) -> None:
     """A fragment stands in the whole file; what it says comes back as it was written."""
     found = settings(LIKE, TOML[at])
     resolve.check(found)
-    again = parse(tomllib.loads(found.to_toml()), where="README.md")
+    again = parse(tomllib.loads(found.to_toml()), where="docs")
     assert again == found
     plain = settings(LIKE)
     assert all(getattr(found, section) != getattr(plain, section) for section in TOML[at] if at)
@@ -76,7 +77,7 @@ def test_every_block_is_read(at: int) -> None:
 
 def test_there_is_no_other_kind_of_run_file_block() -> None:
     """Indented fences or other spellings would escape the tests above."""
-    assert len(TOML) == len(re.findall(r"```\s*toml", README, re.IGNORECASE))
+    assert len(TOML) == len(re.findall(r"```\s*toml", SHOWN, re.IGNORECASE))
     assert len(TOML) >= 3
 
 
@@ -97,7 +98,7 @@ def test_its_space_can_be_searched() -> None:
 
 def test_every_rule_that_keeps_an_epoch_is_a_rule() -> None:
     """The first column of that table, and what its text says besides, in the words of a run file."""
-    rows = [line for line in README.split("| `[fit] keep =`")[1].split("\n\n")[0].splitlines()[2:] if line.startswith("|")]
+    rows = [line for line in SHOWN.split("| `[fit] keep =`")[1].split("\n\n")[0].splitlines()[2:] if line.startswith("|")]
     shown = [text for row in rows for text in re.findall(r'`("[^`]*"|\{[^`]*\})`', row)]
     rules = [resolve.keep(settings(LIKE, tomllib.loads(f"[fit]\nkeep = {text}"))) for text in shown]
     assert [rule.name for rule in rules] == ["mean", "mean", "primary", "pareto"]
@@ -105,25 +106,25 @@ def test_every_rule_that_keeps_an_epoch_is_a_rule() -> None:
 
 
 def test_the_inline_statistic_is_a_field() -> None:
-    (text,) = re.findall(r"`(past = \{[^`]*\})`", README)
+    (text,) = re.findall(r"`(past = \{[^`]*\})`", SHOWN)
     found = resolve.schema(settings(tomllib.loads(f'[fields]\nauthor_id = {{ kind = "id" }}\n{text}')))
     statistic = found.field("past").statistic
     assert statistic is not None
     assert statistic.by == ("user_id", "author_id")
     assert statistic.tasks == ("click", "buy", "spend")
-    assert f"`prior = {statistic.prior:g}`" in README
+    assert f"`prior = {statistic.prior:g}`" in SHOWN
 
 
 def test_heads_that_are_shown_are_heads() -> None:
-    shown = re.findall(r"`head = ([^`]*)`", README)
+    shown = re.findall(r"`head = ([^`]*)`", SHOWN)
     assert len(shown) == 2
     for text in shown:
         resolve.check(settings(tomllib.loads(f"[model]\nhead = {text}")))
 
 
 def rows_of(header: str) -> Iterator[list[str]]:
-    """The cells of a table of README, by the line that heads it."""
-    body = README.split(header)[1].split("\n\n")[0]
+    """The cells of a table, by the line that heads it."""
+    body = SHOWN.split(header)[1].split("\n\n")[0]
     for line in body.splitlines()[2:]:
         yield [cell.strip() for cell in line.strip("| ").split(" | ")]
 
@@ -158,7 +159,7 @@ def test_the_table_of_heads_has_every_head_and_its_parameters() -> None:
 
 
 def test_paradigms_that_are_shown_are_paradigms() -> None:
-    (shown,) = re.findall(r"takes any paradigm of views: (.*)\.$", README, re.MULTILINE)
+    (shown,) = re.findall(r"takes any paradigm of views: (.*)\.$", SHOWN, re.MULTILINE)
     assert set(re.findall(r"views=(\w+)|`([a-z+]+)`", shown)) <= {(name, "") for name in PARADIGMS} | {("", name) for name in PARADIGMS}
 
 
@@ -168,7 +169,7 @@ def test_paradigms_that_are_shown_are_paradigms() -> None:
 def commands() -> list[str]:
     """Every line of a shell block that calls umbel, and every call that stands in the text with something to call it with."""
     lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    inline = re.findall(r"`(umbel [a-z]+ [^`]+)`", re.sub(FENCED, "", README))
+    inline = re.findall(r"`(umbel [a-z]+ [^`]+)`", re.sub(FENCED, "", SHOWN))
     return [line for line in [*lines, *inline] if line.startswith("umbel ")]
 
 
@@ -205,11 +206,25 @@ def test_what_a_reader_may_import_is_there() -> None:
                 assert all(hasattr(module, name.name) for name in node.names)
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http|#)([^)#]+)\)", README))))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists(), target
+LINKS = [(page, target) for page in PAGES for target in sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8"))))]
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(examples/[\w.-]+)", README))))
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda one: one.stem if isinstance(one, Path) else one)
+def test_links_lead_somewhere(page: Path, target: str) -> None:
+    """The file is there, and where a heading of it is named, so is that."""
+    name, _, anchor = target.partition("#")
+    found = page.parent / name if name else page
+    assert found.exists(), target
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_every_page_is_linked_from_the_first() -> None:
+    linked = {(page.parent / target.partition("#")[0]).resolve() for page, target in LINKS if page.name == "README.md"}
+    assert set(PAGES) - {ROOT / "README.md"} <= linked
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(examples/[\w.-]+)", SHOWN))))
 def test_examples_that_are_named_are_there(path: str) -> None:
     assert (ROOT / path).is_file(), path

@@ -1,0 +1,127 @@
+"""docs/keys.md has every key of a run file, every choice that a key has, and the defaults that the code has."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from umbel.balance.named import BALANCERS, takes_of
+from umbel.chosen import choose
+from umbel.coldstart.methods import METHODS
+from umbel.kinds import TASK_KINDS
+from umbel.nn.interact import INTERACTS
+from umbel.nn.routing import PARADIGMS
+from umbel.nn.sequence import SEQUENCES
+from umbel.objectives import OBJECTIVES
+from umbel.recipes import RECIPES, taken
+from umbel.run import settings
+from umbel.run.feeding import RuleSection
+from umbel.run.section import Section
+from umbel.run.settings import Settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
+CHAPTERS = dict(re.findall(r"^## `(\[+[\w.]+\]+)`[^\n]*\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+SPLITS = (settings.TimeSplit, settings.UserSplit, settings.ColumnSplit)
+SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
+    "[[data.join]]": (settings.JoinSection,), "[fields.NAME]": (settings.FieldSection,), "[tasks.NAME]": (settings.TaskSection,),
+    "[tasks.NAME.feedback]": (RuleSection,), "[split]": SPLITS, "[model.interact_sizes]": (settings.InteractSection,),
+    "[model.sequence_sizes]": (settings.SequenceSection,), "[model.options]": (settings.OptionSection,),
+}  # fmt: skip
+
+
+def rows(chapter: str, header: str = "| key |") -> Iterator[list[str]]:
+    """The cells of each row of the table that is headed so."""
+    body = CHAPTERS[chapter].split(header)[1].split("\n\n")[0]
+    for line in body.splitlines()[2:]:
+        yield re.split(r" *\| *", line.strip(" |"))
+
+
+def told(chapter: str) -> dict[str, str]:
+    """What the page says of each key's default."""
+    return {row[0].strip("` "): row[1].strip() for row in rows(chapter)}
+
+
+def sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
+    for chapter, kinds in SECTIONS.items():
+        yield chapter, {name: one for kind in kinds for name, one in kind.model_fields.items()}
+    for name, one in Settings.model_fields.items():
+        for kind in (one.annotation, *get_args(one.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section) and name not in ("fields", "tasks", "split"):
+                yield f"[{name}]", kind.model_fields
+
+
+ALL = dict(sections())
+
+
+@pytest.mark.parametrize("chapter", ALL)
+def test_every_key_is_told_and_no_other(chapter: str) -> None:
+    assert sorted(told(chapter)) == sorted(ALL[chapter])
+
+
+def test_there_is_no_other_chapter() -> None:
+    assert set(CHAPTERS) == set(ALL)
+
+
+def default(one: FieldInfo) -> Any:  # noqa: ANN401  (whatever a key holds)
+    found = one.get_default(call_default_factory=True) if not one.is_required() else None
+    return list(found) if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize("chapter", sorted(set(ALL) - {"[split]"}))
+def test_defaults_are_those_of_the_code(chapter: str) -> None:
+    """Where the page shows a value, it is the default; where the default is a value, the page shows it or words for it."""
+    fields = ALL[chapter]
+    for key, shown in told(chapter).items():
+        try:
+            value = json.loads(shown.strip("`"))
+        except json.JSONDecodeError:
+            continue
+        # What a statistic takes by default stands with the statistic.
+        assert default(fields[key]) == value or (chapter == "[fields.NAME]" and default(fields[key]) is None), key
+    valued = {key for key, one in fields.items() if isinstance(default(one), bool | int | float | str) or default(one)}
+    assert not [key for key in valued if not told(chapter)[key] and not isinstance(default(fields[key]), Section)]
+
+
+def test_statistics_begin_as_told() -> None:
+    statistic = settings.FieldSection(kind="statistic", by=("user",)).statistic("past", ("click",))
+    assert statistic is not None
+    shown = told("[fields.NAME]")
+    assert {key: float(shown[key]) for key in ("prior", "window", "folds", "seed")} == {
+        key: getattr(statistic, key) for key in ("prior", "window", "folds", "seed")
+    }
+
+
+@pytest.mark.parametrize(("header", "known"), [("| kind |", TASK_KINDS), ("| loss |", OBJECTIVES)])
+def test_choices_of_a_task_are_all_there_with_their_parameters(header: str, known: Mapping[str, type[object]]) -> None:
+    shown = {row[0].strip("`"): row[-1] if len(row) > 2 else "" for row in rows("[tasks.NAME]", header)}
+    assert list(shown) == list(known)
+    for name, parameters in shown.items():
+        given = {key: json.loads(value) if value else 3 for key, value in re.findall(r"`(\w+)`(?: = (\[[^]]*\]|[\d.]+))?", parameters)}
+        chosen = choose("here", {"name": name, **given}, known)
+        assert {*given} == {one.name for one in dataclasses.fields(chosen)}  # type: ignore[arg-type]
+        if all(" = " in one for one in parameters.split(", ") if one.startswith("`")):
+            assert chosen == choose("here", name, known)
+
+
+def test_names_that_keys_may_have_are_all_there() -> None:
+    model, balance = CHAPTERS["[model]"], CHAPTERS["[balance]"]
+    places = (INTERACTS, model), (SEQUENCES, model), (PARADIGMS, model), (BALANCERS, balance), (METHODS, CHAPTERS["[episodes]"])
+    for known, text in places:
+        assert [name for name in known if f"`{name}`" not in text and f'`"{name}"`' not in text] == []
+
+
+def test_who_takes_a_setting_takes_it() -> None:
+    """Balancers and recipes that are named beside a setting, and no others."""
+    for key, _, text in rows("[balance]"):
+        name = key.strip("`")
+        takers = {one for one in BALANCERS if name in takes_of(one)}
+        assert set(re.findall(r"`(\w+)`", text)) & set(BALANCERS) == takers or name in ("at", "scalar"), name
+    for key, _, text in rows("[model.options]"):
+        assert all(key.strip("`") in taken(one) for one in set(re.findall(r"`(\w+)`", text)) & set(RECIPES)), key
