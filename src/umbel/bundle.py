@@ -188,7 +188,7 @@ class Bundle:
                 (made / PROFILE).write_text(json.dumps(self.profile.to_json()))
             golden.head(GOLDEN).write_parquet(made / "golden.parquet")
             if self.retrieval is not None:
-                self.retrieval.save(made, _golden(made, self.encoder).fields)
+                self.retrieval.save(made, golden_batch(made, self.encoder).fields)
             for name, content in self._documents(self._golden_scores(made)).items():
                 (made / name).write_text(json.dumps(content, indent=1))
             seal(made)
@@ -230,7 +230,7 @@ class Bundle:
             ladder=Ladder.load(folder),
             profile=Profile.from_json(read_json(folder, PROFILE)) if (folder / PROFILE).exists() else None,
             feedback=read_feedback(read_json(folder, FEEDBACK)) if (folder / FEEDBACK).exists() else None,
-            retrieval=Retrieval.load(folder, encoder.schema, _golden(folder, encoder).fields) if (folder / ABOUT).exists() else None,
+            retrieval=Retrieval.load(folder, encoder.schema, golden_batch(folder, encoder).fields) if (folder / ABOUT).exists() else None,
         )
         if bundle.fusion is not None:
             bundle.fusion.places(bundle.columns)
@@ -247,7 +247,7 @@ class Bundle:
             )
 
 
-def _golden(folder: Path, encoder: Encoder) -> Batch:
+def golden_batch(folder: Path, encoder: Encoder) -> Batch:
     """The golden rows of a bundle, encoded."""
     _, batch = next(raw_rows(Source(str(folder / "golden.parquet")), encoder, GOLDEN, labels=False))
     return batch

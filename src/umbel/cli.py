@@ -18,7 +18,10 @@ UsageErrors: tuple[type[Exception], ...] = tuple(one for one in typer.BadParamet
 
 INTERRUPTED = 130
 # Packages that come with an extra.
-EXTRAS = dict.fromkeys(("alembic", "fastapi", "msgspec", "prometheus_client", "sqlalchemy", "uvicorn"), "serve")
+EXTRAS = {
+    **dict.fromkeys(("alembic", "fastapi", "msgspec", "prometheus_client", "sqlalchemy", "uvicorn"), "serve"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
+}
 JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
@@ -230,6 +233,16 @@ def explain(
         show_log(bundle, log, joins=join or (), tasks=task or (), rows=rows, out=out)
     else:
         show_row(bundle, log, row, joins=join or (), tasks=task or (), out=out)
+
+
+@app.command()
+def export(bundle: BundleFolder, out: Annotated[Path, typer.Option("-o", help="ONNX file to leave")]) -> None:
+    """Write a bundle's model as ONNX: encoded fields in, calibrated predictions out. Golden rows must score as they do in the bundle."""
+    from umbel.run.export import export as write
+
+    made = write(bundle, out)
+    named = f"{', '.join(made.inputs)} -> {', '.join(made.outputs)}"
+    typer.echo(f"{out}: {named}; {made.size / 2**20:.1f} MiB, golden rows within {made.worst:.1g}")
 
 
 @app.command()

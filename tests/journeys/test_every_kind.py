@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import polars as pl
 import pytest
 
 from tests.journeys.conftest import Said, content, say
+from tests.journeys.test_export import exported
 from umbel.bundle import Bundle
 from umbel.kinds import TASK_KINDS
 
@@ -243,3 +245,11 @@ def test_one_row_of_every_kind_is_explained(done: Done, tmp_path: Path) -> None:
         assert abs(sum(column["contributions"].values()) - change) <= 1e-3 * abs(change) + 1e-9, name
         assert column["calibrated"]["value"] == pytest.approx(scores[name][0], rel=1e-5, abs=1e-6), name
         assert np.isfinite(column["calibrated"]["base"])
+
+
+def test_every_kind_leaves_as_onnx(done: Done, tmp_path: Path) -> None:
+    """Its golden rows are compared by the verb itself, to 1e-5 of what they are."""
+    out = tmp_path / "model.onnx"
+    ran = exported(done.run / "bundle", out)
+    assert ran.returncode == 0, ran.stderr
+    assert [one.name for one in onnxruntime.InferenceSession(str(out)).get_outputs()] == list(COLUMNS)
