@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-full clean
 
 demo: .venv/core
 	.venv/bin/umbel demo
@@ -15,8 +15,11 @@ check: .venv/dev
 	.venv/bin/mypy
 	.venv/bin/pytest tests/laws/test_house.py
 
-bench: .venv/dev
+bench: .venv/bench
 	.venv/bin/umbel bench
+
+bench-full: .venv/bench
+	.venv/bin/umbel bench --full
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,5 +32,9 @@ bench: .venv/dev
 	$(PIP) -e '.[dev]'
 	@touch $@ .venv/core
 
+.venv/bench: .venv/dev
+	$(PIP) -e '.[retrieve]'
+	@touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .peers runs

@@ -7,16 +7,11 @@ by torch's own count of what it allocates (on a CPU: from its profiler).
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
+import measured
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -32,11 +27,11 @@ from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.schema import Field, FieldKind, Schema, Task
 
-HERE = Path(__file__).parent
 TASKS, COLUMNS, DIM, BATCH, IDS = 3, 16, 16, 4096, 10**5
 SIZES = {"expert": (128, 64), "tower": (32,), "specific": 1, "shared": 5}  # eight experts in all for mmoe
 OTHERS = ("omoe", "ple", "stem")  # measured with one balancer of each kind
 KINDS = ("normalised", "pcgrad")
+VIEWS = "mmoe pcgrad, at views"  # on request only
 
 
 def schema() -> Schema:
@@ -68,13 +63,13 @@ def stepper(recipe: str, name: str | None, *, at: At = At.EXPERTS, scalar: bool 
     return Fast(model(recipe), Plan(balance=balance))
 
 
-def entrants() -> dict[str, tuple[str, Fast]]:
+def entrants(named: list[str]) -> dict[str, tuple[str, Fast]]:
     """Everyone by name, with the recipe whose plain step it is measured against."""
-    found = {f"mmoe {name}": ("mmoe", stepper("mmoe", name)) for name in BALANCERS}
+    found = {f"mmoe {name}": ("mmoe", stepper("mmoe", name)) for name in named}
     weights = {"weights": (0.5, 1.0, 2.0)}
     found["mmoe static, unequal"] = ("mmoe", Fast(model("mmoe"), Plan(balance=Balance(partial(balancer, "static", settings=weights)))))
     found |= {f"mmoe {name}, scalar": ("mmoe", stepper("mmoe", name, scalar=True)) for name in KINDS}
-    found["mmoe pcgrad, at views"] = ("mmoe", stepper("mmoe", "pcgrad", at=At.VIEWS))
+    found[VIEWS] = ("mmoe", stepper("mmoe", "pcgrad", at=At.VIEWS))
     return found | {f"{recipe} {name}": (recipe, stepper(recipe, name)) for recipe in OTHERS for name in KINDS}
 
 
@@ -105,16 +100,26 @@ def quartiles(values: list[float]) -> dict[str, float]:
     return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
+def dearest(ratios: dict[str, list[float]]) -> list[measured.Ratio]:
+    """Of each recipe, the balancer whose step takes longest, and the Gramian at the views."""
+    found = []
+    for recipe in ("mmoe", *OTHERS):
+        every = {name: own for name, own in ratios.items() if name.split()[0] == recipe and name != VIEWS}
+        name = max(every, key=lambda one: statistics.median(every[one]))
+        found.append(measured.ratio(f"a step over the plain sum's, the dearest of {len(every)}: {name}", every[name], goal=1.5, most=True))
+    return [*found, measured.ratio(f"a step over the plain sum's: {VIEWS}", ratios[VIEWS])]
+
+
 def main() -> None:
     """Measure, print, and leave results/balancers.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "balancers.json")
+    parser.add_argument("--only", nargs="+", default=list(BALANCERS), help="balancers of mmoe")
     given = parser.parse_args()
     keep_freed()
     rows, plain = batches(given.steps), {recipe: stepper(recipe, None) for recipe in ("mmoe", *OTHERS)}
-    every = entrants()
+    every = entrants(given.only)
     for step in (*plain.values(), *(step for _, step in every.values())):
         timed(step, rows[:1])
     base: dict[str, list[float]] = {recipe: [] for recipe in plain}
@@ -129,16 +134,16 @@ def main() -> None:
     found = {name: {"time": quartiles(ratios[name]), "memory": round(peak(step, rows[0]) / held[recipe], 3)}
              for name, (recipe, step) in every.items()}
     about = {
-        "command": " ".join(["python", "benchmarks/balancers.py", *sys.argv[1:]]), "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": given.rounds,
-        "steps": given.steps, "batch": BATCH, "tasks": TASKS, "what": "processor time of a step and its peak memory, over the plain sum's",
+        "rounds": given.rounds, "steps": given.steps, "batch": BATCH, "tasks": TASKS,
+        "what": "processor time of a step and its peak memory, over the plain sum's",
     }
     report = {**about, "plain": {recipe: {"milliseconds": quartiles([1000 * one for one in base[recipe]]), "bytes": held[recipe]}
                                  for recipe in plain}, "over_plain": found}
-    given.o.write_text(json.dumps(report, indent=1) + "\n")
+    measured.write(given.o, report, dearest(ratios), threads=torch.get_num_threads())
     for name, one in found.items():
         cost = one["time"]
         print(f"{name:28} time {cost['median']:.2f} ({cost['low']:.2f}-{cost['high']:.2f})  memory {one['memory']:.2f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

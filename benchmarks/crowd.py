@@ -7,10 +7,7 @@ long as it is told, at most a second, and that counts as one more request.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import os
 import sys
 import tempfile
 import time
@@ -18,9 +15,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import measured
 import numpy as np
 from service.load import request
-from serving import HERE, bodies, bundle, running, table
+from serving import bodies, bundle, running, table
 
 PORT = 18091
 PATIENCE = 60.0  # seconds that a client waits for an answer
@@ -81,10 +79,9 @@ def memory(pid: int, name: str) -> int:
 
 def main() -> None:
     """Measure; figures to benchmarks/results/crowd.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--times", type=int, default=3, help="requests of each connection, one after another")
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "crowd.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,17 +89,23 @@ def main() -> None:
         sent = [request("/v1/rank", body) for body in bodies(50, 200)]
         words = [sys.executable, "-m", "umbel", "serve", str(path), "--port", str(PORT), "--store", str(folder / "umbel.db")]
         with running(words, PORT, ready="/readyz", more={}) as server:
-            runs = []
+            runs, answered, most = [], [], []
             for connections in (8, options.connections, options.connections):
                 began = time.perf_counter()
                 found = asyncio.run(crowd(PORT, sent, connections=connections, times=options.times))
                 seconds = round(time.perf_counter() - began - 2, 1)
-                held = {"memory_mib": memory(server.process.pid, "VmRSS"), "most_mib": memory(server.process.pid, "VmHWM")}
+                most.append(memory(server.process.pid, "VmHWM"))
+                answered.append(1 - sum(found.lost.values()) / (connections * options.times))
+                held = {"memory_mib": memory(server.process.pid, "VmRSS"), "most_mib": most[-1]}
                 runs.append({"connections": connections, "seconds": seconds, **found.told(), "lost": dict(found.lost), **held})
                 print(runs[-1], flush=True)
-    command = f"python benchmarks/crowd.py --connections {options.connections} --times {options.times}"
-    machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    options.o.write_text(json.dumps({"command": command, "machine": machine, "runs": runs}, indent=1) + "\n")
+    name = f"{options.connections:,} connections at once"
+    ratios = [
+        measured.ratio(f"{name}: answered by 200, 429 or 503, of all", answered, goal=1),
+        measured.ratio(f"{name}: most memory after a second crowd over after the first", [most[2] / most[1]]),
+        measured.ratio(f"{name}: most memory after them over after 8 connections", [most[2] / most[0]]),
+    ]
+    measured.write(options.o, {"runs": runs}, ratios)
     assert not any(run["lost"] for run in runs), "somebody was not answered"
 
 

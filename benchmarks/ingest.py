@@ -8,16 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
+import measured
 import numpy as np
 import polars as pl
 
@@ -164,14 +163,23 @@ def line(figures: Figures, options: argparse.Namespace) -> Figures:
     return figures
 
 
-def machine(options: argparse.Namespace) -> Mapping[str, object]:
-    """Where this was measured."""
-    return {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads, "polars": pl.__version__}
+def ratios(runs: list[Figures]) -> list[measured.Ratio]:
+    """Of each format and size: millions of rows a second, and bytes for each id that is kept."""
+    found = []
+    for kind, rows in dict.fromkeys((str(run["format"]), int(str(run["rows"]))) for run in runs):
+        own = [run for run in runs if (run["format"], run["rows"]) == (kind, rows)]
+        name, goal = f"{kind}, {rows:,} rows", {"parquet": 2.0, "csv": 0.3}[kind]
+        found.append(measured.ratio(f"{name}: million rows a second", [float(str(run["rows_per_second"])) / 1e6 for run in own], goal=goal))
+        found.append(measured.ratio(f"{name}: million rows a second of processor time",
+                                    [float(str(run["rows_per_cpu_second"])) / 1e6 for run in own]))
+        found.append(measured.ratio(f"{name}: own memory, GB over what ids may take (60 bytes each)",
+                                    [(float(str(run["own_bytes"])) - 60 * float(str(run["ids"]))) / 1e9 for run in own], goal=4, most=True))
+    return found
 
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 1e7])
     parser.add_argument("--distinct", type=lambda text: int(float(text)), default=10**6, help="ids a column")
     parser.add_argument("--spread", action="store_true", help="ids all over int64 instead of from 0")
@@ -180,7 +188,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the logs are written (a temporary folder)")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "ingest.json")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -189,11 +196,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         runs = [run for rows in options.rows for run in measure(Path(folder), int(rows), options)]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    earlier = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
-    command = " ".join(["python benchmarks/ingest.py", *sys.argv[1:]])
-    kept = [*earlier, *({**run, "command": command} for run in runs)]
-    options.out.write_text(json.dumps({"machine": machine(options), "runs": kept}, indent=1) + "\n")
+    earlier = json.loads(options.o.read_text())["runs"] if options.o.exists() else []
+    kept = [*earlier, *({**run, "command": measured.command(sys.argv)} for run in runs)]
+    measured.write(options.o, {"runs": kept}, ratios(runs), threads=options.threads)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,12 @@ step: look-ups, inner steps, query, backward pass, optimiser. Ratios are taken w
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import measured
 import numpy as np
 import torch
 from meta_loops import Columns, Copying, Functional, Network, User
@@ -37,9 +32,7 @@ from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
-HERE = Path(__file__).parent
 USERS, QUERY, DIM, HIDDEN, RATE = 32, 10, 32, (64, 64), 0.005
-STEPS = 5  # of each in turn
 SLOW = 1e-5  # so that nobody learns the few drawn labels by heart
 LISTS = {"genre": (25, 4), "director": (2186, 2), "actor": (7978, 4)}  # values, and how many a movie has at most
 SINGLES = {"content_rating": 6, "gender": 2, "age": 7, "occupation": 21, "zip": 3402}
@@ -129,8 +122,8 @@ def quartiles(values: list[float]) -> dict[str, float]:
     return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
-def measured(case: tuple[int | None, int, bool], rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds of each, and how many times ours the loops take."""
+def raced(case: tuple[int | None, int, bool], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Milliseconds of each in every round."""
     support, steps, second = case
     random = np.random.default_rng(0)
     drawn = [users(random, support=support) for _ in range(4)]
@@ -144,14 +137,31 @@ def measured(case: tuple[int | None, int, bool], rounds: int) -> dict[str, dict[
         everyone = {"ours": partial(ours, ready[place]), "copying": partial(copying, drawn[place]),
                     "functional": partial(loop, drawn[place])}
         for name, run in everyone.items():
-            taken = milliseconds(run, STEPS)
+            taken = milliseconds(run, calls)
             times[name] += [taken] if number else []
-    ratios = {name: [one / own for one, own in zip(times[name], times["ours"], strict=True)] for name in ("copying", "functional")}
+    return times
+
+
+def beside(times: dict[str, list[float]]) -> dict[str, list[float]]:
+    """How many times ours each loop takes, round by round."""
+    return {name: measured.over(times[name], times["ours"]) for name in ("copying", "functional")}
+
+
+def told(times: dict[str, list[float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """A case as the file has it."""
     return {"milliseconds": {name: quartiles(one) for name, one in times.items()},
-            "times ours": {name: quartiles(one) for name, one in ratios.items()}}
+            "times ours": {name: quartiles(one) for name, one in beside(times).items()}}
 
 
-def alone(rounds: int) -> dict[str, dict[str, float]]:
+def goals(case: str, times: dict[str, list[float]]) -> list[measured.Ratio]:
+    """A case's ratios: with supports that differ only the loop of copies has a goal."""
+    support, _, _ = CASES[case]
+    least = {"copying": 15.0, "functional": 7.0} if support else {"copying": 4.0}
+    return [measured.ratio(f"{name} loop over a meta-step of ours, {case}", rounds, goal=least.get(name))
+            for name, rounds in beside(times).items()]
+
+
+def alone(rounds: int) -> dict[str, list[float]]:
     """Milliseconds of processor time for one new user's ten rows to become what is the user's own."""
     made = model().eval()
     one = users(np.random.default_rng(1), support=10)[0]
@@ -160,10 +170,10 @@ def alone(rounds: int) -> dict[str, dict[str, float]]:
     ways = {"head form (ridge)": partial(Ladder(head=1).adapt, made, given),
             "decision layers, K=1": partial(adapt, made, given, inner=Inner(DECISION), rate=RATE),
             "last layer, K=1": partial(adapt, made, given, inner=Inner(LAST), rate=RATE)}
-    return {name: quartiles([milliseconds(way) for _ in range(20 * rounds + 5)][5:]) for name, way in ways.items()}
+    return {name: [milliseconds(way) for _ in range(20 * rounds + 5)][5:] for name, way in ways.items()}
 
 
-def border(rounds: int) -> dict[str, dict[str, float]]:
+def border(rounds: int, calls: int) -> dict[str, dict[str, float]]:
     """Milliseconds of a first-order step by the length of the support: maps kept by rows, by matrices, by the rule, and copies (`vmap`)."""
     found: dict[str, dict[str, float]] = {}
     for support in (5, 10, 20, 40, 80):
@@ -174,7 +184,7 @@ def border(rounds: int) -> dict[str, dict[str, float]]:
             for number in range(rounds + 1):
                 for name, own in steppers.items():
                     dual.shorter = {"rows": always, "matrices": never}.get(name, shorter)
-                    taken = milliseconds(partial(own, ready), STEPS)
+                    taken = milliseconds(partial(own, ready), calls)
                     ways[name] += [taken] if number else []
             found[f"support {support}, K={steps}"] = {name: round(statistics.median(one), 2) for name, one in ways.items()}
     return found
@@ -192,25 +202,25 @@ def never(rows: int, out: int, width: int) -> bool:
 
 def main() -> None:
     """Measure, print, and leave results/meta_step.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "meta_step.json")
+    parser.add_argument("--steps", type=int, default=5, help="of each in turn")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed()
-    steps = {name: measured(case, given.rounds) for name, case in CASES.items()}
-    about = {
-        "command": " ".join(["python", "benchmarks/meta_step.py", *sys.argv[1:]]), "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "threads": 1, "torch": torch.__version__, "rounds": given.rounds, "users": USERS, "query": QUERY,
-    }
-    report = {**about, "what": "processor time of a whole step", "steps": steps, "one new user, ten rows": alone(given.rounds),
-              "milliseconds by form": border(max(2, given.rounds // 3))}
-    given.o.write_text(json.dumps(report, indent=1) + "\n")
-    for name, one in steps.items():
-        own = one["milliseconds"]["ours"]["median"]
-        print(f"{name:40} {own:7.1f} ms", *(f"{other} {ratio['median']:.1f} x" for other, ratio in one["times ours"].items()))
-    for name, own in (report["one new user, ten rows"] | report["milliseconds by form"]).items():
+    cases = {name: raced(case, given.rounds, given.steps) for name, case in CASES.items()}
+    one = alone(given.rounds)
+    ratios = [ratio for name, times in cases.items() for ratio in goals(name, times)]
+    ratios += [measured.ratio(f"one new user of ten rows: {way}, ms", times, goal=2, most=True) for way, times in one.items()]
+    steps, forms = {name: told(times) for name, times in cases.items()}, border(max(2, given.rounds // 3), given.steps)
+    report = {"rounds": given.rounds, "users": USERS, "query": QUERY, "what": "processor time of a whole step", "steps": steps,
+              "one new user, ten rows": {way: quartiles(times) for way, times in one.items()}, "milliseconds by form": forms}
+    measured.write(given.o, report, ratios)
+    for ratio in ratios:
+        print(f"{ratio.what:70} {ratio.value:6.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
+    for name, own in forms.items():
         print(f"{name:40} {own}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,17 +6,16 @@ over catalogues of which 2,000 items were met in training; users have 30 events 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
-import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import measured
 import numpy as np
 import polars as pl
 import torch
@@ -38,9 +37,9 @@ from umbel.serve.service import Service, Serving
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
-HERE = Path(__file__).parent
 CATALOGUES = (2_000, 20_000, 100_000)
-EVENTS = 30
+EVENTS, TURNS = 30, 5
+Answers = Callable[[int], Awaitable[object]]
 
 
 def retrieving(made: Table, folder: Path) -> Path:
@@ -71,20 +70,26 @@ def catalogue(store: Store, items: int) -> dict[str, dict[str, int]]:
     return known
 
 
-def cost(answers: Callable[[int], Awaitable[object]], count: int) -> float:
-    """Milliseconds of processor time a request, after a tenth of them."""
+def cost(ways: dict[str, Answers], count: int) -> dict[str, list[float]]:
+    """Milliseconds of processor time a request of each way, turn by turn, after a tenth of them."""
 
-    async def many(first: int, last: int) -> None:
+    async def many(answers: Answers, first: int, last: int) -> None:
         for one in range(first, last):
             await answers(one)
 
-    asyncio.run(many(0, count // 10))
-    began = time.process_time()
-    asyncio.run(many(0, count))
-    return round(1000 * (time.process_time() - began) / count, 3)
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for answers in ways.values():
+        asyncio.run(many(answers, 0, count // 10))
+    for turn in range(TURNS):
+        first, last = turn * count // TURNS, (turn + 1) * count // TURNS
+        for name, answers in ways.items():
+            began = time.process_time()
+            asyncio.run(many(answers, first, last))
+            found[name].append(1000 * (time.process_time() - began) / (last - first))
+    return found
 
 
-def study(folder: Path, items: int, count: int) -> dict[str, object]:
+def study(folder: Path, items: int, count: int) -> tuple[dict[str, object], measured.Ratio]:
     """One catalogue: a recommendation, and a ranking of as many of its items with their fields."""
     draw = np.random.default_rng(3)
     contexts = [dict(zip(OURS[1:], row, strict=True)) for row in draw.integers(0, VALUES, (100, len(OURS) - 1)).tolist()]
@@ -113,25 +118,26 @@ def study(folder: Path, items: int, count: int) -> dict[str, object]:
             body = RankRequest(items=sent[one % 20], user_id=str(one), context=contexts[one % 100], n=SHOWN)  # type: ignore[arg-type]
             return await service.rank(body, time.monotonic())
 
-        figures = {"recommend_cpu_ms": cost(recommended, count), "rank_cpu_ms": cost(ranked, count)}
-    return {"candidates": candidates, **figures, "start_cpu_s": started}
+        found = cost({"recommend": recommended, "rank": ranked}, count)
+    figures = {f"{name}_cpu_ms": round(statistics.median(times), 3) for name, times in found.items()}
+    ratio = measured.ratio(f"a recommendation of {items:,} items over a ranking of as many candidates",
+                           measured.over(found["recommend"], found["rank"]))
+    return {"candidates": candidates, **figures, "start_cpu_s": started}, ratio
 
 
 def main() -> None:
     """Every catalogue; figures to benchmarks/results/recommend.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "recommend.json")
+    parser.add_argument("--catalogues", type=int, nargs="+", default=CATALOGUES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         retrieving(table(folder), folder)
-        found = {str(items): study(folder, items, arguments.requests) for items in CATALOGUES}
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__, "load": os.getloadavg()[0]}
-    command = f"python benchmarks/recommend.py --requests {arguments.requests}"
-    about = {"command": command, "machine": machine, "tasks": list(TASKS), "catalogue": found}
-    arguments.o.write_text(json.dumps(about, indent=1) + "\n")
+        every = {str(items): study(folder, items, arguments.requests) for items in arguments.catalogues}
+    found = {items: figures for items, (figures, _) in every.items()}
+    measured.write(arguments.o, {"tasks": list(TASKS), "catalogue": found}, [ratio for _, ratio in every.values()])
     print(json.dumps(found, indent=1))
 
 

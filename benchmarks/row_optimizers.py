@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import measured
 import torch
 from torch import Tensor, nn
 
 from umbel.learn.optim import RowAdagrad, RowAdam
 
-ROWS, REPEATS, RATE = 1_000_000, 15, 1e-3
+ROWS, RATE = 1_000_000, 1e-3
+TORCH = "torch SparseAdam"
 SIZES = [(20_000, 16), (60_000, 16), (20_000, 48), (60_000, 48)]  # rows touched, width
 
 
@@ -38,33 +38,39 @@ def steps(table: Tensor, ids: Tensor, grad: Tensor) -> dict[str, Callable[[], ob
     return {
         "RowAdam": lambda: adam.step(ids, grad, rate=RATE),
         "RowAdagrad": lambda: adagrad.step(ids, grad, rate=RATE),
-        "torch SparseAdam": lambda: sparse.step(),
+        TORCH: lambda: sparse.step(),
     }
 
 
-def milliseconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median processor time of each, in turns, after one turn that is not counted."""
+def milliseconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Processor time of each, in turns, after one turn that is not counted."""
     found: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(REPEATS + 1):
+    for repeat in range(repeats + 1):
         for name, work in works.items():
             start = time.process_time()
             work()
             if repeat:
                 found[name].append(1e3 * (time.process_time() - start))
-    return {name: round(statistics.median(times), 2) for name, times in found.items()}
+    return found
 
 
 def main() -> None:
     """Measure on one thread, print, and write `benchmarks/results/row_optimizers.json`."""
+    parser = measured.parser(__file__, __doc__)
+    parser.add_argument("--repeats", type=int, default=15)
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     table = torch.zeros(ROWS, max(width for _, width in SIZES))
-    results = {}
+    results, ratios = {}, []
     for touched, width in SIZES:
         own = table[:, :width].contiguous()
         ids, grad = torch.randperm(ROWS)[:touched].sort().values, 1e-3 * torch.randn(touched, width)
-        results[f"{touched} rows of {width}"] = milliseconds(ways(own, ids, grad)) | milliseconds(steps(own, ids, grad))
-        print(f"{touched} rows of {width} in {ROWS}:", results[f"{touched} rows of {width}"], flush=True)
-    (Path(__file__).parent / "results" / "row_optimizers.json").write_text(json.dumps(results, indent=1) + "\n")
+        name, stepped = f"{touched:,} rows of {width}", milliseconds(steps(own, ids, grad), asked.repeats)
+        every = milliseconds(ways(own, ids, grad), asked.repeats) | stepped
+        results[name] = {way: round(statistics.median(times), 2) for way, times in every.items()}
+        ratios.append(measured.ratio(f"torch's SparseAdam over RowAdam, {name}", measured.over(stepped[TORCH], stepped["RowAdam"])))
+        print(f"{name} in {ROWS:,}:", results[name], flush=True)
+    measured.write(asked.o, {"milliseconds": results}, ratios)
 
 
 if __name__ == "__main__":

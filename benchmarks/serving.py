@@ -1,30 +1,30 @@
 """How fast a request is ranked: `umbel serve` beside the same model behind a bare FastAPI route, in one run, on one core each.
 
-Run `python benchmarks/serving.py`: 200 candidates of 10 fields, 10 fields of user and request, 3 tasks; `mmoe` and `stem`, width 16,
-experts 128-64, 4 shared and 1 a task; the 20 best are answered. The load comes from this process, over the loopback. Users differ
-from request to request; items are drawn from a catalogue of 2,000, so that most were met before.
+Run `python benchmarks/serving.py`: the servers stand side by side and are asked in turns. 200 candidates of 10 fields, 10 fields of user
+and request, 3 tasks; `mmoe` and `stem`, width 16, experts 128-64, 4 shared and 1 a task; the 20 best are answered. The load comes from this
+process, over the loopback. Users differ from request to request; items are drawn from a catalogue of 2,000, so that most were met before.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import measured
 import numpy as np
 import polars as pl
 import torch
-from service.load import closed, paced, request
+from service.load import Measured, closed, paced, request
 
 from umbel.bundle import Built, Bundle
 from umbel.data.ingest import ingest
@@ -44,7 +44,10 @@ USERS, ITEMS, VALUES = 5_000, 2_000, 1_000
 SHOWN = 20  # of the candidates
 OURS = ("user", *(f"u{number}" for number in range(9)))
 THEIRS = ("item", *(f"i{number}" for number in range(9)))
-Figures = dict[str, object]
+PORT = 18080
+PLAIN, OFF, ON = "plain", "umbel", "umbel, every decision durable"
+GOALS = {OFF: 3.0, ON: 1.5}  # times the plain route's throughput
+WAIT = 10.0                  # milliseconds that an answer may take at half of saturation, at the 99th percentile
 
 
 def table(folder: Path, rows: int = 50_000) -> Table:
@@ -119,53 +122,106 @@ def running(words: Sequence[str], port: int, *, ready: str, more: dict[str, str]
         process.wait(30)
 
 
-def measure(server: Running, path: str, sent: Sequence[bytes], *, count: int) -> Figures:
-    """Saturation by 4 connections, then half of it, evenly paced; and what a request costs the server in processor time."""
-    requests = [request(path, body) for body in sent]
-    closed(server.port, requests, count=2 * len(requests), connections=2)
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a server: saturated by 4 connections, then at half of that, evenly paced; what a request cost it in processor time."""
+
+    cpu_ms: float
+    saturated: Measured
+    half: Measured
+
+    def rate(self) -> float:
+        """Requests a second when saturated."""
+        return len(self.saturated.milliseconds) / self.saturated.seconds
+
+    def figures(self) -> dict[str, object]:
+        """What is told of it."""
+        return {"cpu_ms_per_request": round(self.cpu_ms, 3), "saturated": self.saturated.figures(), "half": self.half.figures()}
+
+
+def turn(server: Running, requests: Sequence[bytes], *, count: int) -> Turn:
+    """So many requests both ways."""
     before = server.cpu()
     full = closed(server.port, requests, count=count, connections=4)
     cpu = 1000 * (server.cpu() - before) / len(full.milliseconds)
-    half = paced(server.port, requests, count=count, rate=len(full.milliseconds) / full.seconds / 2)
-    return {"cpu_ms_per_request": round(cpu, 3), "saturated": full.figures(), "half": half.figures()}
+    return Turn(cpu, full, paced(server.port, requests, count=count, rate=len(full.milliseconds) / full.seconds / 2))
 
 
-def study(folder: Path, path: Path, *, count: int) -> Figures:
-    """One bundle served in each way; cost over numbers of candidates."""
-    found: Figures = {}
-    python, port = sys.executable, 18080
-    quiet = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    plain = [python, "-m", "uvicorn", "--app-dir", str(HERE), "service.plain:app", *quiet]
+def cost(server: Running, sent: Sequence[bytes], *, count: int) -> float:
+    """Milliseconds of processor time a request, after some that are not counted."""
+    requests = [request("/v1/rank", body) for body in sent]
+    closed(server.port, requests, count=len(requests), connections=2)
+    before = server.cpu()
+    return 1000 * (server.cpu() - before) / len(closed(server.port, requests, count=count, connections=4).milliseconds)
+
+
+@contextmanager
+def servers(folder: Path, path: Path) -> Iterator[dict[str, tuple[Running, str]]]:
+    """Each way to serve a bundle, by name, with its route."""
+    quiet = ["--log-level", "warning", "--no-access-log"]
+    plain = [sys.executable, "-m", "uvicorn", "--app-dir", str(HERE), "service.plain:app", "--port", str(PORT), *quiet]
+    with ExitStack() as held:
+        found = {PLAIN: (held.enter_context(running(plain, PORT, ready="/openapi.json", more={"PLAIN_BUNDLE": str(path)})), "/rank")}
+        for port, (name, logged) in enumerate(((OFF, "false"), (ON, "true")), start=PORT + 1):
+            words = [sys.executable, "-m", "umbel", "serve", str(path), "--port", str(port), "--store", str(folder / f"{port}.db")]
+            words += ["--set", f"logged={logged}", "--set", "budget=60000"]
+            found[name] = (held.enter_context(running(words, port, ready="/readyz", more={})), "/v1/rank")
+        yield found
+
+
+def study(folder: Path, path: Path, *, count: int, rounds: int) -> tuple[dict[str, list[Turn]], dict[int, float]]:
+    """One bundle served in each way, in turns; what a request costs by its number of candidates."""
     sent = bodies(100, 200)
-    with running(plain, port, ready="/openapi.json", more={"PLAIN_BUNDLE": str(path)}) as server:
-        found["plain"] = measure(server, "/rank", sent, count=count)
-    for name, logged in (("umbel", "false"), ("umbel, every decision durable", "true")):
-        store = folder / f"{path.parent.name}-{logged}.db"
-        words = [python, "-m", "umbel", "serve", str(path), "--port", str(port), "--store", str(store)]
-        with running([*words, "--set", f"logged={logged}", "--set", "budget=60000"], port, ready="/readyz", more={}) as server:
-            found[name] = measure(server, "/v1/rank", sent, count=count)
-            if logged == "false":
-                found["candidates"] = {
-                    str(size): measure(server, "/v1/rank", bodies(50, size), count=count // 2)["cpu_ms_per_request"]
-                    for size in (50, 200, 1000)
-                }
-    return found
+    turns: dict[str, list[Turn]] = {}
+    with servers(folder, path) as every:
+        asked = {name: [request(route, body) for body in sent] for name, (_, route) in every.items()}
+        for name, (server, _) in every.items():
+            closed(server.port, asked[name], count=2 * len(sent), connections=2)
+        for _ in range(rounds):
+            for name, (server, _) in every.items():
+                turns.setdefault(name, []).append(turn(server, asked[name], count=count))
+        return turns, {size: cost(every[OFF][0], bodies(50, size), count=count) for size in (50, 200, 1000)}
+
+
+def ratios(recipe: str, turns: dict[str, list[Turn]], costs: dict[int, float]) -> list[measured.Ratio]:
+    """Throughput over the plain route's by the clock and by processor time, waiting, and whether the cost of a candidate is flat."""
+    found = []
+    for name, goal in GOALS.items():
+        own, plain = turns[name], turns[PLAIN]
+        found += [
+            measured.ratio(f"{recipe}, {name}: requests a second over the plain route's",
+                           measured.over([one.rate() for one in own], [one.rate() for one in plain]), goal=goal),
+            measured.ratio(f"{recipe}, {name}: the same for a processor second",
+                           measured.over([one.cpu_ms for one in plain], [one.cpu_ms for one in own]), goal=goal),
+            measured.ratio(f"{recipe}, {name}: p99 at half of saturation, ms",
+                           [float(np.percentile(one.half.milliseconds, 99)) for one in own], goal=WAIT, most=True),
+        ]
+    flat = costs[1000] / 1000 / (costs[50] / 50)
+    return [*found, measured.ratio(f"{recipe}: cost of a candidate of 1,000 over one of 50", [flat], goal=1, most=True)]
+
+
+def told(turns: dict[str, list[Turn]], costs: dict[int, float]) -> dict[str, object]:
+    """A recipe as the file has it."""
+    ways = {name: {"cpu_ms_per_request": round(statistics.median(one.cpu_ms for one in own), 3), "rounds": [one.figures() for one in own]}
+            for name, own in turns.items()}
+    return {**ways, "candidates": {str(size): round(taken, 3) for size, taken in costs.items()}}
 
 
 def main() -> None:
     """Every recipe; figures to benchmarks/results/serving.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=1000, help="of each measurement")
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "serving.json")
-    arguments = parser.parse_args()
+    parser = measured.parser(__file__, __doc__)
+    parser.add_argument("--requests", type=int, default=200, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = table(folder)
-        found: Figures = {recipe: study(folder, bundle(made, recipe, folder), count=arguments.requests) for recipe in RECIPES}
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__, "load": os.getloadavg()[0]}
-    command = f"python benchmarks/serving.py --requests {arguments.requests}"
-    arguments.o.write_text(json.dumps({"command": command, "machine": machine, **found}, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+        every = {recipe: study(folder / recipe, bundle(made, recipe, folder), count=asked.requests, rounds=asked.rounds)
+                 for recipe in asked.recipes}
+    figures = {recipe: told(*found) for recipe, found in every.items()}
+    measured.write(asked.o, figures, [ratio for recipe, found in every.items() for ratio in ratios(recipe, *found)])
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

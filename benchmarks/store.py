@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import sqlite3
 import subprocess
@@ -20,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import measured
 import polars as pl
-import sqlalchemy
 
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
@@ -199,13 +198,25 @@ def measure(store: str, folder: Path, events: int) -> list[Figures]:
     return found
 
 
+def ratios(runs: list[Figures]) -> list[measured.Ratio]:
+    """What sharing a sync is worth, and how fast events become a table."""
+    rate = {str(run["phase"]): float(str(run["rows_per_second"])) for run in runs}
+    shared, page = rate["events one a request, 64 in flight"], rate["pages synced, by the disk alone"]
+    whole = sum(1 / rate[name] for name in ("events, batches of 1000", "collect", "ingest"))
+    return [
+        measured.ratio("events one a request, 64 in flight over 1", [shared / rate["events one a request, 1 in flight"]]),
+        measured.ratio("events one a request, 64 in flight, over pages that the disk syncs", [shared / page]),
+        measured.ratio("decisions, 64 in flight, over pages that the disk syncs", [rate["decisions"] / page]),
+        measured.ratio("from events to an encoded table, thousand rows a second", [1e-3 / whole]),
+    ]
+
+
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--events", type=lambda text: int(float(text)), default=10**6)
     parser.add_argument("--store", help="a postgresql:// URL of an empty database (a new SQLite file)")
     parser.add_argument("--folder", type=Path, help="where the file and the log are written (a temporary folder)")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "store.json")
     parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.phase:
@@ -219,13 +230,10 @@ def main() -> None:
         runs = measure(store, Path(folder), options.events)
         size = {} if options.store else {"store_bytes": Path(store).stat().st_size}
     engine = "postgresql" if options.store else "sqlite"
-    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "sqlite": sqlite3.sqlite_version}
-    machine |= {"sqlalchemy": sqlalchemy.__version__, "polars": pl.__version__}
-    command = " ".join(["python benchmarks/store.py", *(word for word in sys.argv[1:] if "://" not in word)])
-    run = {"engine": engine, "events": options.events, "command": command, **size, "phases": runs}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    earlier = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
-    options.out.write_text(json.dumps({"machine": machine, "runs": [*earlier, run]}, indent=1) + "\n")
+    command = measured.command(sys.argv)
+    run = {"engine": engine, "events": options.events, "command": command, "sqlite": sqlite3.sqlite_version, **size, "phases": runs}
+    earlier = json.loads(options.o.read_text())["runs"] if options.o.exists() else []
+    measured.write(options.o, {"runs": [*earlier, run]}, ratios(runs))
 
 
 if __name__ == "__main__":

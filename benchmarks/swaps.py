@@ -7,7 +7,6 @@ compared with what the bundle that the answer names predicts offline for the sam
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -18,10 +17,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import measured
 import numpy as np
 import polars as pl
 from service.load import request
-from serving import HERE, RECIPES, TASKS, bodies, bundle, running, table
+from serving import RECIPES, TASKS, bodies, bundle, running, table
 
 from umbel.bundle import Bundle
 from umbel.manifest import name_of
@@ -127,11 +127,10 @@ def resident(pid: int) -> int:
 
 def main() -> None:
     """Measure; figures to benchmarks/results/swaps.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--rate", type=float, default=15, help="requests a second")
     parser.add_argument("--every", type=float, default=5, help="seconds between two swaps")
-    parser.add_argument("-o", type=Path, default=HERE / "results" / "swaps.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,15 +144,19 @@ def main() -> None:
             seen = asyncio.run(load(PORT, sent, expected, **more))
     p50, p99 = np.percentile(seen.milliseconds, (50, 99))
     found = {
-        "command": f"python benchmarks/swaps.py --seconds {options.seconds:g} --rate {options.rate:g} --every {options.every:g}",
         "requests": len(seen.milliseconds), "statuses": dict(seen.statuses), "rungs": dict(seen.rungs),
         "answers_by_bundle": dict(seen.bundles),
         "swaps": len(seen.swaps), "swap_ms_p50": round(float(np.median(seen.swaps)), 1), "swap_ms_most": round(max(seen.swaps), 1),
         "worst_difference_from_offline": seen.worst, "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1),
         "memory_mib_after_swaps": [round(one / 2**20) for one in seen.memory[:: max(1, len(seen.memory) // 8)]],
-        "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0]},
     }  # fmt: skip
-    options.o.write_text(json.dumps(found, indent=1) + "\n")
+    answered = seen.statuses[200] / len(seen.milliseconds)
+    ratios = [
+        measured.ratio(f"requests answered by 200 through {len(seen.swaps)} swaps, of all", [answered], goal=1),
+        measured.ratio("greatest difference of a prediction from the bundle it names", [seen.worst], goal=1e-6, most=True),
+        measured.ratio("a swap, seconds", [one / 1000 for one in seen.swaps]),
+    ]
+    measured.write(options.o, found, ratios)
     print(json.dumps(found, indent=1))
     assert set(seen.statuses) == {200}, "a request failed"
     assert seen.worst <= 1e-6, "an answer is not that of the bundle it names"

@@ -1,27 +1,26 @@
 """How fast a training is: our loader, step and whole epoch beside two libraries', and our recipes over small and large tables.
 
 Alone, it measures umbel. `python benchmarks/training.py --peers FOLDER` measures the peers too: FOLDER holds, or gets from PyPI,
-an environment for each. Their processes idle while another is timed, and everyone takes turns, so that a busy moment of the
-machine meets all of them.
+an environment for each; one that cannot be had is left out, and named. Their processes idle while another is timed, and everyone takes
+turns, so that a busy moment of the machine meets all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import measured
 import numpy as np
 import torch
+from peers.environments import PEERS, made, python
 from peers.rows import BATCH, COLUMNS, DIM, EXPERT, EXPERTS, LARGE, SKEW, SMALL, TOWER, model, packed, ready, table
 
 from umbel.data.batch import Batch
@@ -34,14 +33,12 @@ from umbel.learn.step import Fast
 
 HERE = Path(__file__).parent
 STEPS = 8  # timed together
-PEERS = {
-    "rechub": ["torch-rechub==0.9.0"],
-    "deepctr": ["deepctr-torch==0.3.0", "requests", "pandas"],
-}
 FITS = 9 * 2**30  # bytes of table and moments that a run may take
 Timing = dict[str, list[float]]
 Scaled = dict[str, dict[str, float]] | str
 Ask = Callable[[str], dict[str, float]]
+OURS, HALVED, BARE = "umbel", "umbel bf16", "bare products"
+BARE_GOAL, LOADER_GOAL = 0.55, 10  # the products' share of our step; million rows a second
 
 
 class Ours:
@@ -52,7 +49,7 @@ class Ours:
         self.ready = [batch for _, batch in zip(range(STEPS), self.loader(0), strict=False)]
         self.plain = Fast(model("mmoe", SMALL), Plan())
         self.halved = Fast(model("mmoe", SMALL), Plan(precision=torch.bfloat16))
-        self.fitted = model("mmoe", SMALL)
+        self.fitted, self.lighter = model("mmoe", SMALL), model("mmoe", SMALL)
 
     def load(self) -> int:
         """Draw every batch (of a larger log: this one's are gone too soon to be timed)."""
@@ -71,6 +68,11 @@ class Ours:
     def whole(self) -> int:
         """Train for an epoch."""
         (epoch,) = fit(self.fitted, self.loader, plan=Plan(epochs=1), judge=lambda model: 0.0)
+        return epoch.rows
+
+    def whole_bf16(self) -> int:
+        """The same with the forward pass in bfloat16."""
+        (epoch,) = fit(self.lighter, self.loader, plan=Plan(epochs=1, precision=torch.bfloat16), judge=lambda model: 0.0)
         return epoch.rows
 
     def _steps(self, step: Fast) -> int:
@@ -111,9 +113,8 @@ def bare() -> Callable[[], int]:
 @contextmanager
 def peer(name: str, environments: Path, folder: Path) -> Iterator[Ask]:
     """A peer's process, ready and warm; ask it for `load`, `step` or `whole`."""
-    python = environment(name, environments)
     process = subprocess.Popen(
-        [python, HERE / "peers" / f"{name}.py", folder], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [python(name, environments), HERE / "peers" / f"{name}.py", folder], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env={**os.environ, "THREADS": str(torch.get_num_threads())},
     )
 
@@ -130,16 +131,6 @@ def peer(name: str, environments: Path, folder: Path) -> Iterator[Ask]:
     finally:
         process.kill()
         process.wait()
-
-
-def environment(name: str, environments: Path) -> Path:
-    """The python of a peer's own environment, made on first use: torch first, since the peers do not bound it."""
-    python = environments / name / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", environments / name], check=True)
-        for wanted in (["torch==2.13.0"], PEERS[name]):
-            subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
-    return python
 
 
 def timed(work: Callable[[], int]) -> dict[str, float]:
@@ -166,7 +157,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def side_by_side(environments: Path | None, rounds: int) -> Iterator[tuple[str, dict[str, Timing]]]:
+def side_by_side(environments: Path | None, rounds: int, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Timing]]]:
     """Loader, step and whole epoch of MMoE, ours and the peers'; and what bare matrix products leave to gain."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -178,17 +169,17 @@ def side_by_side(environments: Path | None, rounds: int) -> Iterator[tuple[str, 
         sizes = {"ids": SMALL // COLUMNS, "dim": DIM, "experts": EXPERTS, "expert": EXPERT, "tower": TOWER, "batch": BATCH}
         (folder / "sizes.json").write_text(json.dumps(sizes))
         ours = Ours(own, large)
-        ask: dict[str, Ask] = {"umbel": lambda what: timed(getattr(ours, what))}
+        ask: dict[str, Ask] = {OURS: lambda what: timed(getattr(ours, what))}
         if environments is not None:
-            ask |= {one: stack.enter_context(peer(one, environments, folder)) for one in PEERS}
-        others: dict[str, Ask] = {"bare products": lambda what: timed(products), "umbel bf16": lambda what: timed(ours.bf16)}
+            ask |= {one: stack.enter_context(peer(one, environments, folder)) for one in names}
         products = bare()
+        others: dict[str, Ask] = {BARE: lambda what: timed(products), HALVED: lambda what: timed(ours.bf16)}
         yield "step", compare({**ask, **others}, "step", rounds)
         yield "load", compare(ask, "load", max(3, rounds // 2))
-        yield "whole", compare(ask, "whole", max(3, rounds // 2))
+        yield "whole", compare({**ask, HALVED: lambda what: timed(ours.whole_bf16)}, "whole", max(3, rounds // 2))
 
 
-def scale(recipe: str, *, batches: int = 14) -> dict[str, Scaled]:
+def scale(recipe: str, clock: str, *, batches: int = 14) -> tuple[dict[str, Scaled], list[measured.Ratio]]:
     """Milliseconds a step of a recipe, by number of ids and how they are distributed, in turns."""
     steps: dict[str, tuple[Fast, list[Batch]]] = {}
     found: dict[str, Scaled] = {}
@@ -209,7 +200,28 @@ def scale(recipe: str, *, batches: int = 14) -> dict[str, Scaled]:
             if number >= 4:
                 times[name]["cpu"].append(1e3 * (time.process_time() - cpu))
                 times[name]["wall"].append(1e3 * (time.perf_counter() - wall))
-    return found | {name: {clock: spread(values) for clock, values in timing.items()} for name, timing in times.items()}
+    found |= {name: {one: spread(values) for one, values in timing.items()} for name, timing in times.items()}
+    if not all(f"{ids} zipf" in times for ids in ("1e5", "1e7")):
+        return found, []
+    rounds = measured.over(times["1e7 zipf"][clock], times["1e5 zipf"][clock])
+    return found, [measured.ratio(f"step of {recipe}, 10^7 ids over 10^5 (Zipf)", rounds, goal=1.2, most=True)]
+
+
+def gained(what: str, found: dict[str, Timing], clock: str) -> list[measured.Ratio]:
+    """A comparison as ratios: over the best peer, under the bare products, and of the loader alone."""
+    rates, ratios = {name: timing[clock] for name, timing in found.items()}, []
+    best = max((name for name in PEERS if name in rates), key=lambda name: statistics.median(rates[name]), default=None)
+    goals = {"step": 1.5, "load": 60.0, "whole": 2.0}
+    if best is not None:
+        for name, goal in ((OURS, goals[what]), (HALVED, 3.0 if what == "whole" else None), (BARE, None)):
+            if name in rates:
+                ratios.append(measured.ratio(f"{what}: {name} over {best}", measured.over(rates[name], rates[best]), goal=goal))
+    if BARE in rates:
+        ratios.append(measured.ratio(f"{what}: share of {BARE} in ours", measured.over(rates[OURS], rates[BARE]), goal=BARE_GOAL))
+    if what == "load":
+        millions = [one / 1e6 for one in rates[OURS]]
+        ratios.append(measured.ratio(f"load: million rows a second of {COLUMNS} columns", millions, goal=LOADER_GOAL))
+    return ratios
 
 
 def _width(recipe: str) -> int:
@@ -226,11 +238,11 @@ def told(what: str, found: dict[str, Timing]) -> Iterator[str]:
             yield f"{what:6} {clock:4} {name:14} {medians[name]:12,.0f} rows/s  ({low:,.0f} to {high:,.0f})"
         for name in PEERS:
             if name in medians:
-                yield f"{what:6} {clock:4} umbel / {name} = {medians['umbel'] / medians[name]:.2f}"
-            if name in medians and "bare products" in medians:
-                yield f"{what:6} {clock:4} bare products / {name} = {medians['bare products'] / medians[name]:.2f} (the ceiling)"
-        if "bare products" in medians:
-            yield f"{what:6} {clock:4} bare products' share of our step = {medians['umbel'] / medians['bare products']:.2f}"
+                yield f"{what:6} {clock:4} umbel / {name} = {medians[OURS] / medians[name]:.2f}"
+            if name in medians and BARE in medians:
+                yield f"{what:6} {clock:4} bare products / {name} = {medians[BARE] / medians[name]:.2f} (the ceiling)"
+        if BARE in medians:
+            yield f"{what:6} {clock:4} bare products' share of our step = {medians[OURS] / medians[BARE]:.2f}"
 
 
 def scaled(recipe: str, found: dict[str, Scaled]) -> Iterator[str]:
@@ -249,32 +261,34 @@ def scaled(recipe: str, found: dict[str, Scaled]) -> Iterator[str]:
 
 def main() -> None:
     """Measure, print, and write the figures as they come."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measured.parser(__file__, __doc__)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "training.json")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu", help="what ratios are taken by; both are kept")
     parser.add_argument("--recipes", nargs="*", default=["shared_bottom", "mmoe", "ple", "stem", "me_mmoe"])
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     keep_freed()  # as `fit` does
-    versions = {"torch": torch.__version__, "python": platform.python_version(), "peers": PEERS}
-    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "load": os.getloadavg(), **versions}
+    absent = {} if asked.peers is None else made(asked.peers)
+    names = [name for name in PEERS if name not in absent]
     settings = {"columns": COLUMNS, "dim": DIM, "batch": BATCH, "experts": EXPERTS, "expert": EXPERT, "tower": TOWER, "skew": SKEW}
     speeds: dict[str, dict[str, Timing]] = {}
     steps: dict[str, dict[str, Scaled]] = {}
-    results = {"machine": machine, "settings": settings, "rows_per_second": speeds, "milliseconds_a_step": steps}
+    results = {"settings": settings, "peers": PEERS, "rows_per_second": speeds, "milliseconds_a_step": steps}
+    ratios: list[measured.Ratio] = []
 
-    def note(lines: Iterator[str]) -> None:
+    def note(lines: Iterator[str], more: list[measured.Ratio]) -> None:
         print("\n".join(lines), flush=True)
-        asked.out.write_text(json.dumps(results, indent=1) + "\n")
+        ratios.extend(more)
+        measured.write(asked.o, results, ratios, threads=asked.threads, absent=absent)
 
-    for what, found in side_by_side(asked.peers, asked.rounds):
+    for what, found in side_by_side(asked.peers, asked.rounds, names):
         speeds[what] = found
-        note(told(what, found))
+        note(told(what, found), gained(what, found, asked.clock))
     for recipe in asked.recipes:
-        steps[recipe] = scale(recipe)
-        note(scaled(recipe, steps[recipe]))
+        steps[recipe], more = scale(recipe, asked.clock)
+        note(scaled(recipe, steps[recipe]), more)
 
 
 if __name__ == "__main__":

@@ -246,13 +246,14 @@ def export(bundle: BundleFolder, out: Annotated[Path, typer.Option("-o", help="O
 
 
 @app.command()
-def bench(folder: Annotated[Path, typer.Argument(help="the folder of benchmarks")] = Path("benchmarks")) -> None:
-    """Run the benchmarks of a checkout and leave benchmarks/results/*.json."""
-    import runpy
+def bench(folder: Annotated[Path, typer.Argument()] = Path("benchmarks"), *, full: Annotated[bool, typer.Option("--full")] = False) -> None:
+    """Run a checkout's benchmarks, in short or at full length: one table of ratios, its figures in results/bench.json or bench-full.json."""
+    import subprocess
 
     if not (folder / "__main__.py").exists():
         raise UserError(f"{folder}: no benchmarks here", mend="run `umbel bench` in a checkout of umbel")
-    runpy.run_path(str(folder), run_name="__main__")
+    words = [sys.executable, "-m", folder.resolve().name, *(["--full"] if full else [])]
+    raise typer.Exit(subprocess.run(words, cwd=folder.resolve().parent, check=False).returncode)
 
 
 def main(arguments: list[str] | None = None) -> None:
