@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="entrants by name (all)")
     parser.add_argument("--no-trees", action="store_true")
     parser.add_argument("--controls", action="store_true", help="width controls, too")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "kuairand-statistics.json")
+    parser.add_argument("-o", "--out", type=Path, default=HERE / "results" / "kuairand-statistics.json")
     options = parser.parse_args()
     asked = settings(options.only, seeds=options.seeds, controls=options.controls, trees=not options.no_trees)
     with Screen() as screen:

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--of", choices=BINNED, default="both")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "kuairand-bins.json")
+    parser.add_argument("-o", "--out", type=Path, default=HERE / "results" / "kuairand-bins.json")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() else []
     for seed in options.seeds:

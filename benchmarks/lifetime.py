@@ -94,7 +94,7 @@ def main() -> None:
     asked.add_argument("--customers", type=int, default=20_000)
     asked.add_argument("--seeds", type=int, default=3)
     asked.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.003])
-    asked.add_argument("--out", type=Path, default=HERE / "results" / "lifetime.json")
+    asked.add_argument("-o", "--out", type=Path, default=HERE / "results" / "lifetime.json")
     given = asked.parse_args()
     log, worth = runpy.run_path(str(EXAMPLE / "lifetime.py"))["customers"](given.customers, 1)
     later = log["day"].to_numpy() >= TEST

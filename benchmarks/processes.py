@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from measured import Ratio, write
 from peers.rows import BATCH, SKEW, SMALL, model, packed, ready
 from torch.distributed import ProcessGroup
 from torch.multiprocessing.spawn import spawn
@@ -91,16 +91,17 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["shared_bottom", "mmoe", "stem"])
     parser.add_argument("-o", type=Path, default=HERE / "results" / "processes.json")
     asked = parser.parse_args()
-    told = {}
+    told, ratios = {}, []
     for recipe in asked.recipes:
         one = told[recipe] = measured(recipe, asked.processes, asked.rounds)
-        ratio, megabytes = one["ratio"], one["megabytes"]
-        assert isinstance(ratio, dict)
+        several, megabytes = one["ratio"], one["megabytes"]
+        assert isinstance(several, dict)
+        name = f"{recipe}, {asked.processes} processes of one thread over one"
+        ratios.append(Ratio(name, several["median"], several["low"], several["high"], goal=1.7))
         assert isinstance(megabytes, dict)
-        print(f"{recipe:14} {asked.processes} processes {ratio['median']:.2f} times one ({ratio['low']:.2f} to {ratio['high']:.2f}), "
+        print(f"{recipe:14} {asked.processes} processes {several['median']:.2f} times one ({several['low']:.2f} to {several['high']:.2f}), "
               f"received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
-    about = {"processes": asked.processes, "torch": torch.__version__, "machine": platform.processor() or platform.machine()}
-    asked.o.write_text(json.dumps({**about, "recipes": told}, indent=1))
+    write(asked.o, {"processes": asked.processes, "recipes": told}, ratios)
 
 
 if __name__ == "__main__":

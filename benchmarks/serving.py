@@ -152,7 +152,8 @@ def cost(server: Running, sent: Sequence[bytes], *, count: int) -> float:
     requests = [request("/v1/rank", body) for body in sent]
     closed(server.port, requests, count=len(requests), connections=2)
     before = server.cpu()
-    return 1000 * (server.cpu() - before) / len(closed(server.port, requests, count=count, connections=4).milliseconds)
+    answered = len(closed(server.port, requests, count=count, connections=4).milliseconds)
+    return 1000 * (server.cpu() - before) / answered
 
 
 @contextmanager

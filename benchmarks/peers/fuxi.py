@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fuxictr.features import FeatureMap
-from fuxictr.pytorch.dataloaders import NpzDataLoader
+from fuxictr.pytorch.dataloaders.npz_dataloader import NpzDataLoader
 from fuxictr.pytorch.layers import FeatureEmbedding, MLP_Block
 from fuxictr.pytorch.models import MultiTaskModel
 from torch import Tensor, nn
