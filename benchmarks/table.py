@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -56,6 +57,26 @@ def run(script: Path, words: Sequence[str], *, out: Path, log: Path) -> Ran:
     return Ran(script.stem, command, seconds, ratios, told["absent"], load)
 
 
+def bench(scripts: Sequence[Script], folder: Path, *, results: Path, full: bool, console: Console) -> int:
+    """Run all scripts of a folder, keep what they found in `results` and print it; the exit code: 1 if a script failed.
+
+    A full run leaves every script's own file in `results`, too; a short one does not touch those.
+    """
+    ran: list[Ran] = []
+    with tempfile.TemporaryDirectory() as name:
+        aside = Path(name)
+        for script in scripts:
+            console.print(f"{script.name:15}", end="")
+            out = (results if full else aside) / f"{script.name}.json"
+            words = script.full if full else script.short
+            ran.append(run(folder / f"{script.name}.py", words, out=out, log=aside / f"{script.name}.txt"))
+            console.print(f"{ran[-1].seconds:7.1f} s  {ran[-1].failed or ''}", markup=False)
+    how, kept = ("make bench-full", "bench-full.json") if full else ("make bench", "bench.json")
+    keep(results / kept, ran, how=how)
+    console.print(table(ran))
+    return int(any(one.failed is not None for one in ran))
+
+
 def table(ran: Sequence[Ran]) -> Table:
     """One line a ratio, a side that was absent, or a failure."""
     made = Table("benchmark", "what", "ratio (low to high)", "goal", "", title=f"{sum(one.seconds for one in ran):.0f} s")
@@ -82,9 +103,3 @@ def keep(path: Path, ran: Sequence[Ran], *, how: str) -> None:
     every = {one.name: {key: value for key, value in asdict(one).items() if key != "name"} for one in ran}
     about = {"command": how, "machine": machine(), "versions": versions(), "seconds": round(sum(one.seconds for one in ran), 1)}
     durable.write(path, json.dumps({**about, "benchmarks": every}, indent=1) + "\n")
-
-
-def say(ran: Sequence[Ran], console: Console) -> int:
-    """Print the table; the exit code: 1 if a script failed."""
-    console.print(table(ran))
-    return int(any(one.failed is not None for one in ran))

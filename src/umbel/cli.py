@@ -247,7 +247,7 @@ def export(bundle: BundleFolder, out: Annotated[Path, typer.Option("-o", help="O
 
 @app.command()
 def bench(folder: Annotated[Path, typer.Argument()] = Path("benchmarks"), *, full: Annotated[bool, typer.Option("--full")] = False) -> None:
-    """Run a checkout's benchmarks, in short or at full length: one table of ratios, its figures in results/bench.json or bench-full.json."""
+    """Run a checkout's benchmarks, in short or at full length: one table of ratios, kept in results/bench.json or bench-full.json."""
     import subprocess
 
     if not (folder / "__main__.py").exists():

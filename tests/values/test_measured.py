@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from benchmarks import measured
 from benchmarks.measured import Ratio
-from benchmarks.table import Ran, keep, run, say
+from benchmarks.table import Script, bench
 from rich.console import Console
+
+from umbel.cli import main
 
 SCRIPT = """
 import json, sys
@@ -31,18 +33,21 @@ FOUND = [
 ]
 
 
+SCRIPTS = [Script("good", ("--rows", "3"), ("--rows", "300")), Script("bad"), Script("late")]
+
+
 @pytest.fixture
-def ran(tmp_path: Path) -> list[Ran]:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "good.py").write_text(SCRIPT.format(ratios=FOUND))
     (tmp_path / "bad.py").write_text("print('first')\nraise ValueError('no [such] number')")
     (tmp_path / "late.py").write_text(SCRIPT.format(ratios=FOUND[:1]))
-    names = ("good", "bad", "late")
-    return [run(tmp_path / f"{name}.py", ["--rows", "3"], out=tmp_path / f"{name}.json", log=tmp_path / f"{name}.txt") for name in names]
+    (tmp_path / "results").mkdir()
+    return tmp_path
 
 
-def lines(ran: list[Ran]) -> tuple[list[str], int]:
+def told(folder: Path, scripts: list[Script], *, full: bool = False) -> tuple[list[str], int]:
     printed = io.StringIO()
-    code = say(ran, Console(width=160, file=printed))
+    code = bench(scripts, folder, results=folder / "results", full=full, console=Console(width=160, file=printed))
     return printed.getvalue().splitlines(), code
 
 
@@ -51,29 +56,28 @@ def line(told: list[str], part: str) -> str:
     return found
 
 
-def test_every_ratio_stands_beside_its_goal(ran: list[Ran]) -> None:
-    told, code = lines(ran[:1])
+def test_every_ratio_stands_beside_its_goal(folder: Path) -> None:
+    lines, code = told(folder, SCRIPTS[:1])
     assert code == 0
-    assert all(part in line(told, " faster ") for part in ("good", "2.5 (2 to 3)", "≥ 2", "reached"))
-    assert all(part in line(told, "too slow") for part in ("1.23 (1 to 1.5)", "≥ 2", "not reached"))
-    assert "≤ 1.25" in line(told, " small ")
-    assert "not" not in line(told, " small ")
-    assert "not reached" in line(told, "too large")
-    assert "reached" not in line(told, "nobody asked")
-    assert "could not be installed" in line(told, "left out")
+    assert all(part in line(lines, " faster ") for part in ("good", "2.5 (2 to 3)", "≥ 2", "reached"))
+    assert all(part in line(lines, "too slow") for part in ("1.23 (1 to 1.5)", "≥ 2", "not reached"))
+    assert "≤ 1.25" in line(lines, " small ")
+    assert "not" not in line(lines, " small ")
+    assert "not reached" in line(lines, "too large")
+    assert "reached" not in line(lines, "nobody asked")
+    assert "could not be installed" in line(lines, "left out")
 
 
-def test_a_script_that_fails_is_told_and_the_rest_still_run(ran: list[Ran]) -> None:
-    told, code = lines(ran)
+def test_a_script_that_fails_is_told_and_the_rest_still_run(folder: Path) -> None:
+    lines, code = told(folder, SCRIPTS)
     assert code == 1
-    assert "ValueError: no [such] number" in line(told, "failed")
-    assert [one.failed is None for one in ran] == [True, False, True]
-    assert sum(" faster " in one for one in told) == 2
+    assert "ValueError: no [such] number" in line(lines, "│ failed")
+    assert sum(" faster " in one for one in lines) == 2
 
 
-def test_what_is_kept_names_commands_machine_and_versions(ran: list[Ran], tmp_path: Path) -> None:
-    keep(tmp_path / "bench.json", ran, how="make bench")
-    kept = json.loads((tmp_path / "bench.json").read_text())
+def test_what_is_kept_names_commands_machine_and_versions(folder: Path) -> None:
+    told(folder, SCRIPTS)
+    kept = json.loads((folder / "results" / "bench.json").read_text())
     assert kept["command"] == "make bench"
     assert kept["machine"]["cores"] >= 1
     assert "torch" in kept["versions"]
@@ -82,6 +86,24 @@ def test_what_is_kept_names_commands_machine_and_versions(ran: list[Ran], tmp_pa
     assert good["load_at_start"] == 1.5
     assert [Ratio(**one) for one in good["ratios"]] == [Ratio(*one) for one in FOUND]
     assert kept["benchmarks"]["bad"]["failed"] == "ValueError: no [such] number"
+
+
+def test_only_a_full_run_leaves_the_files_of_its_scripts(folder: Path) -> None:
+    told(folder, SCRIPTS[:1])
+    assert [path.name for path in (folder / "results").iterdir()] == ["bench.json"]
+    told(folder, SCRIPTS[:1], full=True)
+    assert {path.name for path in (folder / "results").iterdir()} == {"bench.json", "bench-full.json", "good.json"}
+    kept = json.loads((folder / "results" / "bench-full.json").read_text())
+    assert kept["benchmarks"]["good"]["command"].endswith("good.py --rows 300")
+
+
+@pytest.mark.parametrize("words", [[], ["--full"]])
+def test_the_verb_ends_as_the_benchmarks_do(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "measures").mkdir()
+    (tmp_path / "measures" / "__main__.py").write_text(f"import sys; sys.exit(3 if sys.argv[1:] == {words} else 0)")
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", str(tmp_path / "measures"), *words])
+    assert ended.value.code == 3
 
 
 def test_a_ratio_is_the_median_of_its_rounds() -> None:
