@@ -19,13 +19,13 @@ from .table import Script, bench
 ENVIRONMENTS = Path(".peers")  # in the checkout, which `umbel bench` runs this from
 BESIDE = ("--peers", str(ENVIRONMENTS))
 SCRIPTS = (
-    Script("training", (*BESIDE, "--rounds", "3", "--threads", "1", "--recipes", "mmoe"), (*BESIDE, "--clock", "wall")),
+    Script("training", (*BESIDE, "--rounds", "3", "--batches", "8", "--threads", "1", "--recipes", "mmoe"), (*BESIDE, "--clock", "wall")),
     Script("processes", ("--rounds", "3", "--recipes", "mmoe")),
     Script("ingest", ("--rows", "2e6", "--distinct", "1e5")),
     Script("row_optimizers", ("--repeats", "5")),
     Script("seam"),
     Script("balancers", ("--rounds", "3", "--steps", "1", "--only", "normalised", "pcgrad", "upgrad")),
-    Script("meta_step", ("--rounds", "3", "--steps", "2")),
+    Script("meta_step", ("--rounds", "3", "--steps", "1")),
     Script("serving", ("--requests", "60", "--rounds", "3", "--recipes", "mmoe")),
     Script("crowd", ("--connections", "200")),
     Script("swaps", ("--seconds", "20", "--rate", "10")),

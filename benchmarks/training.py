@@ -157,12 +157,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def side_by_side(environments: Path | None, rounds: int, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Timing]]]:
+def side_by_side(environments: Path | None, names: Sequence[str], *, rounds: int, batches: int) -> Iterator[tuple[str, dict[str, Timing]]]:
     """Loader, step and whole epoch of MMoE, ours and the peers'; and what bare matrix products leave to gain."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         (folder / "large").mkdir()
-        own, large = table(folder, 20 * BATCH + 200), table(folder / "large", 500_000)
+        own, large = table(folder, batches * BATCH + 200), table(folder / "large", 500_000)
         rows = own.parts["train"]
         np.save(folder / "codes.npy", np.load(folder / "table" / "int32.npy")[: len(rows)])
         np.save(folder / "labels.npy", own.labels("train")[0])
@@ -264,6 +264,7 @@ def main() -> None:
     parser = measured.parser(__file__, __doc__)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, default=20, help=f"of an epoch, {STEPS} at least")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu", help="what ratios are taken by; both are kept")
     parser.add_argument("--recipes", nargs="*", default=["shared_bottom", "mmoe", "ple", "stem", "me_mmoe"])
@@ -283,7 +284,7 @@ def main() -> None:
         ratios.extend(more)
         measured.write(asked.o, results, ratios, threads=asked.threads, absent=absent)
 
-    for what, found in side_by_side(asked.peers, asked.rounds, names):
+    for what, found in side_by_side(asked.peers, names, rounds=asked.rounds, batches=asked.batches):
         speeds[what] = found
         note(told(what, found), gained(what, found, asked.clock))
     for recipe in asked.recipes:
