@@ -39,7 +39,8 @@ def main() -> int:
     """Make the peers' environments if they are not there, run every script, print the table; 1 if a script failed."""
     parser = argparse.ArgumentParser("benchmarks", description=__doc__)
     parser.add_argument("--full", action="store_true", help="at full length, every script's figures into results/")
-    asked, console = parser.parse_args(), Console()
+    asked = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 150)  # a file has no width of its own
     console.print(f"environments of {', '.join(PEERS)}: made once, from the package index, in {ENVIRONMENTS}")
     made(ENVIRONMENTS)
     return bench(SCRIPTS, Path(__file__).parent, results=RESULTS, full=asked.full, console=console)

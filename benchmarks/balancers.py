@@ -94,12 +94,6 @@ def peak(step: Fast, one: Batch) -> int:
     return most
 
 
-def quartiles(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
-
-
 def dearest(ratios: dict[str, list[float]]) -> list[measured.Ratio]:
     """Of each recipe, the balancer whose step takes longest, and the Gramian at the views."""
     found = []
@@ -131,13 +125,13 @@ def main() -> None:
         for name, (recipe, step) in every.items():
             ratios[name].append(timed(step, rows) / now[recipe])
     held = {recipe: peak(step, rows[0]) for recipe, step in plain.items()}
-    found = {name: {"time": quartiles(ratios[name]), "memory": round(peak(step, rows[0]) / held[recipe], 3)}
+    found = {name: {"time": measured.quartiles(ratios[name]), "memory": round(peak(step, rows[0]) / held[recipe], 3)}
              for name, (recipe, step) in every.items()}
     about = {
         "rounds": given.rounds, "steps": given.steps, "batch": BATCH, "tasks": TASKS,
         "what": "processor time of a step and its peak memory, over the plain sum's",
     }
-    report = {**about, "plain": {recipe: {"milliseconds": quartiles([1000 * one for one in base[recipe]]), "bytes": held[recipe]}
+    report = {**about, "plain": {recipe: {"milliseconds": measured.quartiles([1000 * one for one in base[recipe]]), "bytes": held[recipe]}
                                  for recipe in plain}, "over_plain": found}
     measured.write(given.o, report, dearest(ratios), threads=torch.get_num_threads())
     for name, one in found.items():

@@ -60,6 +60,12 @@ def over(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [above / below for above, below in zip(one, other, strict=True)]
 
 
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles, as a file of figures has them."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+
+
 def parser(script: str, about: str | None) -> argparse.ArgumentParser:
     """A command line with `-o`, where the figures go: into results/, by the name of the script, unless told otherwise."""
     made = argparse.ArgumentParser(description=about)

@@ -116,12 +116,6 @@ def milliseconds(run: Callable[[], object], calls: int = 1) -> float:
     return 1000 * (time.process_time() - began) / calls
 
 
-def quartiles(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
-
-
 def raced(case: tuple[int | None, int, bool], rounds: int, calls: int) -> dict[str, list[float]]:
     """Milliseconds of each in every round."""
     support, steps, second = case
@@ -149,8 +143,8 @@ def beside(times: dict[str, list[float]]) -> dict[str, list[float]]:
 
 def told(times: dict[str, list[float]]) -> dict[str, dict[str, dict[str, float]]]:
     """A case as the file has it."""
-    return {"milliseconds": {name: quartiles(one) for name, one in times.items()},
-            "times ours": {name: quartiles(one) for name, one in beside(times).items()}}
+    return {"milliseconds": {name: measured.quartiles(one) for name, one in times.items()},
+            "times ours": {name: measured.quartiles(one) for name, one in beside(times).items()}}
 
 
 def goals(case: str, times: dict[str, list[float]]) -> list[measured.Ratio]:
@@ -214,7 +208,7 @@ def main() -> None:
     ratios += [measured.ratio(f"one new user of ten rows: {way}, ms", times, goal=2, most=True) for way, times in one.items()]
     steps, forms = {name: told(times) for name, times in cases.items()}, border(max(2, given.rounds // 3), given.steps)
     report = {"rounds": given.rounds, "users": USERS, "query": QUERY, "what": "processor time of a whole step", "steps": steps,
-              "one new user, ten rows": {way: quartiles(times) for way, times in one.items()}, "milliseconds by form": forms}
+              "one new user, ten rows": {way: measured.quartiles(times) for way, times in one.items()}, "milliseconds by form": forms}
     measured.write(given.o, report, ratios)
     for ratio in ratios:
         print(f"{ratio.what:70} {ratio.value:6.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
