@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ class Ran:
     name: str
     command: str
     seconds: float
+    cpu_seconds: float
     ratios: tuple[Ratio, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     load_at_start: float | None = None
@@ -44,17 +46,23 @@ class Ran:
 
 def run(script: Path, words: Sequence[str], *, out: Path, log: Path) -> Ran:
     """Run a script that writes its figures to `out`; what it prints goes to `log`, of which a failure tells the last line."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), _spent()
     command = " ".join(["python", f"{script.parent.name}/{script.name}", *words])
     with log.open("w") as printed:
         code = subprocess.run([sys.executable, script, *words, "-o", out], stdout=printed, stderr=subprocess.STDOUT, check=False).returncode
-    seconds = round(time.perf_counter() - began, 1)
+    taken = (round(time.perf_counter() - began, 1), round(_spent() - cpu, 3))
     if code:
         lines = log.read_text(errors="replace").split("\n")
-        return Ran(script.stem, command, seconds, failed=next((line for line in reversed(lines) if line.strip()), f"exit code {code}"))
+        return Ran(script.stem, command, *taken, failed=next((line for line in reversed(lines) if line.strip()), f"exit code {code}"))
     told = json.loads(out.read_text())
     ratios, load = tuple(Ratio(**one) for one in told["ratios"]), told["machine"]["load_at_start"]
-    return Ran(script.stem, command, seconds, ratios, told["absent"], load)
+    return Ran(script.stem, command, *taken, ratios, told["absent"], load)
+
+
+def _spent() -> float:
+    """Seconds of processor time of all processes that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def bench(scripts: Sequence[Script], folder: Path, *, results: Path, full: bool, console: Console) -> int:
@@ -79,7 +87,9 @@ def bench(scripts: Sequence[Script], folder: Path, *, results: Path, full: bool,
 
 def table(ran: Sequence[Ran]) -> Table:
     """One line a ratio, a side that was absent, or a failure."""
-    made = Table("benchmark", "what", "ratio (low to high)", "goal", "", title=f"{sum(one.seconds for one in ran):.0f} s")
+    wall, cpu = sum(one.seconds for one in ran), sum(one.cpu_seconds for one in ran)
+    title = f"{wall:.0f} s by the clock, {cpu:.0f} s of processor time"
+    made = Table("benchmark", "what", "ratio (low to high)", "goal", "", title=title)
     for one in ran:
         for number, cells in enumerate(_cells(one)):
             made.add_row("" if number else one.name, *map(escape, cells))

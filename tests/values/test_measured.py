@@ -84,6 +84,7 @@ def test_what_is_kept_names_commands_machine_and_versions(folder: Path) -> None:
     good = kept["benchmarks"]["good"]
     assert good["command"].endswith("good.py --rows 3")
     assert good["load_at_start"] == 1.5
+    assert 0 < good["cpu_seconds"] < 60
     assert [Ratio(**one) for one in good["ratios"]] == [Ratio(*one) for one in FOUND]
     assert kept["benchmarks"]["bad"]["failed"] == "ValueError: no [such] number"
 
