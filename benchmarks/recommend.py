@@ -1,7 +1,8 @@
 """What a recommendation costs beside a ranking of the same candidates: processor time of one process, without HTTP and without the log.
 
 Run `python benchmarks/recommend.py`: `mmoe` of `benchmarks/serving.py` (20 fields, width 16, three tasks) with untrained towers of 32,
-over catalogues of which 2,000 items were met in training; users have 30 events each; the 20 best are answered.
+over catalogues of which 2,000 items were met in training; users have 30 events each; the 20 best are answered. And what one written
+item costs until it is on the shelf.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import measured
@@ -62,7 +64,7 @@ def catalogue(store: Store, items: int) -> dict[str, dict[str, int]]:
     """Items with nine fields each, of which the first 2,000 are those of training; and events of every tenth user."""
     fields = np.random.default_rng(1).integers(0, VALUES, (items, len(THEIRS) - 1)).tolist()
     known = {str(one): dict(zip(THEIRS[1:], fields[one], strict=True)) for one in range(items)}
-    store.items.put([Known(id=one, fields=own, time=now()) for one, own in known.items()])
+    store.items.put([Known(id=one, fields=own, time=now() - 60_000) for one, own in known.items()])
     draw = np.random.default_rng(2)
     for user in range(0, USERS, 10):
         met = draw.choice(ITEMS, EVENTS, replace=False).tolist()
@@ -87,6 +89,17 @@ def cost(ways: dict[str, Answers], count: int) -> dict[str, list[float]]:
             asyncio.run(many(answers, first, last))
             found[name].append(1000 * (time.process_time() - began) / (last - first))
     return found
+
+
+def written(service: Service) -> float:
+    """Milliseconds of processor time from one item written anew to its place on the shelf, after a first."""
+    spent = []
+    for one in range(10):
+        service.items.put(Known(id="0", fields={THEIRS[1]: one}, time=now()))
+        began = time.process_time()
+        service.items.refresh(now(), tell=partial(service.shelves.follow, serving=service.bundles.loaded))
+        spent.append(1000 * (time.process_time() - began))
+    return round(sum(spent[1:]) / len(spent[1:]), 1)
 
 
 def study(folder: Path, items: int, count: int) -> tuple[dict[str, object], measured.Ratio]:
@@ -119,10 +132,11 @@ def study(folder: Path, items: int, count: int) -> tuple[dict[str, object], meas
             return await service.rank(body, time.monotonic())
 
         found = cost({"recommend": recommended, "rank": ranked}, count)
+        write = written(service)
     figures = {f"{name}_cpu_ms": round(statistics.median(times), 3) for name, times in found.items()}
     ratio = measured.ratio(f"a recommendation of {items:,} items over a ranking of as many candidates",
                            measured.over(found["recommend"], found["rank"]))
-    return {"candidates": candidates, **figures, "start_cpu_s": started}, ratio
+    return {"candidates": candidates, **figures, "write_cpu_ms": write, "start_cpu_s": started}, ratio
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -168,7 +169,7 @@ def test_a_bundle_without_retrieval_answers_by_popularity_and_what_is_new(tmp_pa
         assert {one.item_id for one in bare.items} == {"a", "b", "c"}
         assert bare.candidates == {"popular": 3, "new": 0}
         store.items.put([Known(id="b", time=now()), Known(id="x", time=now())])
-        served.service.shelves.refresh(now(), served.service.bundles.loaded)
+        served.service.items.refresh(now(), tell=partial(served.service.shelves.follow, serving=served.service.bundles.loaded))
         assert served(RecommendRequest(user_id="1")).candidates == {"popular": 1, "new": 1}
 
 

@@ -59,6 +59,40 @@ def test_by_default_most_of_the_nearest_are_found_and_nothing_that_is_masked() -
     assert np.mean(found) > 0.8
 
 
+@settings(max_examples=25)
+@given(st.integers(0, 99), st.lists(st.tuples(st.sets(st.integers(0, 59), max_size=4), st.integers(0, 4)), max_size=4))
+def test_cells_that_followed_changes_find_what_an_exact_search_finds(seed: int, steps: list[tuple[set[int], int]]) -> None:
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed: umbel[retrieve]")
+    every, draw = vectors(80, seed=seed), np.random.default_rng(seed)
+    found: Index = Cells(every, cells=6, looked=6)
+    for step, (changed, added) in enumerate(steps, start=1):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(module, "EXACT", 10)
+            stay = np.delete(np.arange(len(every)), sorted(changed)[:1])  # one goes, the others change, some come
+            was = np.append(np.where(np.isin(stay, sorted(changed)), -1, stay), np.full(added, -1)).astype(np.int64)
+            new = vectors(len(was), seed=seed + 100 * step)
+            new[was >= 0] = every[was[was >= 0]]
+            found, every = found.changed(new, was), new
+        if isinstance(found, Cells):
+            found._looked = 99  # cells that were made anew look at an eighth, too
+        among, vector = draw.random(len(every)) < 0.8, every[len(every) // 2]
+        assert found.nearest(vector, among, 20).tolist() == Exact(every).nearest(vector, among, 20).tolist()
+
+
+def test_cells_are_kept_until_a_fifth_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed: umbel[retrieve]")
+    monkeypatch.setattr(module, "EXACT", 10)
+    every, was = vectors(100), np.arange(100)
+    first = Cells(every)
+    second = first.changed(every, np.where(was < 10, -1, was))
+    assert isinstance(second, Cells)
+    assert (first._index.ntotal, second._index.ntotal) == (100, 110)  # ten came, ten went
+    third = second.changed(every, np.where(was < 1, -1, was))
+    assert isinstance(third, Cells)
+    assert third._index.ntotal == 100
+    assert isinstance(second.changed(every[:9], was[:9]), Exact)
+
+
 def test_faiss_is_used_beyond_a_number_of_items_and_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss", reason="faiss-cpu is not installed: umbel[retrieve]")
     every = vectors(50)

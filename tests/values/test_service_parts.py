@@ -135,6 +135,25 @@ def test_what_the_store_knows_is_read_once(tmp_path: Path) -> None:
         assert memory.at_hand(["a"]) == ({}, [])
 
 
+def test_who_is_told_of_changes_and_fails_is_told_again(tmp_path: Path) -> None:
+    with Store(tmp_path / "umbel.db") as store:
+        memory, heard = Memory(store.items, now=1_000_000), []
+
+        def tell(written: list[Known], deleted: list[str]) -> None:
+            heard.append(([one.id for one in written], deleted))
+            if len(heard) == 1:
+                raise ValueError("not now")
+
+        store.items.put([Known(id="a", time=1_000_001)])
+        with pytest.raises(ValueError, match="not now"):
+            memory.refresh(1_020_000, tell=tell)
+        store.items.put([Known(id="b", time=1_020_001)])
+        store.items.delete("b", time=1_020_002)
+        memory.refresh(1_040_000, tell=tell)
+        memory.refresh(1_060_000, tell=tell)
+        assert heard == [(["a"], []), (["a"], ["b"]), ([], [])]
+
+
 def test_copies_of_users_are_all_forgotten_when_one_is_deleted(tmp_path: Path) -> None:
     with Store(tmp_path / "umbel.db") as store:
         store.users.put([Known(id="u", fields={"age": 3}, time=5), Known(id="v", time=5)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import final
 
@@ -50,10 +50,12 @@ class Memory:
         self._forget([one])
         return was
 
-    def refresh(self, now: int) -> None:
-        """Remember what was written since the last time; nothing at all any more if something was deleted, and nobody says what."""
+    def refresh(self, now: int, *, tell: Callable[[list[Known], list[str]], object] | None = None) -> None:
+        """Remember what was written since the last time; nothing at all any more if something was deleted, and nobody says what.
+
+        `tell` is told of what was written and what deleted; where it fails, the next time begins where this one did.
+        """
         (changed, deleted), mark = self.catalogue.changed(self._since), self.catalogue.mark()
-        self._since = now - OVERLAP
         if mark != self._mark:
             self._mark = mark  # before all is forgotten: see `fetch`
             self._known = OrderedDict()
@@ -63,6 +65,9 @@ class Memory:
         for one in deleted:
             if one in self._known:
                 self._remember(one, None)
+        if tell is not None:
+            tell(changed, deleted)
+        self._since = now - OVERLAP
 
     def _forget(self, ids: Sequence[str]) -> None:
         for one in ids:

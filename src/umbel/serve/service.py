@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import final
@@ -59,7 +60,7 @@ class Service:
     def __init__(self, store: Store, serving: Serving) -> None:
         self.store, self.serving, self.metrics = store, serving, Metrics()
         self.users, self.items = Memory(store.users, now=now()), Memory(store.items, now=now())
-        self.shelves = Shelves(store.items, now=now())
+        self.shelves = Shelves(store.items)
         self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed, prepare=self.shelves.of)
         self.states = States(store.session, count=self._had, failed=self.failed)
         self.changing = asyncio.Lock()
@@ -128,13 +129,12 @@ class Service:
 
     def _refresh(self) -> None:
         before = self.bundles.state.number
-        for memory in (self.users, self.items):
-            memory.refresh(now())
+        self.users.refresh(now())
         if self.states.refresh():
             for ranker in self.bundles.labels.values():
                 ranker.forget()
         self.bundles.refresh()
-        self.shelves.refresh(now(), self.bundles.loaded)
+        self.items.refresh(now(), tell=partial(self.shelves.follow, serving=self.bundles.loaded))
         if self.bundles.state.number != before:
             self.changed()
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import final
 
-from umbel.serve.known import OVERLAP
 from umbel.serve.recommend.shelf import Shelf
 from umbel.serve.recommend.stock import Stock
 from umbel.serve.records import Known
@@ -17,40 +16,35 @@ from umbel.serve.store.catalogue import Catalogue
 class Shelves:
     """A shelf a bundle, of the store's items; where the store has none, of those that the bundle met in training.
 
-    The whole catalogue is held in memory. What any process writes is on the shelves after the next `refresh`, in one step a bundle.
+    The whole catalogue is held in memory. What `follow` is told is on the shelves afterwards, in one step for all bundles.
     """
 
-    def __init__(self, items: Catalogue, *, now: int) -> None:
-        self._items, self._since = items, now - OVERLAP
-        self._known: dict[str, Known] = {one.id: one for one in items.all()}
-        self._stock = Stock(self._known.values())
+    def __init__(self, items: Catalogue) -> None:
+        self._stock = Stock.of(items.all())
         self._shelves: dict[str, Shelf] = {}
 
     def of(self, served: Served) -> Shelf:
         """The shelf of a bundle; put up now if it was not yet."""
         found = self._shelves.get(served.name)
-        return found if found is not None else self.prepare(served)
+        if found is None:
+            found = _new(served, self._stock)
+            self._shelves = {**self._shelves, served.name: found}
+        return found
 
-    def prepare(self, served: Served) -> Shelf:
-        """Put up the shelf of a bundle before it answers."""
-        shelf = Shelf(served, self._stock if len(self._stock) else Stock(map(_trained, served.items)))
-        self._shelves = {**self._shelves, served.name: shelf}
-        return shelf
+    def follow(self, written: Iterable[Known], deleted: Collection[str], serving: Iterable[Served]) -> None:
+        """Put on what was written, take off what was deleted, and take down the shelves of what serves no longer."""
+        before = self._stock
+        stock, was = before.changed(written, deleted)
+        shelves = {served.name: (served, shelf) for served in serving if (shelf := self._shelves.get(served.name)) is not None}
+        if stock is not before:
+            for name, (served, shelf) in shelves.items():
+                of_store = shelf.stock is before and len(stock)  # else it is of what the bundle met in training, or shall be
+                shelves[name] = served, Shelf(served, stock, before=shelf, was=was) if of_store else _new(served, stock)
+        self._stock, self._shelves = stock, {name: shelf for name, (_, shelf) in shelves.items()}
 
-    def refresh(self, now: int, serving: Collection[Served]) -> None:
-        """Follow what was written since the last time, and take down what serves no longer."""
-        changed, deleted = self._items.changed(self._since)
-        self._since = now - OVERLAP
-        new = {one.id: one for one in changed if self._known.get(one.id) != one}
-        gone = [one for one in deleted if one in self._known]
-        if new or gone:
-            known = {**self._known, **new}
-            self._known = {one: kept for one, kept in known.items() if one not in set(gone)}
-            self._stock = Stock(self._known.values())
-            for served in serving:
-                self.prepare(served)
-        names = {served.name for served in serving}
-        self._shelves = {name: shelf for name, shelf in self._shelves.items() if name in names}
+
+def _new(served: Served, stock: Stock) -> Shelf:
+    return Shelf(served, stock if len(stock) else Stock.of(map(_trained, served.items)))
 
 
 def _trained(one: str) -> Known:

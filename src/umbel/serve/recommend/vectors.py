@@ -13,6 +13,7 @@ from torch import Tensor
 from umbel.errors import UserError
 from umbel.retrieve.retrieval import Retrieval
 from umbel.serve.reader import Raw, Reader, names
+from umbel.serve.recommend.forms import Forms, form
 from umbel.serve.recommend.stock import Mask
 from umbel.serve.series import Typed, column_types
 
@@ -34,17 +35,13 @@ class Raws:
         flat = {name: not (schema.field(name).many or schema.field(name).wide) for name in wanted}
         return {name: torch.from_numpy(one[:, 0] if flat[name] else one) for name, one in self._encoder.some(frame, wanted).items()}
 
-    def readable(self, rows: Sequence[Raw]) -> Mask:
-        """Which rows can be encoded, all of them together: of a column with lists and single values, those of the commoner form."""
+    def forms(self, rows: Sequence[Raw]) -> Forms:
+        """Which rows can be encoded, each by itself, and in which form each has those columns that may have several."""
         given = names(rows)
         wanted = [name for name, columns in self.reads.items() if columns & given]
-        found = self._halved(rows, wanted) if wanted else np.ones(len(rows), bool)
-        for column in given & frozenset().union(*(self.reads[name] for name in wanted)):
-            lists = np.array([isinstance(row.get(column), list) for row in rows], bool)
-            singles = np.array([row.get(column) is not None for row in rows], bool) & ~lists
-            if (lists & found).any() and (singles & found).any():
-                found &= ~(lists if (lists & found).sum() < (singles & found).sum() else singles)
-        return found
+        alone = self._halved(rows, wanted) if wanted else np.ones(len(rows), bool)
+        read = given & frozenset().union(*(self.reads[name] for name in wanted))
+        return Forms(alone, {column: np.array([form(row.get(column)) for row in rows], np.int8) for column in sorted(read)})
 
     def _halved(self, rows: Sequence[Raw], wanted: Collection[str]) -> Mask:
         """Halves of rows, until the one is alone that cannot be read."""
