@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from tests.coldserve import HEAD
+from tests.coldserve import bundle as cold_bundle
 from tests.logs import CATEGORY, ID, ROWS, SCHEMA, SPLIT, changed, source
 from tests.values.test_bundle import made
 
+from umbel.data.batch import Batch
 from umbel.data.ingest import ingest
 from umbel.errors import UserError
+from umbel.learn.ladder import Ladder, Rung, UserState
+from umbel.nn.recommender import Recommender
 from umbel.schema import Field, Schema, Task
-from umbel.serve.reader import Reader
+from umbel.serve.reader import Raw, Reader
 from umbel.serve.served import Served, load
 
 
@@ -98,3 +106,29 @@ def test_where_no_item_is_read_all_are_equally_popular(tmp_path: Path) -> None:
     made(table).save(tmp_path / "bundle", golden=table.golden())
     served: Served = load(tmp_path / "bundle")
     assert served.popularity(["a", "b"]).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("head", "steps_from", "rungs"), [
+    (1, None, [Rung.HEAD]), (3, 40, [Rung.HEAD, Rung.STEPS]), (5, 2, [Rung.STEPS]), (None, None, []),
+])  # fmt: skip
+def test_a_bundle_has_adapted_before_it_answers(
+    head: int | None, steps_from: int | None, rungs: list[Rung], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On every rung that it can, so that no user waits for what is slow the first time."""
+    adapted, answered, honest = [], [], Reader.predict
+
+    def adapt(self: Ladder, model: Recommender, support: Batch) -> UserState:
+        names = [name for name, _ in model.named_parameters() if name.startswith(("layers.", "head."))]
+        adapted.append(honestly(replace(self, steps=1, rates=dict.fromkeys(names, torch.tensor(0.1))), model, support))
+        return adapted[-1]
+
+    def predict(self: Reader, shared: Raw, items: Sequence[Raw], state: UserState | None = None) -> np.ndarray:
+        answered.extend([] if state is None else [state.rung])
+        return honest(self, shared, items, state)
+
+    honestly = Ladder.adapt
+    monkeypatch.setattr(Ladder, "adapt", adapt)
+    monkeypatch.setattr(Reader, "predict", predict)
+    load(cold_bundle(tmp_path, replace(HEAD, head=head, steps_from=steps_from)))
+    assert [one.rung for one in adapted] == answered == rungs
+    assert all(not one.shared for one in adapted)

@@ -99,6 +99,12 @@ class Ladder:
             return Rung.STEPS
         return Rung.HEAD if self.head is not None and rows >= max(self.head, 1) else Rung.CONTENT
 
+    @property
+    def adapting(self) -> tuple[int, ...]:
+        """For each rung that makes something of a user's rows, and that is ever reached, a number of rows that reaches it."""
+        rungs = {self.rung(rows): rows for rows in (max(self.head or 1, 1), self.steps_from or 1)}
+        return tuple(rows for rung, rows in rungs.items() if rung in (Rung.HEAD, Rung.STEPS))
+
     def adapt(self, model: Recommender, support: Batch, *, trained: int = 0) -> UserState:
         """A user's own from the user's rows; of no rows nothing, so that the answer is the shared model's bit for bit."""
         rows = int(support.seen.any(1).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from math import isfinite
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import final
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float, Int
 
 from umbel.bundle import TOLERANCE, Bundle
+from umbel.data.raw import encoded
 from umbel.errors import UserError
 from umbel.manifest import name_of, read_json
-from umbel.serve.reader import Reader
+from umbel.serve.reader import Raw, Reader
 from umbel.serve.records import Value
 
 
@@ -77,12 +79,27 @@ def load(folder: Path) -> Served:
     rows = list(map(_sendable, pl.read_parquet(folder / "golden.parquet").iter_rows(named=True)))
     known = [(row, scores) for row, scores in zip(rows, np.array(golden["scores"]), strict=True) if row is not None]
     item = bundle.source.item
-    for row, scores in known[:4]:  # as requests come: columns in common, then those of one item
-        shared = {name: value for name, value in row.items() if name != item}
-        served.check(served.reader.predict(shared, [{} if item is None else {item: row.get(item)}]), scores[None])
+    for row, scores in known[:4]:
+        served.check(served.reader.predict(*_request(row, item)), scores[None])
     if known:
         served.check(served.reader.predict({}, [row for row, _ in known]), np.stack([scores for _, scores in known]))
+        _warm(served, [row for row, _ in known])
     return served
+
+
+def _warm(served: Served, rows: Sequence[Raw]) -> None:
+    """Adapt once on every rung that adapts, and forget it: the first time costs several times the later ones, and a user would wait."""
+    bundle, item, ladder = served.bundle, served.bundle.source.item, served.bundle.ladder
+    for least in () if ladder is None else ladder.adapting:
+        assert ladder is not None
+        some = encoded(served.reader.frame([rows[at % len(rows)] for at in range(least)]), bundle.encoder)
+        state = ladder.adapt(bundle.model, replace(some, seen=torch.ones_like(some.seen)))
+        served.reader.predict(*_request(rows[0], item), state)
+
+
+def _request(row: Raw, item: str | None) -> tuple[Raw, list[Raw]]:
+    """A row as requests come: columns in common, then those of one item."""
+    return {name: value for name, value in row.items() if name != item}, [{} if item is None else {item: row.get(item)}]
 
 
 def _sendable(row: Mapping[str, object]) -> dict[str, Value] | None:
