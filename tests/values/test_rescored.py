@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from numpy.testing import assert_allclose
-from tests import logs
+from tests import coldserve, logs
 from tests.told import event
 from tests.values.test_bundle import made
 
@@ -18,13 +18,15 @@ from umbel.errors import UserError
 from umbel.feedback import Feedback, Rule
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
+from umbel.learn.ladder import Ladder
 from umbel.run.profile import profile
 from umbel.serve.monitor.recent import LATEST, drifts, qualities
-from umbel.serve.monitor.rescored import TOLERANCE, Rescored, apart
+from umbel.serve.monitor.rescored import TOLERANCE, Again, Rescored, apart
 from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.reader import logged_rows
 from umbel.serve.records import Decision, Rung, Shown, Value, request_id
 from umbel.serve.served import Served, load
+from umbel.serve.states import States
 from umbel.serve.store.labels import START, among_latest
 from umbel.serve.store.sampled import SAMPLED, latest, sampled
 from umbel.serve.store.store import Store
@@ -122,16 +124,67 @@ def test_requests_are_read_once_and_counted(store: Store, served: Served) -> Non
     store.log(replace(decided(served, "1" + DRAWN[1:], ME, ITEMS, time=6, by=0.25), rung=Rung.CACHED)).result()
     one, at_hand = Rescored(START), {served.name: served}
     assert list(one.findings()) == []
-    assert one.read(store.session, at_hand, 100) == [True]
+    assert one.read(store.session, at_hand, 100) == [Again.AGREES]
     assert one.read(store.session, at_hand, 100) == []
     store.log(decided(served, "2" + DRAWN[1:], ME, ITEMS, time=7, by=0.25)).result()
     assert one.read(store.session, at_hand, 6) == [], "not yet"
-    assert one.read(store.session, at_hand, 100) == [False]
+    assert one.read(store.session, at_hand, 100) == [Again.DIFFERS]
     assert one.cursor == (7, "2" + DRAWN[1:])
     (finding,) = one.findings()
     assert finding.alarm
     assert finding.value == 0.5
     assert finding.says == "skew: 1 of 2 requests are scored otherwise from what was logged, by up to 0.25"
+
+
+def adapted(store: Store, served: Served, request: str, items: Sequence[str], *, time: int) -> Decision:
+    """What the service logs of an answer to user 77 by what it knows of them, kept."""
+    states, user = States(store.session, count=lambda how: None, failed=print), "77"
+    personal, _ = states.of(served, user, (time, request))
+    shared: Fields = {"user": user, "age": "a1"}
+    own = [coldserve.ITEMS[one] for one in items]
+    predictions = served.reader.predict(shared, own, personal.state)
+    shown = tuple(
+        Shown(item=one, fields=fields, predictions=tuple(row)) for one, fields, row in zip(items, own, predictions.tolist(), strict=True)
+    )
+    one = Decision(request=request, user=user, time=time, bundle=served.name, fusion="f", rung=Rung.FULL, shown=shown,
+                   outputs=served.bundle.columns, fields=shared, adapted=personal.adapted)  # fmt: skip
+    store.log(one).result()
+    return one
+
+
+@pytest.mark.parametrize("ladder", [coldserve.HEAD, replace(coldserve.HEAD, head=9)])
+def test_what_was_adapted_is_adapted_again_by_what_was_known_then(ladder: Ladder, store: Store, tmp_path: Path) -> None:
+    cold, ids = coldserve.served(tmp_path, ladder), coldserve.IDS
+    coldserve.show(store, "77", ids[:4], time=1_000)
+    first = adapted(store, cold, DRAWN, ids[4:8], time=1_500)  # nothing is known yet
+    coldserve.tell(store, "77", {"i0": 5.0, "i1": 1.0}, time=2_000)
+    second = adapted(store, cold, "1" + DRAWN[1:], ids[4:8], time=3_000)
+    coldserve.tell(store, "77", {"i2": 2.0}, time=4_000)
+    assert (first.adapted, second.adapted) != (None, None)
+    assert [one.adapted.rows for one in (first, second) if one.adapted is not None] == [0, 2]
+    off = replace(second, shown=tuple(replace(one, predictions=tuple(each + 0.1 for each in one.predictions)) for one in second.shown))
+    store.log(replace(off, request="2" + DRAWN[1:])).result()
+    one, at_hand = Rescored(START), {cold.name: cold}
+    assert one.read(store.session, at_hand, 9_000) == [Again.AGREES, Again.AGREES, Again.DIFFERS]
+    assert (apart(cold, second) > 10 * TOLERANCE) == (ladder.head == 1), "the shared model says otherwise, if it was not asked itself"
+
+
+def test_adapted_answers_whose_labels_are_gone_are_counted_as_such(store: Store, tmp_path: Path) -> None:
+    cold, ids = coldserve.served(tmp_path), coldserve.IDS
+    coldserve.show(store, "77", ids[:4], time=1_000)
+    coldserve.tell(store, "77", {"i0": 5.0, "i1": 1.0}, time=2_000)
+    adapted(store, cold, DRAWN, ids[4:8], time=3_000)
+    store.forget(1_500)  # what was shown first, by retention
+    one = Rescored(START)
+    assert one.read(store.session, {cold.name: cold}, 9_000) == [Again.CHANGED]
+    (finding,) = one.findings()
+    assert not finding.alarm
+    assert "1 adapted to their user are left out" in finding.says
+    adapted(store, cold, "1" + DRAWN[1:], ids[4:8], time=5_000)
+    assert one.read(store.session, {cold.name: cold}, 9_000) == [Again.AGREES]
+    (finding,) = one.findings()
+    assert finding.says.startswith("skew: 0 of 1 requests are scored otherwise")
+    assert finding.says.endswith("as they were")
 
 
 def test_the_latest_of_a_bundle_come_latest_first(store: Store, served: Served) -> None:
@@ -216,4 +269,4 @@ def test_a_tampered_store_is_noticed(store: Store, served: Served) -> None:
     store.log(decided(served, DRAWN, ME, ITEMS)).result()
     with store.session.writing() as connection:
         connection.execute(sa.update(decisions).values(fields='{"user":"2","age":50,"watched":["b"]}'))
-    assert Rescored(START).read(store.session, {served.name: served}, 100) == [False]
+    assert Rescored(START).read(store.session, {served.name: served}, 100) == [Again.DIFFERS]

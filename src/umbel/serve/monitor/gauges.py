@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from umbel.evaluate.intervals import Interval
 from umbel.run.drifting import Finding
 from umbel.serve.monitor.recent import Quality
+from umbel.serve.monitor.rescored import Again
 
 ALARMS = "1 where somebody should look"
 EVIDENCE = "how much speaks against the canary, as a part of what drops it (of logarithms)"
@@ -32,10 +33,10 @@ class Gauges:
         self._told: set[str] = set()
         self._known: set[str] = set()
 
-    def again(self, agree: Iterable[bool]) -> None:
+    def again(self, found: Iterable[Again]) -> None:
         """Requests that were scored again."""
-        for one in agree:
-            self.rescored.labels("agrees" if one else "differs").inc()
+        for one in found:
+            self.rescored.labels(one.value).inc()
 
     def lately(self, drifted: Iterable[Finding], figures: Iterable[Quality], found: Iterable[Finding]) -> None:
         """What a bundle met lately: each field's, prediction's and gate's index, each task's metrics, and all alarms."""

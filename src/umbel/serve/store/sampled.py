@@ -28,11 +28,8 @@ def latest(session: Session, bundle: str, most: int) -> list[Decision]:
 
 
 def sampled(session: Session, bundles: Sequence[str], *, after: Cursor, until: int) -> Iterator[list[Decision]]:
-    """One in a hundred of the decisions behind `after` that these bundles predicted for, no later than `until`, in their order.
-
-    Those that were adapted to their user are left out: what they were adapted by is not among their fields.
-    """
-    drawn = sa.and_(sa.func.substr(decisions.c.request, 30, 3) < SAMPLED, decisions.c.adapted.is_(None))
+    """One in a hundred of the decisions behind `after` that these bundles predicted for, no later than `until`, in their order."""
+    drawn = sa.func.substr(decisions.c.request, 30, 3) < SAMPLED
     while True:
         wanted = sa.select(decisions).where(behind(after), decisions.c.time <= until, drawn, decisions.c.bundle.in_(bundles), PREDICTED)
         with session.reading() as connection:
