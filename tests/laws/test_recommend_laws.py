@@ -126,7 +126,7 @@ def test_chances_are_those_of_a_draw_among_the_candidates(near: Setting, sent: R
     decision = near.store.decision(answer.request_id)
     assert decision is not None
     assert decision.candidates is not None
-    assert [one.item for one in decision.shown] == [one.item_id for one in answer.items]
+    assert [(one.item, list(one.sources)) for one in decision.shown] == [(one.item_id, one.sources) for one in answer.items]
     left = dict(zip(decision.candidates.items, decision.candidates.fused.astype(float) / TEMPERATURE, strict=True))
     for one in answer.items:
         chance = 1 / np.exp(np.array(list(left.values())) - left[one.item_id]).sum()

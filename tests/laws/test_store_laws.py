@@ -36,7 +36,7 @@ def store(fresh: Open) -> Iterator[Store]:
 
 def decision(request: str = "r1", *, user: str | None = "u1", time: int = NOW, items: tuple[str, ...] = ("i1", "i2")) -> Decision:
     places = tuple(
-        Shown(item=item, fused=0.1 + place, propensity=1 / (place + 2), predictions=(0.1, 1 / 3), fields={"price": place})
+        Shown(item=item, fused=0.1 + place, propensity=1 / (place + 2), predictions=(0.1, 1 / 3), fields={"price": place}, sources=("s",) * place)
         for place, item in enumerate(items)
     )
     return Decision(
@@ -405,7 +405,7 @@ def test_a_store_of_a_newer_umbel_is_refused(fresh: Open) -> None:
 STEP = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0003", "{before}"
+revision, down_revision = "0004", "{before}"
 
 
 def upgrade():
@@ -417,7 +417,7 @@ def upgrade():
 def steps(folder: Path, *, more: str = "") -> Path:
     """Our steps and one more, as a later version would have."""
     shutil.copytree(HERE / "versions", folder / "versions", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "next.py").write_text(STEP.format(before="0002", more=more))
+    (folder / "versions" / "next.py").write_text(STEP.format(before="0003", more=more))
     return folder
 
 
@@ -430,7 +430,7 @@ def test_a_step_to_the_next_schema_keeps_what_is_there(fresh: Open, tmp_path: Pa
                 migrate(connection, where=store.where, steps=later)
         with store.session.reading() as connection:
             assert connection.execute(sa.text("SELECT id, owner FROM items")).all() == [("a", None)]
-            assert MigrationContext.configure(connection).get_current_revision() == "0003"
+            assert MigrationContext.configure(connection).get_current_revision() == "0004"
 
 
 def test_a_step_that_fails_changes_nothing(fresh: Open, tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_a_step_that_fails_changes_nothing(fresh: Open, tmp_path: Path) -> None:
     with Store(place) as store, pytest.raises(ZeroDivisionError), store.session.writing() as connection:
         migrate(connection, where=store.where, steps=steps(tmp_path / "steps", more="1 / 0"))
     with Store(place) as again, again.session.reading() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == "0002"
+        assert MigrationContext.configure(connection).get_current_revision() == "0003"
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 

@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def decide(store: Store, request: str, *, user: str | None = "7", day: int = 1, fields: dict[str, Value] | None = None) -> None:
     shown = (
         Shown(item="10", fused=0.9, propensity=0.5, predictions=(0.1, 30.0), fields={"price": 3}),
-        Shown(item="11", fused=0.8, propensity=0.25, predictions=(0.2, 20.0), fields={"price": 2.5}),
+        Shown(item="11", fused=0.8, propensity=0.25, predictions=(0.2, 20.0), fields={"price": 2.5}, sources=("nearest", "new")),
     )
     store.log(
         Decision(request=request, user=user, time=day * DAY, bundle="b1", fusion="f1", rung=Rung.FULL, shown=shown,
@@ -77,7 +77,7 @@ def test_a_log_has_ids_answers_predictions_labels_and_fields(store: Store, tmp_p
         "user_id": [7, 7], "video_id": [10, 11], "time_ms": [DAY, DAY], "request_id": ["r1", "r1"], "position": [0, 1],
         "propensity": [0.5, 0.25], "fused": [0.9, 0.8], "rung": ["full", "full"], "bundle": ["b1", "b1"], "fusion": ["f1", "f1"],
         "arm": ["stable", "stable"], "predicted_click": [0.1, 0.2], "predicted_watch": [30.0, 20.0], "is_click": [1.0, 0.0],
-        "watch": [19.5, 0.0], "adapted": [None, None], "adapted_rows": [None, None],
+        "watch": [19.5, 0.0], "adapted": [None, None], "adapted_rows": [None, None], "sources": [None, ["nearest", "new"]],
         "city": ["Paris", "Paris"], "hour": [7, 7], "price": [3.0, 2.5],
     }  # fmt: skip
 

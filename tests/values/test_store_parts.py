@@ -136,15 +136,16 @@ def test_a_number_that_is_not_finite_is_no_json(value: float) -> None:
 
 
 def test_a_decision_is_a_row_and_one_for_each_position() -> None:
-    shown = (Shown(item="i2", fused=0.5, propensity=0.25, predictions=(1.0, -2.0), fields={"p": 1}), Shown(item="i1"))
+    first = Shown(item="i2", fused=0.5, propensity=0.25, predictions=(1.0, -2.0), fields={"p": 1}, sources=("near", "new"))
+    shown = (first, Shown(item="i1"))
     given = replace(decision(), shown=shown, outputs=("a", "b"), temperature=0.5, arm="canary", policy={"k": 3})
     assert decision_row(given) == {
         "request": "r1", "user": "u1", "time": 100, "bundle": "b", "fusion": "f", "rung": "full", "arm": "canary", "temperature": 0.5,
         "policy": '{"k":3}', "outputs": '["a","b"]', "adapted": None, "fields": "{}",
     }  # fmt: skip
     assert shown_rows(given) == [
-        ("r1", "i2", 0, 0.5, 0.25, np.array([1.0, -2.0], "<f8").tobytes(), '{"p":1}'),
-        ("r1", "i1", 1, None, None, b"", "{}"),
+        ("r1", "i2", 0, 0.5, 0.25, np.array([1.0, -2.0], "<f8").tobytes(), '{"p":1}', '["near","new"]'),
+        ("r1", "i1", 1, None, None, b"", "{}", None),
     ]
 
 

@@ -91,7 +91,7 @@ def test_collecting_says_rows_labels_and_orphans(store: Store, tmp_path: Path) -
 # the schema and the engine
 
 
-@pytest.mark.parametrize("revision", ["0003", "9999", "x"])
+@pytest.mark.parametrize("revision", ["0004", "9999", "x"])
 def test_a_schema_that_is_not_known_is_a_newer_ones(store: Store, revision: str) -> None:
     with store.session.writing() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :one"), {"one": revision})
@@ -103,7 +103,7 @@ def test_a_new_store_has_every_table_and_is_stamped(store: Store) -> None:
     found = sqlite3.connect(store.where)
     names = {name for (name,) in found.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert set(METADATA.tables) <= names
-    assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
     found.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple, final
@@ -28,7 +28,7 @@ class Asked:
     """A request to rank, with all that is known of its user and items: `user` is None where nobody is to be known.
 
     `shared` holds the raw fields of user and context by column, `own` those of each item; `deadline` is a moment of `clock`. `personal`
-    is what of a bundle is the user's own: other bundles answer without.
+    is what of a bundle is the user's own: other bundles answer without. `sources` say of an item what brought it, where it was not sent.
     """
 
     request: str
@@ -41,6 +41,7 @@ class Asked:
     count: int
     seed: int
     personal: Personal | None = None
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,9 @@ class Ranked:
         asked, ranker = self.asked, self.ranker
         own = [asked.own[place] for place in self.places.tolist()]
         shown = tuple([
-            Shown(item=item, fused=fused, propensity=chance, predictions=tuple(row), fields=fields)
+            Shown(
+                item=item, fused=fused, propensity=chance, predictions=tuple(row), fields=fields, sources=tuple(asked.sources.get(item, ())),
+            )
             for item, fused, chance, row, fields in zip(*self.columns(), own, strict=True)
         ])  # fmt: skip
         order, chosen = ranker.policy.order, None

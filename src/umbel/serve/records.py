@@ -38,7 +38,7 @@ class Shown:
     `propensity` is the exact probability of this item at this position given those above it; the product over positions is that of
     the list. None where it is not known (cached and degraded answers): estimates leave those out and count them.
     `predictions` are calibrated, in the order of the decision's `outputs`; empty where nothing was predicted. `fields` are the item's
-    own, as the model saw them, where they should be in the log.
+    own, as the model saw them, where they should be in the log. `sources` are what brought it, where the service chose the candidates.
     """
 
     item: str
@@ -46,6 +46,7 @@ class Shown:
     propensity: float | None = None
     predictions: tuple[float, ...] = ()
     fields: Mapping[str, Value] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import final
 
 from umbel.errors import UserError
@@ -32,6 +33,7 @@ LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote
 SHARE = 0.5      # of the time that is left for an answer, that its user's own state may take
 PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
+SENT: Mapping[str, Sequence[str]] = MappingProxyType({})  # the sources of items that whoever asks has brought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,9 @@ class Service:
         self._told: list[tuple[str, str]] = []
         self.changed()
 
-    async def rank(self, sent: RankRequest, arrived: float) -> RankAnswer:
-        """The order of the items; :raises UserError: for items or fields that cannot be."""
-        asked, ranker = await self._asked(sent, arrived)
+    async def rank(self, sent: RankRequest, arrived: float, *, sources: Mapping[str, Sequence[str]] = SENT) -> RankAnswer:
+        """The order of the items, of which `sources` say what brought them; :raises UserError: for items or fields that cannot be."""
+        asked, ranker = await self._asked(sent, arrived, sources)
         ranked = ranker.rank(asked)
         self.metrics.rungs.labels(ranked.rung.value, ranker.arm).inc()
         self.metrics.candidates.inc(len(asked.items))
@@ -138,7 +140,7 @@ class Service:
         if self.bundles.state.number != before:
             self.changed()
 
-    async def _asked(self, sent: RankRequest, arrived: float) -> tuple[Asked, Ranker]:
+    async def _asked(self, sent: RankRequest, arrived: float, sources: Mapping[str, Sequence[str]]) -> tuple[Asked, Ranker]:
         """All that is known of a request, and who is to answer it."""
         ids, own = candidates(sent, self.serving.limits.items)
         deadline, time = arrived + self.serving.budget, now()
@@ -157,7 +159,7 @@ class Service:
         seed = int(request[12:], 16) if sent.seed is None else sent.seed
         asked = Asked(
             request=request, user=user, time=time, shared=shared, items=tuple(ids), own=tuple(raw), deadline=deadline,
-            count=sent.n or len(ids), seed=seed, personal=personal,
+            count=sent.n or len(ids), seed=seed, personal=personal, sources=sources,
         )  # fmt: skip
         return asked, ranker
 

@@ -32,6 +32,7 @@ class WhyItem(Struct, frozen=True, kw_only=True):
     propensity: float | None
     predictions: dict[str, float]
     fields: dict[str, Any]
+    sources: list[str]
     contributions: dict[str, float] | None = None
     moved: dict[str, dict[str, float]] | None = None
 
@@ -144,7 +145,7 @@ def _item(decision: Decision, one: Shown, *, added: dict[str, float] | None, mov
     predictions = dict(zip(decision.outputs, one.predictions, strict=False))
     return WhyItem(
         item_id=one.item, score=one.fused, propensity=one.propensity, predictions=predictions, fields=dict(one.fields),
-        contributions=added, moved=moved,
+        sources=list(one.sources), contributions=added, moved=moved,
     )  # fmt: skip
 
 

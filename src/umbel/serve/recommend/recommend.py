@@ -44,7 +44,7 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
         items=list(chosen), user_id=sent.user_id, user=sent.user, context=sent.context, n=sent.n,
         personalization=sent.personalization, seed=sent.seed, explain=sent.explain,
     )  # fmt: skip
-    answer = await service.rank(asked, arrived)
+    answer = await service.rank(asked, arrived, sources=chosen)
     return RecommendAnswer(
         request_id=answer.request_id, bundle=answer.bundle, fusion=answer.fusion, rung=answer.rung,
         items=[_told(one, chosen[one.item_id]) for one in answer.items],

@@ -26,7 +26,7 @@ DECIDED = pl.DataFrame(schema={
 })  # fmt: skip
 SHOWN = pl.DataFrame(schema={
     "request": pl.String, "item": pl.String, "position": pl.Int64, "fused": pl.Float64, "propensity": pl.Float64,
-    "predictions": pl.Binary, "own": pl.String,
+    "predictions": pl.Binary, "sources": pl.String, "own": pl.String,
 })  # fmt: skip
 CAME = pl.DataFrame(schema={
     "request": pl.String, "item": pl.String, "id": pl.String, "kind": pl.String, "value": pl.Float64, "at": pl.Int64,

@@ -22,6 +22,7 @@ PREDICTED = "predicted_"  # before the name of a prediction
 PLAIN = {"request_id": "request", "position": "position", "propensity": "propensity", "fused": "fused", "rung": "rung",
          "bundle": "bundle", "fusion": "fusion", "arm": "arm"}  # fmt: skip
 ADAPTED = ("adapted", "adapted_rows")  # the rung of the bundle's ladder that a decision was answered on, and the rows known of its user
+SOURCES = "sources"  # what brought the item, where the service chose the candidates
 SHORTEST, DIGITS = 16, 32  # bytes of a key, digits of a pseudonym
 
 
@@ -72,6 +73,7 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
         frame["time"].alias(feedback.time),
         *(frame[column].alias(name) for name, column in PLAIN.items()),
         *_adapted(frame["adapted"]),
+        frame[SOURCES].str.json_decode(pl.List(pl.String)),
         *predictions(frame, found.outputs),
         *(frame[label_column(rule.task)].alias(feedback.label(rule.task)) for rule in feedback.rules),
     ]
@@ -86,7 +88,8 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
 
 def check_names(feedback: Feedback) -> None:
     """Refuse two columns of one name; :raises UserError: naming it."""
-    names = [feedback.user, feedback.item, feedback.time, *PLAIN, *ADAPTED, *(feedback.label(rule.task) for rule in feedback.rules)]
+    labels = [feedback.label(rule.task) for rule in feedback.rules]
+    names = [feedback.user, feedback.item, feedback.time, *PLAIN, *ADAPTED, SOURCES, *labels]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the log would have two columns {name!r}", mend="call the label, or the user, item or time column, otherwise")

@@ -32,9 +32,12 @@ def shown_rows(decision: Decision) -> list[tuple[object, ...]]:
     """A row for each position, from 0, in the order of the table's columns: most of what is written is this."""
     request, pack = decision.request, struct.Struct(f"<{len(decision.outputs)}d").pack
     return [
-        (request, one.item, position, one.fused, one.propensity, pack(*one.predictions) if one.predictions else b"", to_json(one.fields))
+        (
+            request, one.item, position, one.fused, one.propensity, pack(*one.predictions) if one.predictions else b"", to_json(one.fields),
+            compact(one.sources) if one.sources else None,
+        )
         for position, one in enumerate(decision.shown)
-    ]
+    ]  # fmt: skip
 
 
 def candidates_row(request: str, given: Candidates) -> Row:
@@ -72,7 +75,10 @@ def to_decision(row: sa.Row[Any], shown: Iterable[sa.Row[Any]], candidates: sa.R
 def to_shown(row: sa.Row[Any]) -> Shown:
     """One position from its row."""
     predictions = tuple(np.frombuffer(row.predictions, DOUBLES).tolist())
-    return Shown(item=row.item, fused=row.fused, propensity=row.propensity, predictions=predictions, fields=json.loads(row.fields))
+    return Shown(
+        item=row.item, fused=row.fused, propensity=row.propensity, predictions=predictions, fields=json.loads(row.fields),
+        sources=() if row.sources is None else tuple(json.loads(row.sources)),
+    )  # fmt: skip
 
 
 def to_event(row: sa.Row[Any]) -> Event:

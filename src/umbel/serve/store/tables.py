@@ -37,6 +37,7 @@ shown = Table(
     Column("propensity", Double),
     Column("predictions", LargeBinary, nullable=False),  # float64, little-endian
     Column("fields", Text, nullable=False),              # JSON
+    Column("sources", Text),                             # JSON; null: whoever asked brought the item
     sqlite_with_rowid=False,
 )
 candidates = Table(
