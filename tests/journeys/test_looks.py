@@ -17,6 +17,9 @@ from umbel.fusion import parse
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.looks import looks
 from umbel.serve.preview import FACTORS
+from umbel.serve.store.store import Store
+from umbel.serve.whom import Whom
+from umbel.serve.why import Why, WhyItem
 from umbel.study.explain.study import explain_row
 
 Json = dict[str, object]
@@ -209,3 +212,52 @@ def test_the_audit_says_who_changed_what(service: Filled) -> None:
     assert "not a bundle" in notes[1]["detail"]["why"]
     assert notes[2]["detail"]["folder"] == str(service.root / "b" / "bundle")
     assert client.get("/v1/audit").json()["notes"][-1]["action"] == "start"
+
+
+# Who users are
+
+
+def test_a_key_that_reads_sees_users_by_pseudonyms_alone(service: Filled) -> None:
+    """Everywhere the same, so that a user can be followed, and nowhere the id: not as the value of a field either."""
+    reader, client = {"authorization": f"Bearer {service.keys['read']}"}, service.client
+    told = {one["request_id"]: one["user_id"] for one in client.get("/v1/decisions?limit=200").json()["decisions"]}
+    hidden = {one["request_id"]: one["user_id"] for one in client.get("/v1/decisions?limit=200", headers=reader).json()["decisions"]}
+    assert told.keys() == hidden.keys()
+    names = {(told[one], hidden[one]) for one in told if told[one] is not None}
+    assert len({user for user, _ in names}) == len({name for _, name in names}) == len(names) > 10
+    assert all(name.startswith("~") and len(name) == 17 for _, name in names)
+    request = service.requests[3]
+    open_, shut = (client.get(f"/v1/decisions/{request}", headers=own).json() for own in ({}, reader))
+    assert (shut["user_id"], shut["fields"]["user"]) == (hidden[request], hidden[request])
+    assert (open_["user_id"], open_["fields"]["user"]) == (told[request], told[request])
+    assert {**shut, "user_id": None, "fields": None} == {**open_, "user_id": None, "fields": None}
+    policy = client.get("/v1/fusion").json()
+    policy["tasks"]["like"]["weight"] *= 9
+    examples = client.post("/v1/fusion:preview", json={"policy": policy}, headers=reader).json()["examples"]
+    assert examples
+    assert {one["user_id"] for one in examples} <= {name for _, name in names}
+
+
+def test_pseudonyms_outlive_a_restart_and_differ_between_stores(tmp_path: Path) -> None:
+    with Store(tmp_path / "one.db") as one, Store(tmp_path / "two.db") as two:
+        first = Whom(one.session).of("7")
+        assert Whom(one.session).of("7") == first
+        assert first != Whom(one.session).of("8")
+        assert first != Whom(two.session).of("7")
+
+
+def test_the_id_is_hidden_in_fields_of_any_type(tmp_path: Path) -> None:
+    with Store(tmp_path / "umbel.db") as store:
+        whom = Whom(store.session)
+    told = Why(
+        request_id="r", user_id="1", time=0, bundle="b", fusion="f", rung="full", arm="stable", shown=1, adapted=None, known=None,
+        temperature=None, fields={"user": "1", "number": 1, "flag": True, "age": 11, "friends": ["1", "2"]}, candidates=None,
+        items=[WhyItem(item_id="i", score=None, propensity=None, predictions={}, fields={"author": "1"}, sources=[])], gap=None,
+        no_contributions=None, units={}, base={}, no_moved=None,
+    )  # fmt: skip
+    found, name = whom.hide_why(told), whom.of("1")
+    assert found.user_id == name
+    assert found.fields == {"user": name, "number": name, "flag": True, "age": 11, "friends": [name, "2"]}
+    assert found.items[0].fields == {"author": name}
+    nobody = Why(**{field: getattr(told, field) for field in told.__struct_fields__} | {"user_id": None})
+    assert whom.hide_why(nobody) == nobody

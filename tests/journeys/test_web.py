@@ -180,6 +180,63 @@ def test_a_report_is_saved_under_the_key(browser: Browser, service: Filled, tmp_
         assert "Results on test" in Path(saved.value.path()).read_text()
 
 
+def test_a_canary_is_started_by_keyboard_after_it_was_agreed_to(browser: Browser, service: Filled) -> None:
+    client = service.client
+    with looking(browser, f"{service.url}/#/bundles") as looked:
+        page = opened(looked, service)
+        form = page.get_by_role("form", name="Start a canary")
+        form.get_by_label("Folder of the bundle").focus()
+        page.keyboard.press("Enter")
+        form.get_by_role("alert").filter(has_text="folder: is empty; name the folder of a bundle").wait_for()
+        page.keyboard.type("b/bundle")
+        page.keyboard.press("Tab")
+        page.keyboard.type("150")  # what a field has is chosen when it is come to by Tab
+        page.keyboard.press("Enter")
+        form.get_by_role("alert").filter(has_text='share: "150" is no share').wait_for()
+        assert page.evaluate("[document.activeElement.id, document.activeElement.getAttribute('aria-invalid')]") == ["share", "true"]
+        page.keyboard.press("Control+a")
+        page.keyboard.type("25 %")
+        form.get_by_text("Guard: when it is dropped").press("Enter")
+        form.get_by_label("Keep of like, %").fill("97,5")
+        page.keyboard.press("Enter")
+        question = page.get_by_role("dialog").inner_text()
+        assert "Answer 25 % of users by the bundle in b/bundle? It is to keep like 97.5 %, or is dropped." in question
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert "canary" not in client.get("/v1/bundles").json()["labels"], "what is not agreed to is not done"
+        form.get_by_role("button", name="Start the canary").press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Start the canary").press("Enter")
+        page.get_by_role("button", name="Drop the canary").wait_for()
+        assert "answers 25 % of users" in page.get_by_role("table").first.inner_text()
+        assert form.count() == 0
+        assert not looked.wrong
+    detail = client.get("/v1/audit?limit=1").json()["notes"][0]["detail"]
+    assert (detail["share"], detail["guard"]) == (0.25, ["like=0.975"])
+    client.delete("/v1/bundles/canary").raise_for_status()
+
+
+@pytest.mark.parametrize(("typed", "said"), [
+    ({"folder": "nowhere"}, "nowhere"), ({"folder": "../b"}, "not under the root of bundles"),
+    ({"folder": "b/bundle", "session": "soon"}, "session"),
+    ({"folder": "b/bundle", "keep-click": "0"}, 'click: "0" is no part; give a percentage above 0, at most 100'),
+])  # fmt: skip
+def test_a_canary_that_cannot_be_is_refused_in_one_line(browser: Browser, service: Filled, typed: dict[str, str], said: str) -> None:
+    with looking(browser, f"{service.url}/#/bundles") as looked:
+        page = opened(looked, service)
+        form = page.get_by_role("form", name="Start a canary")
+        form.locator("summary").click()
+        for name, text in typed.items():
+            form.locator(f"#{name}").fill(text)
+        form.get_by_role("button", name="Start the canary").click()
+        if "keep-click" not in typed:
+            page.get_by_role("dialog").get_by_role("button", name="Start the canary").click()
+        told = form.get_by_role("alert").filter(has_text=said)
+        told.wait_for()
+        assert "\n" not in told.inner_text()
+        assert form.locator("#folder").input_value() == typed["folder"], "nothing that was typed is lost"
+        assert "canary" not in service.client.get("/v1/bundles").json()["labels"]
+
+
 def test_a_canary_is_promoted_and_rolled_back_by_keyboard(browser: Browser, service: Filled) -> None:
     client = service.client
     before = client.get("/v1/bundles").json()["labels"]["stable"]["bundle"]

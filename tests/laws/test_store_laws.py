@@ -36,9 +36,12 @@ def store(fresh: Open) -> Iterator[Store]:
 
 def decision(request: str = "r1", *, user: str | None = "u1", time: int = NOW, items: tuple[str, ...] = ("i1", "i2")) -> Decision:
     places = tuple(
-        Shown(item=item, fused=0.1 + place, propensity=1 / (place + 2), predictions=(0.1, 1 / 3), fields={"price": place}, sources=("s",) * place)
+        Shown(
+            item=item, fused=0.1 + place, propensity=1 / (place + 2), predictions=(0.1, 1 / 3), fields={"price": place},
+            sources=("near", "new")[:place],
+        )
         for place, item in enumerate(items)
-    )
+    )  # fmt: skip
     return Decision(
         request=request, user=user, time=time, bundle="b7", fusion="f1", rung=Rung.FULL, shown=places, outputs=("click", "watch_q50"),
         fields={"city": "Åre\n", "ages": [1, 2], "new": True, "none": None, "share": 0.1}, temperature=0.7, policy={"diversity": 0.2},

@@ -109,7 +109,8 @@ class Ranked:
         own = [asked.own[place] for place in self.places.tolist()]
         shown = tuple([
             Shown(
-                item=item, fused=fused, propensity=chance, predictions=tuple(row), fields=fields, sources=tuple(asked.sources.get(item, ())),
+                item=item, fused=fused, propensity=chance, predictions=tuple(row), fields=fields,
+                sources=tuple(asked.sources.get(item, ())),
             )
             for item, fused, chance, row, fields in zip(*self.columns(), own, strict=True)
         ])  # fmt: skip

@@ -28,6 +28,7 @@ from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.whom import Whom
 
 LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote
@@ -65,6 +66,7 @@ class Service:
         self.shelves = Shelves(store.items)
         self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed, prepare=self.shelves.of)
         self.states = States(store.session, count=self._had, failed=self.failed)
+        self.whom = Whom(store.session)
         self.changing = asyncio.Lock()
         self.ready = True
         self._told: list[tuple[str, str]] = []

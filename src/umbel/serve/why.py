@@ -13,10 +13,12 @@ from msgspec import Struct
 from umbel.data.raw import encoded
 from umbel.errors import UserError
 from umbel.fusion import Fusion, parse
+from umbel.learn.ladder import Rung as LadderRung
 from umbel.serve.reader import logged_rows
 from umbel.serve.records import Decision, Shown
 from umbel.serve.served import Served
 from umbel.serve.store.facts import get, put
+from umbel.serve.store.recent import Decided
 from umbel.serve.store.session import Session
 from umbel.study.explain.explain import Explainer
 from umbel.study.explain.scale import scale
@@ -37,24 +39,19 @@ class WhyItem(Struct, frozen=True, kw_only=True):
     moved: dict[str, dict[str, float]] | None = None
 
 
-class Why(Struct, frozen=True, kw_only=True):
+class Why(Decided, frozen=True, kw_only=True):
     """`GET /v1/decisions/{request}`: the decision as it was logged, with its first items explained.
 
+    `adapted` is the rung of the bundle's ladder that answered, and `known` the rows of the user it is of; null where nobody was known.
     `gap` is by how much contributions miss the logged scores at most; what cannot be had is null, and why stands beside it. `units` are
     the scales on which fields moved predictions, before calibration, and `base` where they start: the mean training row.
     """
 
-    request_id: str
-    user_id: str | None
-    time: int
-    bundle: str
-    fusion: str
-    rung: str
-    arm: str
+    adapted: str | None
+    known: int | None
     temperature: float | None
     fields: dict[str, Any]
     candidates: int | None
-    shown: int
     items: list[WhyItem]
     gap: float | None
     no_contributions: str | None
@@ -65,7 +62,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 def why(session: Session, decision: Decision, served: Iterable[Served]) -> Why:
     """Explain a decision by what it logged, by its policy and its bundle as far as they are at hand."""
-    known = list(served)
+    known, own = list(served), decision.adapted
     items = decision.shown[:ITEMS]
     added, no_contributions = _added(decision, items, policy_of(session, decision.fusion, known))
     bundle = next((one for one in known if one.name == decision.bundle), None)
@@ -73,7 +70,8 @@ def why(session: Session, decision: Decision, served: Iterable[Served]) -> Why:
     gaps = [abs(sum(one.values()) - item.fused) for one, item in zip(added, items, strict=True) if item.fused is not None] if added else []
     return Why(
         request_id=decision.request, user_id=decision.user, time=decision.time, bundle=decision.bundle, fusion=decision.fusion,
-        rung=decision.rung.value, arm=decision.arm, temperature=decision.temperature, fields=dict(decision.fields),
+        rung=decision.rung.value, arm=decision.arm, adapted=None if own is None else own.rung, known=None if own is None else own.rows,
+        temperature=decision.temperature, fields=dict(decision.fields),
         candidates=None if decision.candidates is None else len(decision.candidates.items), shown=len(decision.shown),
         items=[
             _item(decision, one, added=added[at] if added else None, moved=moved.items[at] if moved else None)
@@ -122,6 +120,9 @@ def _moved(decision: Decision, items: Sequence[Shown], served: Served | None) ->
         return None, f"the bundle {decision.bundle} is not at hand any more"
     if not items:
         return None, "nothing was shown"
+    own = decision.adapted
+    if own is not None and own.rows and own.rung != LadderRung.ID:
+        return None, f"the answer was the user's own ({own.rung}, {own.rows:,} rows known), not the shared model's"
     try:
         made = _explainer(served)
         found = made.explain(encoded(served.reader.frame(logged_rows(decision, items)), served.bundle.encoder))

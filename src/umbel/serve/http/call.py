@@ -14,7 +14,10 @@ from umbel.serve.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a route is asked: the body, the parts of the path, who asks (the name of a key), when it arrived, and the query as it came."""
+    """What a route is asked: the body, the parts of the path, who asks (the name of a key), when it arrived, and the query as it came.
+
+    `trusted` says that who users are may be told: to a key of scope admin, or to this machine where there are no keys.
+    """
 
     service: Service
     body: bytes
@@ -22,6 +25,7 @@ class Call:
     actor: str
     arrived: float
     query: bytes = b""
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

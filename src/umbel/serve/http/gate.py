@@ -13,6 +13,7 @@ import msgspec
 
 from umbel.serve.http.call import Call, Reply, Route
 from umbel.serve.http.keys import Keys
+from umbel.serve.http.keys import Scope as KeyScope
 from umbel.serve.http.limits import Limits, Rates
 from umbel.serve.http.problem import AGAIN, ProblemError, problem
 from umbel.serve.service import Service
@@ -88,7 +89,7 @@ class Gate:
             return await self._route.answer(Call(desk.service, b"", scope["path_params"], "", arrived))
         await asyncio.sleep(0)  # those that came at once are all counted, and their time runs, before the first is answered
         headers = dict(scope["headers"])
-        actor = self._who(headers, scope)
+        actor, trusted = self._who(headers, scope)
         if desk.full:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", mend="try again", headers=AGAIN)
         body = b""
@@ -97,10 +98,10 @@ class Gate:
                 raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is no application/json", mend="name its content-type so")
             body = await self._body(headers, receive)
         query = scope.get("query_string", b"")
-        return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived, query))
+        return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived, query, trusted))
 
-    def _who(self, headers: dict[bytes, bytes], scope: Scope) -> str:
-        """The name of the key, which has the scope that the route takes and asks no more often than it may."""
+    def _who(self, headers: dict[bytes, bytes], scope: Scope) -> tuple[str, bool]:
+        """The name of the key, which has the scope that the route takes and asks no more often than it may, and whether it may do all."""
         keys, rates = self._desk.keys, self._desk.rates
         client = str((scope.get("client") or ("",))[0])
         if keys is None:
@@ -108,7 +109,7 @@ class Gate:
             name, _, port = host.rpartition(":")
             if (name if port.isdecimal() and name else host) not in LOOPBACK:
                 raise ProblemError(HTTPStatus.FORBIDDEN, "without keys only this machine is answered", mend="serve with --keys FILE")
-            actor = "anybody"
+            actor, trusted = "anybody", True
         else:
             kind, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             key = keys.find(given.strip()) if kind.lower() == "bearer" else None
@@ -118,10 +119,11 @@ class Gate:
             if self._route.scope not in key.scopes:
                 raise ProblemError(HTTPStatus.FORBIDDEN, f"the key has no scope {self._route.scope}", mend="use one that has")
             actor = client = key.name
+            trusted = KeyScope.ADMIN in key.scopes
         if rates is not None and (wait := rates.wait(client)):
             again = {"retry-after": str(int(wait) + 1)}
             raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "too many requests", mend="ask less often", headers=again)
-        return actor
+        return actor, trusted
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, no longer than it may be, whatever length was told."""

@@ -22,9 +22,9 @@ MAKE = "make one with `umbel key FILE NAME --scope read`"
 class Scope(StrEnum):
     """What a key allows."""
 
-    READ = "read"    # rank, predict, look up
+    READ = "read"    # rank, predict, look up; who users are is told by pseudonyms
     WRITE = "write"  # events, users, items
-    ADMIN = "admin"  # bundles, fusion
+    ADMIN = "admin"  # bundles, fusion, who users are
 
 
 @final

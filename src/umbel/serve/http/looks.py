@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from umbel.errors import UserError, nearest
 from umbel.fusion import parse
@@ -33,7 +34,8 @@ ALONE = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inlin
 async def decisions(call: Call) -> Reply:
     """The latest decisions."""
     asked = decode_query(call.query, Latest)
-    return Reply(Glances(decisions=await asyncio.to_thread(glances, call.service.store.session, asked.limit)))
+    found = await asyncio.to_thread(glances, call.service.store.session, asked.limit)
+    return Reply(Glances(decisions=found if call.trusted else call.service.whom.hide(found)))
 
 
 async def explained(call: Call) -> Reply:
@@ -47,7 +49,7 @@ async def explained(call: Call) -> Reply:
     found = await asyncio.to_thread(find)
     if found is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, "no such decision", mend="GET /v1/decisions lists the latest")
-    return Reply(found)
+    return Reply(found if call.trusted else call.service.whom.hide_why(found))
 
 
 async def audit(call: Call) -> Reply:
@@ -89,7 +91,8 @@ def looks() -> list[Route]:
             raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
         pool = await pools.get(name, lambda: Pool.of(chosen_lately(call.service.store.session, name, most=MOST, rows=ROWS)))
         policies = ranker.policy.fusion, policy
-        return Reply(await asyncio.to_thread(partial(preview, pool, asked, bundle=(name, columns), policies=policies)))
+        found = await asyncio.to_thread(partial(preview, pool, asked, bundle=(name, columns), policies=policies))
+        return Reply(found if call.trusted else replace(found, examples=call.service.whom.hide(found.examples)))
 
     return [
         Route(method="GET", path="/v1/decisions", answer=decisions, says="The latest decisions", asks=Latest, gives=Glances),

@@ -41,6 +41,15 @@ def put(session: Session, name: str, content: object) -> None:
         put_in(connection, session.place, name=name, content=content)
 
 
+def put_new(session: Session, name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Keep a fact unless there is one of that name; the one that is there then."""
+    with session.writing() as connection:
+        connection.execute(session.place.insert(facts).values(name=name, content=json.dumps(content)).on_conflict_do_nothing())
+    found = get(session, name)
+    assert found is not None
+    return found
+
+
 def put_in(connection: sa.Connection, place: Place, *, name: str, content: object) -> None:
     """Keep a fact as part of a transaction."""
     insert = place.insert(facts).values(name=name, content=json.dumps(content))

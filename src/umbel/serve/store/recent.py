@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import decisions, shown
@@ -13,9 +13,11 @@ from umbel.serve.store.tables import decisions, shown
 TOP = 3  # items of a decision that a glance names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
-    """A decision at a glance: who asked, when (milliseconds since 1970, UTC), what answered, how many items it showed, and the first."""
+class Decided(Struct, frozen=True, kw_only=True):
+    """What is told of every decision: who asked, when (milliseconds since 1970, UTC), what answered, and how many items it showed.
+
+    A user is named by the id to a key of scope admin, to others by a pseudonym that begins with `~`.
+    """
 
     request_id: str
     user_id: str | None
@@ -25,6 +27,11 @@ class Glance:
     rung: str
     arm: str
     shown: int
+
+
+class Glance(Decided, frozen=True, kw_only=True):
+    """A decision at a glance, with the first items."""
+
     top: tuple[str, ...]
 
 

@@ -1,6 +1,7 @@
 // Which bundles answer, with promote and rollback, and what was changed before, by whom.
 
 import { ask } from "./ask.js";
+import { canaryForm, percent } from "./canary.js";
 import { agreed, badge, count, empty, h, measured, moment, section, table, under } from "./make.js";
 
 const TITLES = { auc: "AUC", ne: "NE", calibration_ratio: "predicted / observed", rmse: "RMSE", mae: "MAE" };
@@ -16,10 +17,14 @@ export const bundles = {
   },
   show: ({ now, audit, reports }, again) => [
     section("In service", inService(now), actions(now, again)),
+    now.labels.canary ? null : section("Try another bundle on some users", canaryForm(now.labels.stable, tasks(reports), again)),
     section("Their runs, judged on test rows", reports.map(([label, one]) => report(label, one))),
     section("History", history(audit)),
   ],
 };
+
+/** The tasks of the bundle that answers. */
+const tasks = (reports) => reports.filter(([label]) => label === "stable").flatMap(([, one]) => Object.keys(one.tasks));
 
 /** What a run's report says of each task; the whole of it is a page to keep. */
 function report(label, one) {
@@ -67,9 +72,7 @@ function actions(now, again) {
     canary && act("Drop the canary", "drop-canary", "/v1/bundles/canary", `Answer nobody by ${canary.bundle} any more?`, "DELETE"),
     shadow && act("Drop the shadow", "drop-shadow", "/v1/bundles/shadow", `Let ${shadow.bundle} shadow no request any more?`, "DELETE"),
   ].filter(Boolean);
-  const next = canary ? null : h("p", { class: "mute" }, "No canary. To try another bundle on some users: ", h("code", {}, "POST /v1/bundles/canary"), " with ",
-    h("code", {}, '{"folder": "runs/b/bundle", "share": 0.05}'), ".");
-  return h("div", {}, possible.length ? h("div", { class: "row" }, possible) : null, said, next);
+  return h("div", {}, possible.length ? h("div", { class: "row" }, possible) : null, said);
 }
 
 async function change(said, again, { question, yes, path, method }) {
@@ -94,5 +97,3 @@ const refusal = (action) => (action.startsWith("refused: ") ? [badge("refused", 
 
 const detail = (given) => Object.entries(given).filter(([, value]) => value !== null).map(([name, value]) =>
   h("div", {}, h("span", { class: "mute" }, `${name} `), h("span", { class: "path" }, String(value))));
-
-const percent = (share) => `${+(100 * share).toPrecision(3)} %`;

@@ -57,7 +57,7 @@ function added(decision) {
   const parts = decision.items.map((item) => Object.values(item.contributions));
   const ends = [Math.min(0, ...parts.map((own) => sum(own, (one) => Math.min(one, 0)))), Math.max(1e-12, ...parts.map((own) => sum(own, (one) => Math.max(one, 0))))];
   const rows = decision.items.map((item, at) => [
-    [`${at + 1}. ${item.item_id}`], [number(item.score), bar(parts[at], ends)],
+    [`${at + 1}. ${item.item_id}`, item.sources.length ? under(`by ${item.sources.join(", ")}`) : null], [number(item.score), bar(parts[at], ends)],
     ...tasks.map((task) => [signed(item.contributions[task]), under(`predicted ${number(item.predictions[task])}`)]),
     item.propensity === null ? "" : number(item.propensity),
   ]);
