@@ -40,7 +40,7 @@ def serve(
     from umbel.serve.http.told import tell
 
     held = [f"port={port}", f"store={store}", f"workers={workers}", *([f"keys={keys}"] if keys is not None else ())]
-    run(tell(str(bundle), [*held, *(change or ())]))
+    run(tell(str(bundle), [*held, *(change or ())]), say=typer.echo)
 
 
 @app.command()

@@ -53,7 +53,7 @@ def commands() -> dict[str, list[str]]:
 def told(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Told:
     """What `umbel serve` would be told."""
     found: list[Told] = []
-    monkeypatch.setattr(server, "run", found.append)
+    monkeypatch.setattr(server, "run", lambda told, say: found.append(told))
     said = say(*words)
     assert (said.code, said.err) == (0, "")
     return found[0]
@@ -68,7 +68,7 @@ def test_commands_are_those_of_umbel(where: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_word_that_umbel_does_not_know_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "run", lambda told: None)
+    monkeypatch.setattr(server, "run", lambda told, say: None)
     assert "did you mean 'grace'?" in say(*commands()["image"][:-1], "grave=5").line
 
 

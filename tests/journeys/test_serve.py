@@ -340,11 +340,11 @@ def test_tensors_that_do_not_fit_are_named(running: Running, change: dict[str, o
     ("words", "said"),
     [
         (("--workers", "1000"), "--workers 1000: each worker is a process with a core of its own"),
-        (("--set", "host=0.0.0.0"), "--host 0.0.0.0: others reach it, and there are no keys"),
+        (("--set", "host=0.0.0.0"), "host=0.0.0.0: others reach it, and there are no keys"),
         (("--set", "temprature=1"), "has no parameter 'temprature'; did you mean 'temperature'?"),
         (("--set", "temperature=hot"), "--set.temperature = 'hot'"),
         (("--set", "temperature=-1"), "temperature = -1; give 0"),
-        (("--set", "budget=0"), "--budget 0; give the milliseconds"),
+        (("--set", "budget=0"), "budget=0; give the milliseconds"),
         (("--set", "fusion=nothing.json"), "nothing.json: no such fusion policy"),
         (("--keys", "nothing.json"), "nothing.json: no such file of keys"),
         (("--store", "mysql://x/y"), "no such store"),
@@ -361,6 +361,19 @@ def test_a_second_server_of_a_store_is_refused(running: Running) -> None:
     told = say("serve", running.bundle, "--store", running.folder / "umbel.db")
     assert told.code == 2
     assert "another server" in told.line
+
+
+def test_a_port_that_is_taken_is_said(running: Running, tmp_path: Path) -> None:
+    port = running.server.url.rpartition(":")[2]
+    told = say("serve", running.bundle, "--store", tmp_path / "umbel.db", "--port", port)
+    assert told.code == 2
+    assert f"127.0.0.1:{port}: cannot be served from (Address already in use); stop what listens there" in told.line
+
+
+def test_a_server_says_where_it_is_and_to_whom_it_answers(running: Running) -> None:
+    line = (running.folder / "errors.txt").read_text().splitlines()[0]
+    where = f"{running.server.url}: serves {running.bundle}, its store is {running.folder / 'umbel.db'}"
+    assert line.replace(f"{running.bundle.resolve()}", f"{running.bundle}") == f"{where}; only this machine is answered, for want of keys"
 
 
 def test_what_is_no_bundle_is_refused(running: Running, tmp_path: Path) -> None:

@@ -199,6 +199,19 @@ def test_what_was_promoted_stays_after_a_restart(
         assert check(rank(server), names) == "a"
 
 
+def test_another_bundle_than_at_the_last_start_is_served_unless_one_was_promoted_since(
+    root: Path, names: dict[str, Served], tmp_path: Path
+) -> None:
+    with here(root / "a" / "bundle", tmp_path):
+        pass
+    with here(root / "b" / "bundle", tmp_path) as server:
+        assert check(rank(server), names) == "b"
+        assert server.client.post("/v1/bundles:rollback", json={}).status_code == 200
+        assert check(rank(server), names) == "a"
+    with here(root / "b" / "bundle", tmp_path) as server:
+        assert check(rank(server), names) == "a", "it was rolled back since"
+
+
 def test_keys_decide_who_may(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     given = {scope: add_key(file, scope, [scope]) for scope in ("read", "write", "admin")}

@@ -33,7 +33,7 @@ class State:
     `number` goes up by one at each change; `share` of the users are answered by the canary, which is compared from the moment `since`
     on: when the canary, its share or the stable bundle last changed. `guard` has the tasks that it must not do worse in, with the share of
     the stable bundle's figure that is to be kept (None: all that events say yes or no to), and a user counts with the first `session`
-    milliseconds (`umbel.serve.monitor.guard`).
+    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with.
     """
 
     stable: str
@@ -46,6 +46,7 @@ class State:
     since: int = 0
     guard: Mapping[str, float] | None = None
     session: int = 10 * UNITS["m"]
+    named: str | None = None
 
     def compares(self, other: State) -> bool:
         """Whether the same canary is compared with the same stable bundle."""

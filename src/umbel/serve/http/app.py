@@ -45,7 +45,8 @@ def make(opening: Opening) -> FastAPI:
     """The application of one worker; :raises UserError: when it starts, if the bundle or the store cannot be opened."""
     desk = Desk(opening.keys, opening.serving.limits)
     routes = [*v1(), *recommending(), *v2(), *looks()]
-    app = FastAPI(lifespan=partial(_life, opening, desk), docs_url=None, redoc_url=None)  # pages that would load scripts from elsewhere
+    # No pages that would load scripts from elsewhere; and a path that is none is said to be, rather than sent to another.
+    app = FastAPI(lifespan=partial(_life, opening, desk), docs_url=None, redoc_url=None, redirect_slashes=False)
     for route in [*routes, *web()]:
         app.add_route(route.path, Gate(route, desk), methods=[route.method], include_in_schema=False)  # type: ignore[arg-type]
     app.openapi = partial(openapi, routes)  # type: ignore[method-assign]

@@ -7,12 +7,13 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 from threading import Thread
 from types import FrameType
 
@@ -24,15 +25,17 @@ from umbel.serve.http.app import Opening, make
 from umbel.serve.http.metrics import SHARED
 from umbel.serve.http.told import Told, check
 from umbel.serve.served import load
-from umbel.serve.store.engine import sole
+from umbel.serve.store.engine import place, sole
 from umbel.serve.store.store import Store
 
 TOLD = "UMBEL_SERVE"  # the variable in which worker processes find what they are told
 PATIENCE = 30  # seconds without a sign of life after which a worker is replaced: on a busy machine one takes 5 to import torch
 
 
-def run(told: Told) -> None:
+def run(told: Told, *, say: Callable[[str], object]) -> None:
     """Serve until told to end: then be not ready, finish what is being answered, write what was asked for, and return.
+
+    `say` is told where, once that is sure.
 
     :raises UserError: for a setting that cannot be, before anything listens.
     """
@@ -40,28 +43,34 @@ def run(told: Told) -> None:
     opening = told.opening()
     with ExitStack() as held:
         held.enter_context(sole(told.store))
-        begin(told, opening)
+        serves = begin(told, opening)
+        listening = held.enter_context(_bound(told))
+        host = f"[{told.host}]" if ":" in told.host else told.host
+        whom = "only this machine is answered, for want of keys" if told.keys is None else "keys are asked for"
+        say(f"http://{host}:{listening.getsockname()[1]}: serves {serves}, its store is {place(told.store).where}; {whom}")
         held.enter_context(_told(told))
         if told.workers > 1:
             os.environ[SHARED] = held.enter_context(tempfile.TemporaryDirectory(prefix="umbel-metrics-"))
-        _listen(told, opening)
+        _listen(told, opening, listening)
 
 
-def begin(told: Told, opening: Opening) -> None:
-    """Bring the store to what is to be served, and see that it can be.
+def begin(told: Told, opening: Opening) -> str:
+    """Bring the store to what is to be served, and see that it can be; the folder of the bundle that is.
 
-    What was put into service later stays so after a restart, unless `reset`.
+    What was put into service since the last start stays so after a restart, unless `reset`; otherwise it is the bundle that is told now.
 
     :raises UserError: if the bundle cannot be served.
     """
     with Store(told.store) as store:
         before = saved(store)
         first = opening.serving.first
-        stays = before is not None and not told.reset and Path(before.stable).is_dir()
-        if before is not None and stays:
+        stays = before is not None and not told.reset and Path(before.stable).is_dir() and before.stable != before.named
+        if before is not None and (stays or before.stable == first.stable):
             new = before if first.fusion is None else replace(before, fusion=first.fusion, number=before.number + 1)
         else:
-            new = first if before is None else replace(first, previous=before.previous, number=before.number + 1)
+            previous = None if before is None else before.previous if told.reset else before.stable
+            new = replace(first, previous=previous, number=0 if before is None else before.number + 1)
+        new = replace(new, named=first.stable)
         served = load(Path(new.stable))
         if served.bundle.feedback is not None:
             store.declare(served.bundle.feedback)
@@ -69,7 +78,9 @@ def begin(told: Told, opening: Opening) -> None:
             keep(store, new)
             store.note("umbel serve", "start", {"folder": new.stable})
         if new.stable != first.stable:
-            logging.getLogger("umbel.serve").warning("serves %s, promoted before (--reset serves %s)", new.stable, first.stable)
+            told_otherwise = "serves %s, which was put into service since the last start; --set reset=true serves %s"
+            logging.getLogger("umbel.serve").warning(told_otherwise, new.stable, first.stable)
+    return new.stable
 
 
 def worker() -> FastAPI:
@@ -82,7 +93,21 @@ def worker() -> FastAPI:
     return make(Told(**json.loads(os.environ[TOLD])).opening())
 
 
-def _listen(told: Told, opening: Opening) -> None:
+@contextmanager
+def _bound(told: Told) -> Iterator[socket]:
+    """The socket of all workers; :raises UserError: where nobody can listen."""
+    with socket(AF_INET6 if ":" in told.host else AF_INET) as made:
+        made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            made.bind((told.host, told.port))
+        except OSError as error:
+            what = f"{told.host}:{told.port}: cannot be served from ({error.strerror})"
+            raise UserError(what, mend="stop what listens there, or give another --port or --set host=") from None
+        made.set_inheritable(True)
+        yield made
+
+
+def _listen(told: Told, opening: Opening, listening: socket) -> None:
     import torch
     import uvicorn
     from uvicorn.supervisors import Multiprocess
@@ -92,18 +117,17 @@ def _listen(told: Told, opening: Opening) -> None:
     torch.set_num_threads(1)
     config = uvicorn.Config(
         "umbel.serve.http.server:worker" if told.workers > 1 else make(opening),
-        factory=told.workers > 1, host=told.host, port=told.port, workers=told.workers, log_level="warning", access_log=False,
+        factory=told.workers > 1, workers=told.workers, log_level="warning", access_log=False,
         server_header=False, date_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=30, lifespan="on",
         timeout_worker_healthcheck=PATIENCE,
     )  # fmt: skip
     if told.workers > 1:
-        socket = config.bind_socket()
-        Multiprocess(config, sockets=[socket]).run()
+        Multiprocess(config, sockets=[listening]).run()
         return
     server = uvicorn.Server(config)
-    server.run()
+    server.run(sockets=[listening])
     if not server.started:
-        raise UserError(f"{told.host}:{told.port}: cannot be served from", mend="see the line above; is the port taken?")
+        raise UserError(f"{told.bundle}: cannot be served", mend="see the line above")
 
 
 def _end_after(parent: BaseProcess) -> None:

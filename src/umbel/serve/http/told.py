@@ -78,11 +78,11 @@ def check(asked: Told) -> None:
         mend = f"there are {cores} cores: give 1 to {cores}"
         raise UserError(f"--workers {asked.workers}: each worker is a process with a core of its own", mend=mend)
     if asked.keys is None and not _loopback(asked.host):
-        raise UserError(f"--host {asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
+        raise UserError(f"host={asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
     if not asked.watch >= 0:
-        raise UserError(f"--watch {asked.watch:g}", mend="give the seconds between two looks at canary, drift and quality, or 0 for none")
+        raise UserError(f"watch={asked.watch:g}", mend="give the seconds between two looks at canary, drift and quality, or 0 for none")
     if not asked.budget > 0:
-        raise UserError(f"--budget {asked.budget:g}", mend="give the milliseconds that an answer may take")
+        raise UserError(f"budget={asked.budget:g}", mend="give the milliseconds that an answer may take")
 
 
 def _loopback(host: str) -> bool:
