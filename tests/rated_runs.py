@@ -7,21 +7,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time"
-[fields]
-user = {{ kind = "id", min_count = 1 }}
-item = {{ kind = "id", min_count = 1 }}
-age = {{ kind = "category", min_count = 1 }}
-genres = {{ kind = "bag", length = 3, min_count = 1 }}
-year = {{ kind = "number" }}
+from tests.runs import written
+
+MORE = """user = { kind = "id", min_count = 1 }
+item = { kind = "id", min_count = 1 }
+age = { kind = "category", min_count = 1 }
+genres = { kind = "bag", length = 3, min_count = 1 }
+year = { kind = "number" }
 [tasks]
-rating = {{ kind = "regression" }}
-click = {{ }}
+rating = { kind = "regression" }
+click = { }
 [split]
 by = "column"
 column = "part"
@@ -31,7 +26,7 @@ dim = 4
 expert = [8, 8]
 tower = []
 [episodes]
-method = {{ name = "melu", steps = 2, rate = 0.05 }}
+method = { name = "melu", steps = 2, rate = 0.05 }
 support = 5
 history = [8, 100]
 users = 16
@@ -70,12 +65,4 @@ def frame(*, users: int = 150, items: int = 40, seed: int = 0) -> pl.DataFrame:
 
 def write(folder: Path, *, log: pl.DataFrame | None = None, changes: dict[str, str] | None = None) -> Path:
     """The log and its run file in a folder, some text of the file replaced; the path of the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (frame() if log is None else log).write_parquet(folder / "log.parquet")
-    text = RUN.format(log=folder / "log.parquet")
-    for old, new in (changes or {}).items():
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "run.toml"
-    path.write_text(text)
-    return path
+    return written(folder, frame() if log is None else log, MORE, changes=changes)

@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tests.runs import written
+
 TASTES, ITEMS, USERS, ROWS = 4, 120, 200, 6_000
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time"
-[fields]
-user = {{ kind = "id" }}
+MORE = """user = {{ kind = "id" }}
 item = {{ kind = "id" }}
 taste = {{ kind = "category" }}
 kind = {{ kind = "category" }}
@@ -59,7 +54,4 @@ def planted(folder: Path, *, epochs: int = 6) -> Path:
     item = np.where(draw.random(ROWS) < 0.1, 0, item)
     clicked = draw.random(ROWS) < np.where(user % TASTES == item % TASTES, 0.9, 0.02)
     about = {"taste": user % TASTES, "kind": item % TASTES, "price": np.sqrt(item), "click": clicked.astype(int)}
-    pl.DataFrame({"user": user, "item": item, **about, "time": np.arange(ROWS)}).write_parquet(folder / "log.parquet")
-    path = folder / "run.toml"
-    path.write_text(RUN.format(log=folder / "log.parquet", epochs=epochs))
-    return path
+    return written(folder, pl.DataFrame({"user": user, "item": item, **about, "time": np.arange(ROWS)}), MORE.format(epochs=epochs))

@@ -14,29 +14,23 @@ import pytest
 
 from tests.journeys.conftest import Said, content, say
 from tests.journeys.test_export import exported
+from tests.runs import written
 from umbel.bundle import Bundle
 from umbel.kinds import TASK_KINDS
 
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time"
-[fields]
-user = {{ kind = "id" }}
-item = {{ kind = "id" }}
+MORE = """user = { kind = "id" }
+item = { kind = "id" }
 [tasks]
-click = {{ kind = "binary" }}
-spent = {{ kind = "regression", loss = {{ name = "huber", delta = 2.0 }} }}
-watch = {{ kind = "lognormal", given = "click" }}
-value = {{ kind = "zero_inflated" }}
-visits = {{ kind = "poisson" }}
-claim = {{ kind = "tweedie" }}
-stars = {{ kind = {{ name = "ordinal", grades = 4 }} }}
-shelf = {{ kind = {{ name = "multiclass", classes = 3 }} }}
+click = { kind = "binary" }
+spent = { kind = "regression", loss = { name = "huber", delta = 2.0 } }
+watch = { kind = "lognormal", given = "click" }
+value = { kind = "zero_inflated" }
+visits = { kind = "poisson" }
+claim = { kind = "tweedie" }
+stars = { kind = { name = "ordinal", grades = 4 } }
+shelf = { kind = { name = "multiclass", classes = 3 } }
 [tasks.wait]
-kind = {{ name = "quantile", levels = [0.1, 0.5, 0.9] }}
+kind = { name = "quantile", levels = [0.1, 0.5, 0.9] }
 [split]
 by = "time"
 valid = 2400
@@ -96,10 +90,8 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("kinds")
-    log, file = folder / "log.parquet", folder / "run.toml"
-    made().write_parquet(log)
-    file.write_text(RUN.format(log=log))
-    return Done(log, folder / "run", say("train", file, "-o", folder / "run"))
+    file = written(folder, made(), MORE)
+    return Done(folder / "log.parquet", folder / "run", say("train", file, "-o", folder / "run"))
 
 
 def test_every_kind_is_in_the_run(done: Done) -> None:
@@ -204,13 +196,10 @@ def test_what_is_wrong_is_said_in_one_line(done: Done, tmp_path: Path, change: s
     ],
 )
 def test_a_label_outside_its_kind_is_shown_with_its_place(tmp_path: Path, name: str, label: float, says: str) -> None:
-    log, file = tmp_path / "log.parquet", tmp_path / "run.toml"
-    rows = made()
-    rows.with_columns(pl.when(pl.col("time") == 7).then(label).otherwise(pl.col(name)).alias(name)).write_parquet(log)
-    file.write_text(RUN.format(log=log))
-    said = say("train", file, "-o", tmp_path / "run")
+    rows = made().with_columns(pl.when(pl.col("time") == 7).then(label).otherwise(pl.col(name)).alias(name))
+    said = say("train", written(tmp_path, rows, MORE), "-o", tmp_path / "run")
     assert said.code == 2
-    assert said.line == f"umbel: {says.replace('LOG', str(log))}"
+    assert said.line == f"umbel: {says.replace('LOG', str(tmp_path / 'log.parquet'))}"
 
 
 def test_every_kind_is_explained(done: Done, tmp_path: Path) -> None:
