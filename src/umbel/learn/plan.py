@@ -15,6 +15,7 @@ from umbel.errors import UserError
 from umbel.learn.history import IMPROVEMENT
 from umbel.learn.keep import Keep, Mean
 from umbel.learn.optim import RowAdam, RowOptimizer
+from umbel.learn.shards import Shards
 from umbel.learn.weigh import Balance
 from umbel.nn.losses import Denominator
 
@@ -50,7 +51,8 @@ class Plan:
     `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
     `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
     `balance` has a balancer weigh the tasks in every step; without one their losses are summed.
-    `group` are the processes that share each batch (`umbel.learn.processes`); None is this one alone.
+    `group` are the processes that share each batch (`umbel.learn.processes`); None is this one alone. `shards` hold the model's table
+    (`umbel.learn.shards`); None where every process holds all of it.
     `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
     on a GPU only under `torch.use_deterministic_algorithms(True)`.
     """
@@ -74,6 +76,7 @@ class Plan:
     pause: float | None = None
     balance: Balance | None = None
     group: ProcessGroup | None = None
+    shards: Shards | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 1:
@@ -83,3 +86,6 @@ class Plan:
             raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 and decay are at least 0")
         if self.balance is not None and self.compiled:
             raise UserError("fit.compiled: a balancer looks into the model, which is closed when compiled", mend="drop one of both")
+        if self.shards is not None and (self.exact or self.fresh):
+            what = "exact" if self.exact else "fresh"
+            raise UserError(f"fit.{what}: is for whole tables, not for shards", mend="leave it out, or leave out fit.tables = \"shards\"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from umbel.data.batch import Batch
+
+Told = TypeVar("Told")
 
 
 class Processes(ABC):
@@ -131,16 +133,10 @@ class Several(Processes):
     ) -> tuple[Int[Tensor, "touched"], Float[Tensor, "touched width"]]:
         """What all processes touched."""
         sizes = self._sizes(len(ids))
-        every = torch.cat(self._gather(ids, sizes))
+        every = self._gather(ids, sizes)
         own = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         gradients = self._gather(own, sizes)
-        found, places = torch.unique(every, return_inverse=True)
-        whole = table.detach().index_select(0, found).requires_grad_()
-        whole.grad = torch.zeros_like(whole)
-        # The ids of one process differ, so that no sum depends on an order that threads or a GPU choose.
-        for some, gradient in zip(places.split_with_sizes(sizes), gradients, strict=True):
-            whole.grad.index_add_(0, some, gradient, alpha=1 / self.world)
-        return found, whole
+        return summed(table, every, gradients)
 
     def agreed(self, numbers: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Those of rank 0."""
@@ -179,3 +175,30 @@ class Several(Processes):
 def processes(group: ProcessGroup | None) -> Processes:
     """Who takes part in the steps of a training: the group's, or this process alone."""
     return ALONE if group is None else Several(group)
+
+
+def summed(
+    table: Float[Tensor, "held width"], ids: Sequence[Int[Tensor, "_"]], gradients: Sequence[Float[Tensor, "_ width"]],
+) -> tuple[Int[Tensor, "touched"], Float[Tensor, "touched width"]]:
+    """The rows that processes name, each once and in order, and a leaf of them with the mean of their gradients, added up by rank."""
+    found, places = torch.unique(torch.cat(list(ids)), return_inverse=True)
+    leaf = table.detach().index_select(0, found).requires_grad_()
+    leaf.grad = torch.zeros_like(leaf)
+    # The ids of one process differ, so that no sum depends on an order that threads or a GPU choose.
+    for some, gradient in zip(places.split_with_sizes([len(one) for one in ids]), gradients, strict=True):
+        leaf.grad.index_add_(0, some, gradient, alpha=1 / len(ids))
+    return found, leaf
+
+
+def is_first(group: ProcessGroup | None) -> bool:
+    """Whether this process writes files and speaks: every group has one that does."""
+    return group is None or dist.get_rank(group) == 0
+
+
+def told(group: ProcessGroup | None, what: Told) -> Told:
+    """What the first process has, in all of them."""
+    if group is None:
+        return what
+    message = [what]
+    dist.broadcast_object_list(message, group=group, group_src=0)
+    return message[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import final
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from umbel.data.batch import Batch
+from umbel.learn.held import Held, Whole
 from umbel.learn.plan import Plan
 from umbel.learn.processes import processes
 from umbel.learn.seam import Model
 from umbel.learn.weigh import Weigher
-from umbel.nn.views import compact
 
 
 class Step(ABC):
@@ -27,6 +27,7 @@ class Step(ABC):
         self.model = model
         self.plan = plan
         self.processes = processes(plan.group)
+        self.held: Held = plan.shards or Whole(self.processes)
         self.optimizer = AdamW(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
         self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
         self.weigher: Weigher | None = None
@@ -103,7 +104,9 @@ class Step(ABC):
         """Add L2's part to the table's gradient, and clip all gradients together."""
         if table.grad is not None:
             table.grad.add_(table.detach(), alpha=self.plan.l2)
-        nn.utils.clip_grad_norm_([*self.model.dense_parameters(), table], self.plan.clip)
+        dense = self.model.dense_parameters()
+        norm = self.held.norm(_gradients(dense), _gradients([table]))
+        nn.utils.clip_grads_with_norm_([*dense, table], self.plan.clip, norm)
 
 
 @final
@@ -120,10 +123,9 @@ class Fast(Step):
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update the dense parameters, and the rows that the batch reads."""
         fields = self.processes.part(batch).fields
-        ids, rows = compact(self.model.rows(fields))
-        leaf = rows["table"].detach().requires_grad_()
-        losses = self._descend(batch, fields, {**rows, "table": leaf})
-        ids, table = self.processes.touched(ids, leaf, table=self.model.table)
+        rows, touched = self.held.leaves(self.model.rows(fields))
+        losses = self._descend(batch, fields, rows)
+        ids, table = touched()
         self._bound(table)
         self.optimizer.step()
         if table.grad is not None:
@@ -175,3 +177,7 @@ class Exact(Step):
     def forget_table(self) -> None:
         """The dense optimiser's moments of the table go."""
         self.optimizer.state.pop(self.model.table, None)
+
+
+def _gradients(leaves: Sequence[Tensor]) -> list[Tensor]:
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
-from umbel.nn.encode import SPREAD
 from umbel.nn.heads import MakeHead, MakeIndependent, Taught
+from umbel.nn.holder import HERE, Holder
 from umbel.nn.interact import Concatenate, MakeInteract
 from umbel.nn.layer import Layer, Lessons, MakeLayer, Penalised
 from umbel.nn.losses import Denominator, Labelled
@@ -49,11 +48,12 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What stands before and after the layers; `head` None is the recipe's own, independent towers for most."""
+    """What stands before and after the layers; `head` None is the recipe's own, independent towers for most. `holder` has the rows."""
 
     interact: MakeInteract = Concatenate
     sequence: MakeSequence = Mean
     head: MakeHead | None = None
+    holder: Holder = HERE
 
 
 PLAIN = Parts()
@@ -85,7 +85,8 @@ class Recommender(nn.Module):
         super().__init__()
         self.schema = schema
         self.places = Places(schema, sizes.vocabulary, drop=sizes.id_dropout)
-        self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, views * sizes.dim), std=SPREAD))
+        self.holder = parts.holder
+        self.table = nn.Parameter(self.holder.drawn(self.places.rows, views * sizes.dim))
         self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence, edges=sizes.edges)
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))
         self.layers = nn.ModuleList()
@@ -102,7 +103,7 @@ class Recommender(nn.Module):
 
         Slots are the columns of the coded fields, in the order of the schema.
         """
-        return {"table": self.table, "place": self.places(fields)}
+        return self.holder.looked(self.table, self.places(fields))
 
     def seen(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:
         """The fields as the views see them: what `score` reads of its rows."""

@@ -142,11 +142,16 @@ def compact(rows: Mapping[str, Tensor]) -> tuple[Int[Tensor, "touched"], dict[st
     >>> touched.tolist(), local["place"].tolist(), local["table"].tolist()
     ([1, 3], [[1, -1], [0, 1]], [[2.0, 3.0], [6.0, 7.0]])
     """
-    table, place = rows["table"], rows["place"]
-    # Marking places in the table is up to six times faster than sorting them, while the table is not much longer than the batch.
-    ids, local = _marked(place, len(table)) if len(table) <= 2 * place.numel() else _sorted(place, len(table))
+    table = rows["table"]
+    ids, local = distinct(rows["place"], len(table))
     leaf = table.detach().index_select(0, ids).requires_grad_()
     return ids, {**rows, "table": leaf, "place": local}
+
+
+def distinct(place: Int[Tensor, "rows slots"], size: int) -> tuple[Int[Tensor, "touched"], Int[Tensor, "rows slots"]]:
+    """The places in a table of that size, each once and in order, and for every one its number among them; -1 stays."""
+    # Marking places in the table is up to six times faster than sorting them, while the table is not much longer than the batch.
+    return _marked(place, size) if size <= 2 * place.numel() else _sorted(place, size)
 
 
 def _marked(place: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from umbel.nn import routing
@@ -67,7 +68,7 @@ def pepnet(
     where = _places(schema, domain, "domain", kind=FieldKind.CATEGORY)
     interact = partial(EPNet, inner=parts.interact, domain=where, prior=who, hidden=sizes.gate)
     layer = partial(_ppnet, reads, sizes, prior=len(who) * sizes.dim)
-    return Recommender(schema, sizes, views=len(known), layers=[layer], parts=Parts(interact, parts.sequence, head=parts.head))
+    return Recommender(schema, sizes, views=len(known), layers=[layer], parts=replace(parts, interact=interact))
 
 
 def _home(routing: Routing, own: Spans, width: int, *, sizes: Sizes, rank: int) -> SelfGated:

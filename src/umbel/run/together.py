@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.distributed import ProcessGroup
 
 from umbel.errors import UserError
+from umbel.learn.processes import is_first as is_first
+from umbel.learn.processes import told as told
 from umbel.run.settings import Settings
-
-Told = TypeVar("Told")
 
 
 @contextmanager
@@ -38,20 +37,6 @@ def joined() -> Iterator[ProcessGroup | None]:
         raise UserError("another process of this training ended, or cannot be reached", mend="see what it said; then again") from error
     finally:
         dist.destroy_process_group()
-
-
-def is_first(group: ProcessGroup | None) -> bool:
-    """Whether this process writes files and speaks: every group has one that does."""
-    return group is None or dist.get_rank(group) == 0
-
-
-def told(group: ProcessGroup | None, what: Told) -> Told:
-    """What the first process has, in all of them."""
-    if group is None:
-        return what
-    message = [what]
-    dist.broadcast_object_list(message, group=group, group_src=0)
-    return message[0]
 
 
 def check_group(settings: Settings, size: int) -> None:
