@@ -36,6 +36,7 @@ from umbel.learn.ladder import Ladder, UserState
 from umbel.learn.predict import lowered, predict
 from umbel.manifest import Json, read_json, seal, verify
 from umbel.nn.heads import HEADS
+from umbel.nn.holder import HERE, Holder
 from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Parts, Recommender, Sizes
@@ -73,12 +74,16 @@ class Built:
     options: Mapping[str, Option] = field(default_factory=dict)
     offset: str | None = None
 
-    def __call__(self, schema: Schema) -> Recommender:
-        """The untrained model; :raises UserError: for a piece that does not exist, or an option that the recipe does not take."""
+    def __call__(self, schema: Schema, holder: Holder = HERE) -> Recommender:
+        """The untrained model, its rows with the `holder`.
+
+        :raises UserError: for a piece that does not exist, or an option that the recipe does not take.
+        """
         recipe = _piece("recipe", self.recipe, RECIPES)
         interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
         sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
-        parts = Parts(interact, sequence, head=None if self.head is None else choose("model.head", self.head, HEADS))
+        head = None if self.head is None else choose("model.head", self.head, HEADS)
+        parts = Parts(interact, sequence, head=head, holder=holder)
         views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
         _check_taken(self.recipe, [*self.options, *views])
         model = recipe(schema, self.sizes, parts=parts, **views, **self.options)
@@ -177,7 +182,9 @@ class Bundle:
             raise UserError(f"{folder}: no golden rows", mend="a bundle keeps some rows with their scores: give some")
         with durable.folder(folder) as made:
             self.encoder.save(made / "encoder")
-            save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, made / "weights.safetensors")
+            every = self.model.holder.whole(self.model.table.detach(), rows=self.model.places.rows, folder=made)
+            weights = {**self.model.state_dict(), "table": every}
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, made / "weights.safetensors")
             if self.centre is not None:
                 save_file({CENTRE: self.centre}, made / f"{CENTRE}.safetensors")
             if self.fusion is not None:

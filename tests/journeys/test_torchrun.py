@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.journeys.conftest import Job, say
+from umbel.bundle import Bundle
 
 QUICK = ("--set", "fit.batch=256", "--set", "fit.epochs=4", "--set", "fit.patience=4", "--set", "fit.minutes=0.005")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # see the README on restarts
@@ -47,11 +50,19 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
     return sorted(map(int, found))
 
 
+@pytest.fixture(scope="module")
+def one(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    assert say("train", job.file, "-o", run, *QUICK).code == 0
+    return run
+
+
+@pytest.mark.parametrize("tables", ["replicas", "shards"])
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
-def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(run_file: Path, tmp_path: Path) -> None:
-    one, run = tmp_path / "one", tmp_path / "run"
-    assert say("train", run_file, "-o", one, *QUICK).code == 0
-    process = start("train", run_file, "-o", run, *QUICK)
+def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(tables: str, one: Path, job: Job, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start("train", job.file, "-o", run, *QUICK, "--set", f"fit.tables={tables}")
     while not (run / "checkpoint" / "000001").exists() and process.poll() is None:
         time.sleep(0.05)
     os.kill(workers(process)[-1], signal.SIGKILL)
@@ -61,6 +72,11 @@ def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(run_
         assert own == pytest.approx(expected, abs=1e-4)
     report, expected = (json.loads((folder / "report.json").read_text()) for folder in (run, one))
     assert report["tasks"]["click"]["auc"]["value"] == pytest.approx(expected["tasks"]["click"]["auc"]["value"], abs=2e-3)
+    assert report["parameters"] == expected["parameters"]
+    ours, theirs = (load_file(folder / "bundle" / "weights.safetensors") for folder in (run, one))
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in theirs.items()}
+    torch.testing.assert_close(ours["table"], theirs["table"], rtol=0, atol=1e-3)
+    Bundle.load(run / "bundle")
     assert said.count("report.html") == 1, "one process speaks"
 
 

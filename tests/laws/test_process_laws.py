@@ -6,20 +6,25 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from tests.laws.test_training_recipes import SCHEMA, SIZES, USERS, VIDEOS, rows
+from tests.laws.test_training_recipes import SCHEMA, SIZES, USERS, VIDEOS, batches, rows
 from tests.several import together
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from umbel.balance.named import BALANCERS
+from umbel.errors import UserError
+from umbel.learn import checkpoint, shards
+from umbel.learn.fit import fit
 from umbel.learn.optim import RowAdagrad
 from umbel.learn.plan import Plan
-from umbel.learn.processes import is_first
+from umbel.learn.predict import predict
+from umbel.learn.processes import is_first, told
 from umbel.learn.shards import Shards
 from umbel.learn.step import Exact, Fast
 from umbel.learn.taps import At
@@ -28,12 +33,13 @@ from umbel.nn.encode import SPREAD
 from umbel.nn.heads import HEADS
 from umbel.nn.holder import HERE
 from umbel.nn.losses import Denominator
-from umbel.nn.recommender import Parts, Recommender
+from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.recipes import RECIPES
 
 WORLD = 3
 COUNTS = (17, 16, 1)  # rows of the batches: of one row, two processes of three have none
 PLAN = Plan(rate=0.01, l2=0.01)
+TRAINED = replace(PLAN, epochs=3, patience=9, pause=0.0)
 Trace = dict[str, Tensor]
 
 
@@ -44,11 +50,12 @@ class Case:
     recipe: str = "stem"
     head: str | None = None
     plan: Plan = PLAN
+    sizes: Sizes = SIZES
 
-    def model(self, shards: Shards | None = None) -> Recommender:
+    def model(self, among: Shards | None = None) -> Recommender:
         torch.manual_seed(0)
         head = None if self.head is None else HEADS[self.head]()
-        made = RECIPES[self.recipe](SCHEMA, SIZES, parts=Parts(head=head, holder=shards or HERE))
+        made = RECIPES[self.recipe](SCHEMA, self.sizes, parts=Parts(head=head, holder=among or HERE))
         with torch.no_grad():
             made.table.mul_(1 / SPREAD)
         return made
@@ -65,6 +72,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "clipped", Case(plan=replace(PLAN, clip=0.05))
     yield "exact", Case(plan=replace(PLAN, exact=True))
     yield "Adagrad on rows", Case(plan=replace(PLAN, rows=partial(RowAdagrad, rate=0.1)))
+    yield "fewer rows than processes", Case("mmoe", sizes=replace(SIZES, vocabulary={"user": 1, "video": 1}))
     yield "over all rows", Case(plan=replace(PLAN, denominator=Denominator.ROWS))
 
 
@@ -72,25 +80,62 @@ CASES = dict(cases())
 SHARDED = [name for name, case in CASES.items() if not case.plan.exact]
 
 
-def trace(case: Case, group: ProcessGroup | None = None, shards: Shards | None = None) -> Trace:
+def trace(case: Case, group: ProcessGroup | None = None, among: Shards | None = None) -> Trace:
     """The losses of three steps, and the weights and scores they end with."""
-    model = case.model(shards)
-    plan = replace(case.plan, group=group, shards=shards)
+    model = case.model(among)
+    plan = replace(case.plan, group=group, shards=among)
     step = Exact(model, plan) if plan.exact else Fast(model, plan)
     losses = []
     for seed, count in enumerate(COUNTS):
         torch.manual_seed(seed)
         losses.append(step(rows(count, seed=seed)))
-    table = model.holder.whole(model.table.detach(), rows=USERS + VIDEOS, folder=Path(tempfile.gettempdir()))
+    table = every_row(model)
     with model.holder.answered(model.table):
-        scores = {"scores": model.train(False)(rows(9, seed=9).fields).detach()} if shards is None or is_first(group) else {}
+        scores = {"scores": model.train(False)(rows(9, seed=9).fields).detach()} if among is None or is_first(group) else {}
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     return {**weights, "table": table, "losses": torch.stack(losses), **scores}
+
+
+def every_row(model: Recommender) -> Tensor:
+    return model.holder.whole(model.table.detach(), rows=model.places.rows, folder=Path(tempfile.gettempdir()))
+
+
+def judge(model: Recommender, group: ProcessGroup | None) -> float:
+    with model.holder.answered(model.table):
+        found = float(predict(model, [rows(9, seed=9)]).sum()) if is_first(group) else 0.0
+    return told(group, found)
+
+
+def some(folder: Path, plan: Plan, *, most: int = 99, case: Case = Case("mmoe")) -> Trace:
+    """Train on from the checkpoint in the folder, as often as a step may be paused after; the weights then."""
+    model, among = case.model(plan.shards), plan.shards or checkpoint.ALONE
+    state = checkpoint.load(folder, shards=among)
+    score = partial(judge, group=plan.group)
+    for epoch in islice(fit(model, batches, plan=plan, judge=score, start=state), most):
+        if plan.shards or is_first(plan.group):
+            checkpoint.save(epoch.state, folder, shards=among)
+    return {**{name: tensor.detach() for name, tensor in model.state_dict().items()}, "table": every_row(model)}
+
+
+def again(group: ProcessGroup, folder: Path) -> dict[str, Trace]:
+    """Two processes train some steps, then three some more, and one the rest; and three with another plan or model."""
+    two = dist.new_group([0, 1])
+    if dist.get_rank() < 2:
+        assert isinstance(two, ProcessGroup)
+        some(folder / "shards", replace(TRAINED, group=two, shards=Shards(two)), most=3)
+    dist.barrier(group)
+    plan = replace(TRAINED, group=group, shards=Shards(group))
+    some(folder / "shards", plan, most=4)
+    with pytest.raises(UserError, match=r"weights 'table' is \(16, 4\), the model and plan ask for \(17, 4\)"):
+        some(folder / "shards", plan, case=Case("mmoe", sizes=replace(SIZES, vocabulary={"user": USERS + 1, "video": VIDEOS})))
+    last = {"once more": some(folder / "shards", replace(TRAINED, shards=Shards(None)))} if is_first(group) else {}
+    return {**last, "drawn anew": some(folder / "fresh", replace(TRAINED, fresh=True, group=group))}
 
 
 def work(group: ProcessGroup, folder: Path) -> None:
     found = {name: trace(case, group) for name, case in CASES.items()}
     found |= {f"{name}, shards": trace(CASES[name], group, Shards(group)) for name in SHARDED}
+    found |= again(group, folder)
     torch.save(found, folder / f"{dist.get_rank(group)}.pt")
 
 
@@ -118,8 +163,28 @@ def assert_alike(traces: list[Trace], alone: Trace) -> None:
             torch.testing.assert_close(own, alone[tensor], rtol=1e-3, atol=2e-4, msg=tensor)
 
 
-@pytest.mark.parametrize("name", [*CASES, *(f"{name}, shards" for name in SHARDED)])
+@pytest.mark.parametrize("name", [*CASES, *(f"{name}, shards" for name in SHARDED), "drawn anew"])
 def test_what_each_of_them_holds_is_equal_to_the_byte(name: str, traces: list[dict[str, Trace]]) -> None:
     first, *others = (one[name] for one in traces)
     for other in others:
         assert all(torch.equal(first[tensor], other[tensor]) for tensor in other)
+
+
+def test_training_goes_on_with_as_many_processes_as_there_are(traces: list[dict[str, Trace]], tmp_path: Path) -> None:
+    alone = some(tmp_path / "alone", TRAINED)
+    for tensor, own in traces[0]["once more"].items():
+        torch.testing.assert_close(own, alone[tensor], rtol=1e-3, atol=2e-4, msg=tensor)
+
+
+def test_rows_are_drawn_as_one_process_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of tables of many blocks, with a short end."""
+    monkeypatch.setattr(shards, "BLOCK", 32)
+    for count in (1, 3, 32, 33, 47, 48, 100):
+        torch.manual_seed(5)
+        whole, then = HERE.drawn(count, 3), torch.rand(2)
+        for rank in range(WORLD):
+            one = Shards(None)
+            one.rank, one.world = rank, WORLD
+            torch.manual_seed(5)
+            assert torch.equal(one.drawn(count, 3), whole[rank::WORLD])
+            assert torch.equal(torch.rand(2), then)

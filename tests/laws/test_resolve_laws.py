@@ -18,6 +18,7 @@ from umbel.data.split import ByColumn, ByTime, ByUser
 from umbel.errors import UserError
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
+from umbel.learn.shards import Shards
 from umbel.learn.taps import At
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
@@ -59,7 +60,7 @@ PLANS: dict[str, tuple[object, str, object]] = {
     "minutes": (0.5, "pause", 30.0),
     "device": ("meta", "device", torch.device("meta")),
 }
-ELSEWHERE = {"keep", "rows", "balancer", "batch", "threads", "start", "replay"}  # a rule, a class, an object; and of other objects
+ELSEWHERE = {"keep", "rows", "tables", "balancer", "batch", "threads", "start", "replay"}
 
 
 @pytest.mark.parametrize("key", PLANS)
@@ -86,6 +87,14 @@ def test_the_usual_plan_is_what_a_plan_is_by_itself() -> None:
     assert found.pause == 300.0
     assert isinstance(found.rows(torch.zeros(2, 2)), RowAdam)
     assert isinstance(resolve.plan(FitSection(rows="adagrad")).rows(torch.zeros(2, 2)), RowAdagrad)
+    assert isinstance(resolve.plan(FitSection(tables="shards")).shards, Shards)
+
+
+@pytest.mark.parametrize(("fit", "key"), [({"exact": True}, "fit.exact"), ({"fresh": True}, "fit.fresh"), ({"start": "x"}, "fit.start")])
+def test_what_needs_the_whole_table_is_not_shared_out(fit: dict[str, object], key: str) -> None:
+    with pytest.raises(UserError) as raised:
+        resolve.check(told(fit={**fit, "tables": "shards"}))
+    assert str(raised.value) == f'fit.tables = "shards": {key} needs the whole table; leave one of both out'
 
 
 # the model

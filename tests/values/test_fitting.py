@@ -18,6 +18,7 @@ from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch
 from umbel.learn.predict import predict
 from umbel.learn.seam import Model
+from umbel.learn.shards import Shards
 from umbel.learn.state import State
 from umbel.run import fitting
 from umbel.run.fitting import Fitted, fit_model, logits
@@ -118,10 +119,10 @@ def test_an_epoch_logged_but_not_saved_is_logged_once(
     """The line of epoch 2 is written, then the run is killed before its checkpoint."""
     save = checkpoint.save
 
-    def fails(state: State, folder: Path) -> None:
+    def fails(state: State, folder: Path, *, shards: Shards) -> None:
         if state.progress.epoch == 2:
             raise StopError
-        save(state, folder)
+        save(state, folder, shards=shards)
 
     monkeypatch.setattr(checkpoint, "save", fails)
     with pytest.raises(StopError):

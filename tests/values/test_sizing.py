@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -73,8 +74,22 @@ def test_wide_tables_are_told_with_their_rows_and_the_longest_field(monkeypatch:
     monkeypatch.setattr(sizing, "memory", lambda device: 16 * 10**9)
     assert said(lambda: sized(10**9)) == (
         "model: 12.0 TB of weights, 12.0 TB of them in tables of 3,000 rows; training takes 36.0 TB and cpu has 16.0 GB; "
-        "lower model.dim = 1000000000, or raise fields.item.min_count, which has 2,000"
+        "lower model.dim = 1000000000, or raise fields.item.min_count, which has 2,000, "
+        'or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
     )
+
+
+@pytest.mark.parametrize(("holders", "beside", "fits"), [(3, 1, True), (2, 1, False), (3, 3, False), (12, 3, True)])
+def test_rows_that_are_shared_out_must_fit_each_machine(monkeypatch: pytest.MonkeyPatch, *, holders: int, beside: int, fits: bool) -> None:
+    """A third of 96 kB and 32 bytes beside it, three times; or as often as there are processes on the machine."""
+    monkeypatch.setattr(sizing, "memory", lambda device: 3 * (32_000 + 32))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(beside))
+    make = partial(check_size, lambda: Plain(8, 1), dim=8, rows={"user": 3_000}, device=CPU, holders=holders)
+    if fits:
+        make()
+    else:
+        assert "; training takes " in said(make)
+
 
 
 def test_short_tables_are_not_told_to_be_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +134,6 @@ def test_a_run_file_that_asks_for_more_than_there_is(model: dict[str, object], t
 def test_a_table_that_turned_out_long_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = settings()
     resolve.check(asked)
-    error = said(lambda: resolve.check_memory(asked, resolve.schema(asked), {"user": 10**11}))
+    error = said(lambda: resolve.check_memory(asked, resolve.schema(asked), rows={"user": 10**11}))
     assert "in tables of 100,000,000,000 rows" in error
     assert "fields.user.min_count, which has 100,000,000,000" in error

@@ -4,80 +4,138 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from umbel import durable
 from umbel.errors import UserError
+from umbel.learn.processes import is_first, told
+from umbel.learn.shards import Shards
 from umbel.learn.state import Progress, State
 
 KEPT = 2  # the newest, and the one before it in case the newest does not read back
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 PARTS = tuple(field.name for field in fields(State) if field.name != "progress")
+BY_ROW = re.compile("weights/table|kept/[0-9]+/table|table/.*")
+ALONE = Shards(None)
 
 
-def save(state: State, folder: Path) -> None:
-    """Write the next numbered checkpoint into `folder` and drop all but the one before it.
+def save(state: State, folder: Path, *, shards: Shards = ALONE) -> None:
+    """Write the next numbered checkpoint into `folder` and drop all but the one before it; of `shards` every process calls this.
 
-    A checkpoint is a folder of its own with the tensors, the numbers, and the tensors' SHA-256. It is filled and flushed to the disk
-    under a temporary name, so that one with a number is whole.
+    A checkpoint is a folder of its own: each process's rows of the table and of its moments in a file (`rows-0-of-2.safetensors`), the
+    other tensors, the numbers, and the SHA-256 of the files. It is filled and flushed to the disk under a temporary name, so that one
+    with a number is whole.
 
     :raises UserError: if the disk is full or the place is not writable; older checkpoints stay.
     """
+    rows, others = _parted(state)
     number = max(_numbers(folder), default=0) + 1
-    with durable.folder(_place(folder, number)) as made:
+    with _made(_place(folder, number), shards) as made:
         with durable.disk(made):
-            save_file(_flat(state), made / TENSORS)
-        about = {"sha256": _digest(made / TENSORS), "progress": asdict(state.progress)}
-        (made / NUMBERS).write_text(json.dumps(about, indent=1))
-    durable.sweep(folder)
-    for other in _numbers(folder):
-        if other <= number - KEPT:
-            shutil.rmtree(_place(folder, other), ignore_errors=True)
+            own = {name: _saved(rows, made / name) for name in _files(shards.world)[shards.rank : shards.rank + 1]}
+        digests = {name: digest for one in shards.gathered(own) for name, digest in one.items()}
+        if is_first(shards.group):
+            with durable.disk(made):
+                digests[TENSORS] = _saved(others, made / TENSORS)
+            about = {"sha256": digests, "world": shards.world, "progress": asdict(state.progress)}
+            (made / NUMBERS).write_text(json.dumps(about, indent=1))
+    if is_first(shards.group):
+        durable.sweep(folder)
+        for other in _numbers(folder):
+            if other <= number - KEPT:
+                shutil.rmtree(_place(folder, other), ignore_errors=True)
 
 
-def load(folder: Path) -> State | None:
-    """The newest checkpoint that reads back whole; None where none was ever finished.
+def load(folder: Path, *, shards: Shards = ALONE) -> State | None:
+    """The newest checkpoint that reads back whole, with this process's rows, however many wrote it; None where none was ever finished.
 
     :raises UserError: when there are checkpoints and all of them are damaged.
     """
-    numbers = _numbers(folder)
+    numbers = told(shards.group, _numbers(folder))
     for number in reversed(numbers):
-        state = _read(_place(folder, number))
-        if state is not None:
-            return state
+        place = _place(folder, number)
+        about = _about(place, shards)
+        if shards.every(about is not None) and about is not None:
+            return _state(place, about, shards=shards)
     if numbers:
         raise UserError(f"{folder}: no checkpoint reads back whole", mend="delete the folder and train anew")
     return None
 
 
-def _read(place: Path) -> State | None:
-    """The state in one folder; None where a part of it is missing, truncated or changed."""
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What is told of a checkpoint: where training stood, and how many processes wrote it."""
+
+    progress: Progress
+    world: int
+
+
+def _about(place: Path, shards: Shards) -> _About | None:
+    """None where something is missing, truncated or changed; of the files each process looks at some."""
     try:
-        about = json.loads((place / NUMBERS).read_text())
-        if _digest(place / TENSORS) != about["sha256"]:
+        read = json.loads((place / NUMBERS).read_text())
+        numbers, world = read["progress"], int(read["world"])
+        names = [TENSORS, *_files(world)]
+        if any(_digest(place / name) != read["sha256"][name] for name in names[shards.rank :: shards.world]):
             return None
-        tensors = load_file(place / TENSORS)
-        numbers = about["progress"]
-        progress = Progress(**{**numbers, "scores": tuple(dict(scores) for scores in numbers["scores"])})
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return _About(Progress(**{**numbers, "scores": tuple(dict(scores) for scores in numbers["scores"])}), world)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _state(place: Path, about: _About, *, shards: Shards) -> State:
+    tensors = load_file(place / TENSORS) | _rows([place / name for name in _files(about.world)], shards)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         parts[part][name] = tensor
-    return State(progress, **parts)
+    return State(about.progress, **parts)
 
 
-def _flat(state: State) -> dict[str, Tensor]:
+def _parted(state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a row of the table each, and the others."""
     parts: dict[str, Mapping[str, Tensor]] = {part: getattr(state, part) for part in PARTS}
-    return {f"{part}/{name}": tensor.contiguous() for part, tensors in parts.items() for name, tensor in tensors.items()}
+    flat = {f"{part}/{name}": tensor.contiguous() for part, tensors in parts.items() for name, tensor in tensors.items()}
+    rows = {key: flat.pop(key) for key in list(flat) if BY_ROW.fullmatch(key) and flat[key].ndim}
+    return rows, flat
+
+
+def _rows(files: Sequence[Path], shards: Shards) -> dict[str, Tensor]:
+    """A process's rows out of the files of others, which may have been more or fewer."""
+    with ExitStack() as opened:
+        found = [opened.enter_context(safe_open(file, "pt")) for file in files]
+        return {key: shards.picked([one.get_slice(key) for one in found]) for key in found[0].keys()}  # noqa: SIM118
+
+
+def _saved(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Its SHA-256, once it is on the disk."""
+    save_file(dict(tensors), path)
+    durable.sync(path)
+    return _digest(path)
+
+
+@contextmanager
+def _made(place: Path, shards: Shards) -> Iterator[Path]:
+    """The first process's temporary folder, in all of them."""
+    if is_first(shards.group):
+        with durable.folder(place) as made:
+            told(shards.group, made)
+            yield made
+    else:
+        yield told(shards.group, place)
+
+
+def _files(world: int) -> list[str]:
+    return [f"rows-{rank}-of-{world}.safetensors" for rank in range(world)]
 
 
 def _numbers(folder: Path) -> list[int]:

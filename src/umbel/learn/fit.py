@@ -117,9 +117,9 @@ class _Training(Generic[Trained]):
         self.step.processes.draw_apart(self.progress.epoch, self.progress.step)
 
     def _resume(self, start: State) -> None:
-        _check_fits("weights", start.weights, self.model.state_dict())
-        _check_fits("row optimiser", start.table, self.step.table_state())
-        _check_fits("balancer", start.balance, self.step.balance_state())
+        self._check_fits("weights", start.weights, self.model.state_dict())
+        self._check_fits("row optimiser", start.table, self.step.table_state())
+        self._check_fits("balancer", start.balance, self.step.balance_state())
         self.model.load_state_dict(start.weights)
         self.step.load(start.dense)
         self.step.load_table(start.table)
@@ -131,6 +131,21 @@ class _Training(Generic[Trained]):
         for scores in start.progress.scores:
             _advance(self.schedule, self.plan.keep.score(scores))
         set_random_state(start.random, self.plan.device)
+
+    def _check_fits(self, what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+        """Refuse a state that another model or plan has left; :raises UserError: naming the first tensor that differs."""
+        left, asked = self._shapes(given), self._shapes(expected)
+        for name in sorted({*left, *asked}):
+            if left.get(name) != asked.get(name):
+                raise UserError(
+                    f"checkpoint: {what} {name!r} is {left.get(name)}, the model and plan ask for {asked.get(name)}",
+                    mend="train into a new folder, or go back to the recipe and plan it came from",
+                )
+
+    def _shapes(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Of the whole table, so that whoever holds a share of it finds what the others find."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return {name: (self.step.held.rows(shape[0]), *shape[1:]) if name == "table" else shape for name, shape in shapes.items()}
 
     def _check_kept(self) -> None:
         """Refuse a state whose rule let go of the epoch that this plan's rule keeps."""
@@ -158,7 +173,7 @@ class _Training(Generic[Trained]):
         for batch in self.batches(self.progress.epoch, self.progress.step):
             self._learn(batch)
             passed = time.monotonic() - began
-            if self.plan.pause is not None and passed >= self.plan.pause:
+            if self.plan.pause is not None and self.step.held.every(passed >= self.plan.pause):
                 self._look()
                 self.progress = replace(self.progress, seconds=before + passed)
                 yield
@@ -189,7 +204,8 @@ class _Training(Generic[Trained]):
             raise broken(self.model.schema, reversed(again), task=task, epoch=self.progress.epoch + 1, step=step + 1)
 
     def _judged(self) -> Scores:
-        if not all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values()):
+        finite = all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
+        if not self.step.held.every(finite):
             what = f"training: after epoch {self.progress.epoch + 1} the weights are no finite numbers"
             raise DivergedError(what, mend="lower the learning rate ([fit] rate)")
         with self.apart():
@@ -215,7 +231,7 @@ class _Training(Generic[Trained]):
         self.tally = Tally(len(self.model.schema.tasks), self.plan.device)
         self.step.turn()
         if self.plan.fresh:
-            nn.init.normal_(self.model.table, std=SPREAD)
+            self.step.processes.agreed(nn.init.normal_(self.model.table, std=SPREAD).detach())
             self.step.forget_table()
 
     def _report(self, trained: Progress, *, finished: bool) -> Epoch:
@@ -256,14 +272,3 @@ def _advance(schedule: LRScheduler | None, score: float) -> None:
             schedule.step(score)
         elif schedule is not None:
             schedule.step()
-
-
-def _check_fits(what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse a state that another model or plan has left; :raises UserError: naming the first tensor that differs."""
-    for name in sorted({*given, *expected}):
-        shapes = [tuple(among[name].shape) if name in among else None for among in (given, expected)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"checkpoint: {what} {name!r} is {shapes[0]}, the model and plan ask for {shapes[1]}",
-                mend="train into a new folder, or go back to the recipe and plan it came from",
-            )

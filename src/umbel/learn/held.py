@@ -33,6 +33,10 @@ class Held(ABC):
         """The joint norm of the dense gradients, and of those of the rows that any process updates."""
 
     @abstractmethod
+    def rows(self, here: int) -> int:
+        """How many rows there are, of which so many are here."""
+
+    @abstractmethod
     def every(self, here: bool) -> bool:
         """Whether it is so wherever a part of the table is."""
 
@@ -52,6 +56,10 @@ class Whole(Held):
     def norm(self, dense: Sequence[Tensor], rows: Sequence[Tensor]) -> Float[Tensor, ""]:
         """Of what is here."""
         return get_total_norm([*dense, *rows])
+
+    def rows(self, here: int) -> int:
+        """All are."""
+        return here
 
     def every(self, here: bool) -> bool:
         """It is the same table."""

@@ -87,5 +87,5 @@ class Plan:
         if self.balance is not None and self.compiled:
             raise UserError("fit.compiled: a balancer looks into the model, which is closed when compiled", mend="drop one of both")
         if self.shards is not None and (self.exact or self.fresh):
-            what = "exact" if self.exact else "fresh"
-            raise UserError(f"fit.{what}: is for whole tables, not for shards", mend="leave it out, or leave out fit.tables = \"shards\"")
+            what = "fit.exact" if self.exact else "fit.fresh"
+            raise UserError(f'fit.tables = "shards": {what} needs the whole table', mend="leave one of both out")

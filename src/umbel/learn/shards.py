@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Protocol, TypeVar, final, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,20 @@ from umbel.nn.holder import Holder
 from umbel.nn.views import distinct
 
 BLOCK = 1 << 16  # rows that pass through a process at a time; 16 divides it, so that blocks are drawn as one table would be
+Some = TypeVar("Some")
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Rows in a file."""
+
+    def get_shape(self) -> list[int]:
+        """How many, and how wide."""
+        ...
+
+    def __getitem__(self, some: slice) -> Tensor:
+        """Some of them."""
+        ...
 
 
 @final
@@ -96,12 +111,34 @@ class Shards(Holder, Held):
             dist.all_reduce(square, group=self.group)
         return (own.square() + square).sqrt()
 
+    def rows(self, here: int) -> int:
+        """The sum."""
+        return self._sum(here)
+
     def every(self, here: bool) -> bool:
         """In all of them."""
-        so = torch.tensor(float(here))
+        return self._sum(int(here)) == self.world
+
+    def gathered(self, here: Some) -> list[Some]:
+        """What each process has, in the order of the ranks."""
+        found = [here] * self.world
         if self.group is not None:
-            dist.all_reduce(so, op=dist.ReduceOp.MIN, group=self.group)
-        return bool(so)
+            dist.all_gather_object(found, here, group=self.group)
+        return found
+
+    def picked(self, files: Sequence[Rows]) -> Tensor:
+        """The rows held here, out of what as many processes held as there are files; a block is read at a time."""
+        lengths, then = [file.get_shape()[0] for file in files], len(files)
+        empty: Tensor = files[0][:0]
+        held = empty.new_empty(len(range(self.rank, sum(lengths), self.world)), *empty.shape[1:])
+        for other, (file, length) in enumerate(zip(files, lengths, strict=True)):
+            if (other - self.rank) % math.gcd(then, self.world):
+                continue  # it has no row of ours
+            for start, stop in _blocks(length):
+                row = torch.arange(start, stop) * then + other
+                own = row % self.world == self.rank
+                held[row[own] // self.world] = file[start:stop][own]
+        return held
 
     def _looked(self, table: Tensor, place: Tensor) -> dict[str, Tensor]:
         most = len(table) + 1  # rows of any process
@@ -112,6 +149,12 @@ class Shards(Holder, Held):
         wanted = self._swapped(ids % most, given, taken=taken)
         found = self._swapped(table.detach().index_select(0, wanted), taken, taken=given)
         return {"table": found, "place": local, "asked": wanted, "sizes": torch.stack([asks, asked]), "held": table}
+
+    def _sum(self, here: int) -> int:
+        counts = torch.tensor(here)
+        if self.group is not None:
+            dist.all_reduce(counts, group=self.group)
+        return int(counts)
 
     def _touched(self, leaf: Tensor, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         asks, asked = rows["sizes"].tolist()

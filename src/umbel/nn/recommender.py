@@ -166,6 +166,11 @@ class Recommender(nn.Module):
         """Every parameter but the table."""
         return [parameter for name, parameter in self.named_parameters() if name != "table"]
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers are learned, wherever they are."""
+        return sum(parameter.numel() for parameter in self.dense_parameters()) + self.places.rows * self.table.shape[1]
+
     def groups(self) -> dict[str, tuple[Part, ...]]:
         """The parameters by what they are: each view, expert, gate and tower; every number is in exactly one group."""
         return {name: parts for name, (parts, _) in self._declared().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -29,6 +29,7 @@ from umbel.learn.history import Scores
 from umbel.learn.keep import Keep
 from umbel.learn.plan import Plan
 from umbel.learn.predict import centre, predict
+from umbel.nn.holder import HERE
 from umbel.nn.recommender import Recommender
 from umbel.run import resolve
 from umbel.run.settings import Settings
@@ -69,12 +70,12 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
     """
     if settings.fit.threads:
         torch.set_num_threads(settings.fit.threads)
-    plan = replace(resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings)), group=group)
+    plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings), group=group)
     rows = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
-    resolve.check_memory(settings, table.schema, rows)
+    resolve.check_memory(settings, table.schema, rows=rows, group=group)
     built = resolve.built(settings, rows, edges=table.encoder.edges)
     torch.manual_seed(settings.fit.seed)
-    model = built(table.schema)
+    model = built(table.schema, plan.shards or HERE)
     replay = None
     if settings.fit.start is not None:
         bundle = warm_start(model, table, built, start=settings.fit.start)
@@ -90,20 +91,22 @@ def trained(
 ) -> tuple[dict[str, object], ...]:
     """Train with checkpoints and a log of epochs in `folder`, going on from those that are there; the model ends with the weights kept.
 
-    Of several processes the first alone writes; it cannot write before all have read, as each of its steps waits for theirs.
+    Of several processes the first alone writes, but for rows that others hold; it cannot write before all have read, as each of its
+    steps waits for theirs.
     """
-    start = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
+    shards = plan.shards or checkpoint.ALONE
+    start = checkpoint.load(folder / "checkpoint", shards=shards)
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
     best = start.best if start else {}
     for epoch in fit(model, batches, plan=plan, judge=judge, start=start):
         best = epoch.state.best
-        if not is_first(plan.group):
+        if not (is_first(plan.group) or plan.shards):
             continue
-        if epoch.finished:
+        if epoch.finished and is_first(plan.group):
             history.append(_line(epoch))
             durable.write(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
             watch.finished(epoch)
-        checkpoint.save(epoch.state, folder / "checkpoint")
+        checkpoint.save(epoch.state, folder / "checkpoint", shards=shards)
     model.load_state_dict(best)
     return tuple(history)
 
@@ -134,7 +137,9 @@ class _Judge:
         self.labels, self.seen = table.labels("valid")
 
     def __call__(self, model: Recommender) -> Scores:
-        return told(self.group, self._scores(model) if is_first(self.group) else {})
+        with model.holder.answered(model.table):
+            found = self._scores(model) if is_first(self.group) else {}
+        return told(self.group, found)
 
     def _scores(self, model: Recommender) -> Scores:
         return _plain(scores(self.table.schema, self.labels, self.seen, logits=logits(model, self.table, "valid")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from torch.distributed import ProcessGroup
 
 from umbel.balance.named import Setting, balancer
 from umbel.bundle import Built
@@ -17,6 +18,7 @@ from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import MEAN, Plan
+from umbel.learn.shards import Shards
 from umbel.learn.taps import At
 from umbel.learn.weigh import Balance
 from umbel.nn.interact import InteractSizes
@@ -39,20 +41,25 @@ ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
 def check(settings: Settings) -> None:
     """Find what is wrong with a run file by itself, before hours go into its log.
 
-    :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, or an impossible slice.
+    :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, an impossible slice, or rows
+        shared out in a training that needs all of them.
     """
     found = schema(settings)
-    check_memory(settings, found, dict.fromkeys(found.tables, 1))
+    whole = "fit.start" if settings.fit.start is not None else None if settings.episodes is None else "episodes"
+    if settings.fit.tables == "shards" and whole is not None:
+        raise UserError(f'fit.tables = "shards": {whole} needs the whole table', mend='leave one of both out')
+    check_memory(settings, found, rows=dict.fromkeys(found.tables, 1))
     built(settings, dict.fromkeys(found.tables, 1))(found)
     plan(settings.fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
     feedback(settings)
 
 
-def check_memory(settings: Settings, schema: Schema, rows: dict[str, int]) -> None:
+def check_memory(settings: Settings, schema: Schema, *, rows: dict[str, int], group: ProcessGroup | None = None) -> None:
     """Refuse a model that this machine cannot train; :raises UserError: with the bytes it would take."""
     model = built(settings, rows)
-    check_size(lambda: model(schema), dim=settings.model.dim, rows=rows, device=_device(settings.fit.device))
+    holders = group.size() if group is not None and settings.fit.tables == "shards" else 1
+    check_size(lambda: model(schema), dim=settings.model.dim, rows=rows, device=_device(settings.fit.device), holders=holders)
 
 
 def source(settings: Settings) -> Source:
@@ -145,8 +152,8 @@ def keep(settings: Settings) -> Keep:
     return rule
 
 
-def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN) -> Plan:
-    """How the model is trained; :raises UserError: for a device that is not there."""
+def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN, *, group: ProcessGroup | None = None) -> Plan:
+    """How the model is trained; :raises UserError: for a device that is not there, or what does not go together."""
     return Plan(
         epochs=fit.epochs,
         patience=fit.patience,
@@ -165,6 +172,8 @@ def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN) -> 
         seed=fit.seed,
         pause=60 * fit.minutes,
         balance=balance,
+        group=group,
+        shards=Shards(group) if fit.tables == "shards" else None,
     )
 
 

@@ -74,7 +74,9 @@ def train(
 def follow(settings: Settings, folder: Path, group: ProcessGroup) -> None:
     """Take part in the run that the first process makes, on its table and from its checkpoints: all of them see the folder."""
     if told(group, False):
-        fit_model(settings, Table.open(folder / "table"), folder, watch=Silence(), group=group)
+        model = fit_model(settings, Table.open(folder / "table"), folder, watch=Silence(), group=group).model
+        with model.holder.answered(model.table):  # the first looks up what it judges by, and writes down
+            pass
 
 
 def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch, group: ProcessGroup | None) -> Report:
@@ -92,18 +94,18 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     began = time.monotonic()
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
+    cold: Newcomers | None = None
     if settings.episodes is None:
         told(group, True)
         fitted = fit_model(settings, table, folder, watch=look, group=group)
-        new = NewUsers({}, None, trained_scores(fitted.model, table))
     else:
         ready.check_users(settings, table)
         fitted, cold = fit_episodes(settings, table, folder, watch=look)
-        look.stage("best epoch loaded; judging on new users, and choosing the ladder on validation")
-        new = _new_users(cold, settings, look=look)
-    learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look))
-    look.stage("best epoch loaded; calibrating on validation, then judging on test")
-    return _judged(settings, folder, table, learned=learned, began=began)
+    with fitted.model.holder.answered(fitted.model.table):
+        new = NewUsers({}, None, trained_scores(fitted.model, table)) if cold is None else _new_users(cold, settings, look=look)
+        learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look))
+        look.stage("best epoch loaded; calibrating on validation, then judging on test")
+        return _judged(settings, folder, table, learned=learned, began=began)
 
 
 def claim(settings: Settings, folder: Path) -> None:
@@ -163,7 +165,7 @@ def _report(
         seed=settings.fit.seed,
         rows={part: len(rows) for part, rows in table.parts.items()},
         tasks=tasks,
-        parameters=sum(parameter.numel() for parameter in fitted.model.parameters()),
+        parameters=fitted.model.numbers,
         seconds=time.monotonic() - began,
         rows_per_second=sum(moment.rows for moment in history) / max(sum(moment.seconds for moment in history), 1e-9),
         peak_memory_bytes=peak_memory(),
@@ -195,6 +197,7 @@ class _Learned:
 
 
 def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:
+    look.stage("best epoch loaded; judging on new users, and choosing the ladder on validation")
     training = cold.lost()
     figures = cold.figures(resamples=settings.evaluate.resamples)
     lost = {"training": training, "test": cold.lost() - training}

@@ -138,7 +138,10 @@ class ModelSection(Section):
 
 
 class FitSection(Section):
-    """`[fit]`: how the model is trained; `start` is a bundle to go on from, `replay` the share of rows it has seen to train on again."""
+    """`[fit]`: how the model is trained; `start` is a bundle to go on from, `replay` the share of rows it has seen to train on again.
+
+    `tables` says what several processes hold of the embedding rows: all of them each, or each its share.
+    """
 
     epochs: int = Field(15, ge=1)
     patience: int = Field(2, ge=1)
@@ -150,6 +153,7 @@ class FitSection(Section):
     decay: float = Field(0.0, ge=0)
     fresh: bool = False
     rows: Literal["adam", "adagrad"] = "adam"
+    tables: Literal["replicas", "shards"] = "replicas"
     exact: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False

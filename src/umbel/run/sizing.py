@@ -15,10 +15,13 @@ LONG = 1000  # rows of a table that min_count may make fewer
 COPIES = 3  # the weights, and the two moments that training keeps beside them
 
 
-def check_size(build: Callable[[], nn.Module], *, dim: int, rows: Mapping[str, int], device: torch.device) -> None:
+def check_size(
+    build: Callable[[], nn.Module], *, dim: int, rows: Mapping[str, int], device: torch.device, holders: int = 1
+) -> None:
     """Build the model without its memory, and compare what training it takes with what the machine has.
 
-    `rows` are those of each table. What the machine has is its whole memory, the GPU's where that is the device.
+    `rows` are those of each table, `holders` the processes that share them out. What the machine has is its whole memory, which
+    the processes that `torchrun` started on it divide, or the GPU's where that is the device.
 
     :raises UserError: where that is not enough, with the bytes, and what makes them fewer.
     """
@@ -26,7 +29,9 @@ def check_size(build: Callable[[], nn.Module], *, dim: int, rows: Mapping[str, i
         model = build()
     weights = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
     total, tables, have = sum(weights.values()), weights.get("table", 0), memory(device)
-    if COPIES * total <= have:
+    beside = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needs = COPIES * beside * (total - tables + tables // holders)
+    if needs <= have:
         return
     what = f"model: {_bytes(total)} of weights, {_bytes(tables)} of them in tables of {sum(rows.values()):,} rows"
     mend = f"lower model.dim = {dim}"
@@ -35,7 +40,9 @@ def check_size(build: Callable[[], nn.Module], *, dim: int, rows: Mapping[str, i
     elif max(rows.values()) >= LONG:
         widest = max(rows, key=lambda name: rows[name])
         mend += f", or raise fields.{widest}.min_count, which has {rows[widest]:,}"
-    raise UserError(f"{what}; training takes {_bytes(COPIES * total)} and {device} has {_bytes(have)}", mend=mend)
+        mend += ', or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
+    takes = f"training takes {_bytes(needs)}{f' in {beside} processes' if beside > 1 else ''}"
+    raise UserError(f"{what}; {takes} and {device} has {_bytes(have)}", mend=mend)
 
 
 def memory(device: torch.device) -> int:
