@@ -229,7 +229,7 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "rows-0-of-1.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", [truncate, Path.unlink])
 def test_a_damaged_newest_falls_back_to_the_one_before(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     before, _ = two_checkpoints(tmp_path)
@@ -237,10 +237,11 @@ def test_a_damaged_newest_falls_back_to_the_one_before(name: str, damage: Callab
     assert_same(checkpoint.load(tmp_path), before)
 
 
-def test_one_changed_bit_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["state.safetensors", "rows-0-of-1.safetensors"])
+def test_one_changed_bit_is_found(name: str, tmp_path: Path) -> None:
     before, after = two_checkpoints(tmp_path)
     assert_same(checkpoint.load(tmp_path), after)
-    flip(tmp_path / "000002" / "state.safetensors")
+    flip(tmp_path / "000002" / name)
     assert_same(checkpoint.load(tmp_path), before)
 
 

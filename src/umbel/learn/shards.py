@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +48,7 @@ class Shards(Holder, Held):
 
     So frequent ids, which come first in every vocabulary, are everybody's alike. A step asks the owners for the rows that its part of
     the batch touches, each once, and sends them their gradients; an owner adds those up in the order of the ranks and updates its rows,
-    with the optimiser's moments beside them. Five messages go from each to each: how many ids, ids, rows, gradients, and a norm.
+    with the optimiser's moments beside them. From each to each go how many ids, ids, rows and gradients; to all, the square of a norm.
     """
 
     def __init__(self, group: ProcessGroup | None) -> None:
@@ -77,6 +79,8 @@ class Shards(Holder, Held):
         """In a file of no name, so that no more of it is in memory than the system likes."""
         width = table.shape[1]
         with tempfile.NamedTemporaryFile(dir=folder) as file:
+            if sys.platform == "linux":  # else a disk that is full is found out where no error can be raised
+                os.posix_fallocate(file.fileno(), 0, max(1, rows * width * table.element_size()))
             every = torch.from_file(file.name, shared=True, size=rows * width, dtype=table.dtype).view(rows, width)
         for start, stop in _blocks(rows):
             found = self.looked(table, torch.arange(start, stop, device=table.device)[:, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from umbel.errors import UserError
 from umbel.learn.processes import is_first as is_first
 from umbel.learn.processes import told as told
 from umbel.run.settings import Settings
+
+PATIENCE = timedelta(days=1)  # the first may be at work by itself for hours (ingesting, judging); one that ends is noticed at once
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def joined() -> Iterator[ProcessGroup | None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield dist.group.WORLD
     except RuntimeError as error:
