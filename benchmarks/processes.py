@@ -1,13 +1,15 @@
 """What a second process is worth: steps by one process and by several on the same batches, in turns, and what a step sends.
 
 `python benchmarks/processes.py` starts as many processes as it is told, of one thread each, on this machine; one of them also steps
-alone while the others wait. The model is `peers.rows.model`, as in `training.py`.
+alone while the others wait. Several hold the table each (replicas) or share its rows out (shards). The model is `peers.rows.model`, as in
+`training.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -23,6 +25,7 @@ from torch.multiprocessing.spawn import spawn
 from umbel.data.batch import Batch
 from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
+from umbel.learn.shards import Shards
 from umbel.learn.step import Fast
 from umbel.nn.views import compact
 
@@ -39,16 +42,25 @@ def rate(step: Fast, batches: list[Batch]) -> float:
 
 
 def sent(recipe: str, batch: Batch, world: int) -> dict[str, float]:
-    """Megabytes that a process receives in a step: logits and touched rows of the others, dense gradients twice round the ring."""
+    """Megabytes that a process receives in a step: logits and touched rows of the others, dense gradients twice round the ring.
+
+    Of shards: the rows that it touches and others hold, and of those that others ask it for, ids and gradients.
+    """
     made = model(recipe, SMALL)
     rows = sum(len(compact(made.rows(batch.take(slice(BATCH * rank // world, BATCH * (rank + 1) // world)).fields))[0])
                for rank in range(1, world))
-    dense = sum(parameter.numel() for parameter in made.dense_parameters())
+    dense, width = sum(parameter.numel() for parameter in made.dense_parameters()), made.table.shape[1]
     return {
         "logits": BATCH * (world - 1) / world * 4 * made.schema.outputs[-1].stop / 1e6,
         "dense": 2 * (world - 1) / world * 4 * dense / 1e6,
-        "rows": rows * (8 + 4 * made.table.shape[1]) / 1e6,
+        "rows": rows * (8 + 4 * width) / 1e6,
+        "rows of shards": rows / world * (8 + 8 * width) / 1e6,
     }
+
+
+def held(step: Fast) -> float:
+    """Megabytes of the table and its moments in this process."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (step.model.table, *step.table_state().values())) / 1e6
 
 
 def work(rank: int, world: int, recipe: str, rounds: int, folder: Path) -> None:
@@ -59,17 +71,21 @@ def work(rank: int, world: int, recipe: str, rounds: int, folder: Path) -> None:
     group = dist.group.WORLD
     assert isinstance(group, ProcessGroup)
     batches = ready(packed(STEPS * BATCH, SMALL, SKEW))
-    alone, together = Fast(model(recipe, SMALL), Plan()), Fast(model(recipe, SMALL), Plan(group=group))
-    found: dict[str, list[float]] = {"alone": [], "together": []}
+    shards = Shards(group)
+    ways = {
+        "alone": Fast(model(recipe, SMALL), Plan()),
+        "replicas": Fast(model(recipe, SMALL), Plan(group=group)),
+        "shards": Fast(model(recipe, SMALL, shards), Plan(group=group, shards=shards)),
+    }
+    found: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
-        one = rate(alone, batches) if rank == 0 else 0.0
-        dist.barrier()
-        several = rate(together, batches)
-        if number:
-            found["alone"].append(one)
-            found["together"].append(several)
+        for way, step in ways.items():
+            dist.barrier()
+            passed = rate(step, batches) if rank == 0 or way != "alone" else 0.0
+            found[way] += [passed] if number else []
     if rank == 0:
-        (folder / "found.json").write_text(json.dumps({**found, "megabytes": sent(recipe, batches[0], world)}))
+        megabytes = {**sent(recipe, batches[0], world), **{f"held, {way}": held(step) for way, step in ways.items()}}
+        (folder / "found.json").write_text(json.dumps({**found, "megabytes": megabytes}))
     dist.destroy_process_group()
 
 
@@ -78,9 +94,13 @@ def measured(recipe: str, world: int, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name:
         spawn(work, (world, recipe, rounds, Path(name)), nprocs=world)
         found = json.loads((Path(name) / "found.json").read_text())
-    ratios = [several / one for one, several in zip(found["alone"], found["together"], strict=True)]
-    spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
-    return {**found, "ratio": spread}
+    return {**found, "ratio": {way: spread(found, way) for way in ("replicas", "shards")}}
+
+
+def spread(found: dict[str, list[float]], way: str) -> dict[str, float]:
+    """How many times as fast as one process, round by round."""
+    ratios = [several / one for one, several in zip(found["alone"], found[way], strict=True)]
+    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
 def main() -> None:
@@ -93,15 +113,16 @@ def main() -> None:
     asked = parser.parse_args()
     told, ratios = {}, []
     for recipe in asked.recipes:
-        one = told[recipe] = measured(recipe, asked.processes, asked.rounds)
-        several, megabytes = one["ratio"], one["megabytes"]
+        found = told[recipe] = measured(recipe, asked.processes, asked.rounds)
+        several, megabytes = found["ratio"], found["megabytes"]
         assert isinstance(several, dict)
-        name = f"{recipe}, {asked.processes} processes of one thread over one"
-        ratios.append(Ratio(name, several["median"], several["low"], several["high"], goal=1.7))
         assert isinstance(megabytes, dict)
-        print(f"{recipe:14} {asked.processes} processes {several['median']:.2f} times one ({several['low']:.2f} to {several['high']:.2f}), "
-              f"received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
-    write(asked.o, {"processes": asked.processes, "recipes": told}, ratios)
+        for way, one in several.items():
+            name = f"{recipe}, {asked.processes} processes of one thread over one, {way}"
+            ratios.append(Ratio(name, one["median"], one["low"], one["high"], goal=1.7))
+            print(f"{recipe:14} {asked.processes} processes, {way:8} {one['median']:.2f} times one ({one['low']:.2f} to {one['high']:.2f})")
+        print(f"{'':14} received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
+    write(asked.o, {"processes": asked.processes, "load": os.getloadavg()[1], "recipes": told}, ratios)
 
 
 if __name__ == "__main__":

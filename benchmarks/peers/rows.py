@@ -13,7 +13,8 @@ from umbel.data.ingest import ingest
 from umbel.data.source import Source
 from umbel.data.split import ByColumn
 from umbel.data.table import Table
-from umbel.nn.recommender import Recommender, Sizes
+from umbel.nn.holder import HERE, Holder
+from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.schema import Field, FieldKind, Schema, Task
 
@@ -27,11 +28,12 @@ def schema() -> Schema:
     return Schema(fields, (Task("a"), Task("b")))
 
 
-def model(recipe: str, ids: int) -> Recommender:
-    """A recipe over `ids` ids in all; where it mixes experts, eight of them."""
+def model(recipe: str, ids: int, holder: Holder = HERE) -> Recommender:
+    """A recipe over `ids` ids in all, whose rows are with the holder; where it mixes experts, eight of them."""
     torch.manual_seed(0)
     vocabulary = {f"c{column}": ids // COLUMNS + 1 for column in range(COLUMNS)}
-    return RECIPES[recipe](schema(), Sizes(vocabulary, dim=DIM, expert=EXPERT, tower=TOWER, specific=1, shared=EXPERTS - 2))
+    sizes = Sizes(vocabulary, dim=DIM, expert=EXPERT, tower=TOWER, specific=1, shared=EXPERTS - 2)
+    return RECIPES[recipe](schema(), sizes, parts=Parts(holder=holder))
 
 
 def draw(rows: int, ids: int, *, skew: float, seed: int = 0) -> np.ndarray:
