@@ -33,12 +33,12 @@ HERE = Path(__file__).parent
 STEPS = 8  # timed together
 
 
-def rate(step: Fast, batches: list[Batch]) -> float:
-    """Rows a second."""
-    began = time.perf_counter()
+def rate(step: Fast, batches: list[Batch]) -> tuple[float, float]:
+    """Rows a second, and milliseconds of processor time a step, which say more where others share the machine."""
+    began, at_work = time.perf_counter(), time.process_time()
     for batch in batches:
         step(batch)
-    return len(batches) * BATCH / (time.perf_counter() - began)
+    return len(batches) * BATCH / (time.perf_counter() - began), 1e3 * (time.process_time() - at_work) / len(batches)
 
 
 def sent(recipe: str, batch: Batch, world: int) -> dict[str, float]:
@@ -78,14 +78,17 @@ def work(rank: int, world: int, recipe: str, rounds: int, folder: Path) -> None:
         "shards": Fast(model(recipe, SMALL, shards), Plan(group=group, shards=shards)),
     }
     found: dict[str, list[float]] = {way: [] for way in ways}
+    worked: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, step in ways.items():
             dist.barrier()
-            passed = rate(step, batches) if rank == 0 or way != "alone" else 0.0
-            found[way] += [passed] if number else []
+            rows, milliseconds = rate(step, batches) if rank == 0 or way != "alone" else (0.0, 0.0)
+            if number:
+                found[way].append(rows)
+                worked[way].append(milliseconds)
     if rank == 0:
         megabytes = {**sent(recipe, batches[0], world), **{f"held, {way}": held(step) for way, step in ways.items()}}
-        (folder / "found.json").write_text(json.dumps({**found, "megabytes": megabytes}))
+        (folder / "found.json").write_text(json.dumps({**found, "processor": worked, "megabytes": megabytes}))
     dist.destroy_process_group()
 
 
@@ -121,6 +124,8 @@ def main() -> None:
             name = f"{recipe}, {asked.processes} processes of one thread over one, {way}"
             ratios.append(Ratio(name, one["median"], one["low"], one["high"], goal=1.7))
             print(f"{recipe:14} {asked.processes} processes, {way:8} {one['median']:.2f} times one ({one['low']:.2f} to {one['high']:.2f})")
+        worked = ", ".join(f"{way} {statistics.median(times):.0f} ms" for way, times in found["processor"].items())
+        print(f"{'':14} processor time of a step in the first process: {worked}")
         print(f"{'':14} received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
     write(asked.o, {"processes": asked.processes, "load": os.getloadavg()[1], "recipes": told}, ratios)
 

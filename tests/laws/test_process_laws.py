@@ -129,7 +129,7 @@ def again(group: ProcessGroup, folder: Path) -> dict[str, Trace]:
     some(folder / "shards", plan, most=4)
     with pytest.raises(UserError, match=r"weights 'table' is \(16, 4\), the model and plan ask for \(17, 4\)"):
         some(folder / "shards", plan, case=Case("mmoe", sizes=replace(SIZES, vocabulary={"user": USERS + 1, "video": VIDEOS})))
-    last = {"once more": some(folder / "shards", replace(TRAINED, shards=Shards(None)))} if is_first(group) else {}
+    last = {"once more": some(folder / "shards", TRAINED)} if is_first(group) else {}
     return {**last, "drawn anew": some(folder / "fresh", replace(TRAINED, fresh=True, group=group))}
 
 

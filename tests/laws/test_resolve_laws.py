@@ -18,7 +18,6 @@ from umbel.data.split import ByColumn, ByTime, ByUser
 from umbel.errors import UserError
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
-from umbel.learn.shards import Shards
 from umbel.learn.taps import At
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
@@ -87,7 +86,7 @@ def test_the_usual_plan_is_what_a_plan_is_by_itself() -> None:
     assert found.pause == 300.0
     assert isinstance(found.rows(torch.zeros(2, 2)), RowAdam)
     assert isinstance(resolve.plan(FitSection(rows="adagrad")).rows(torch.zeros(2, 2)), RowAdagrad)
-    assert isinstance(resolve.plan(FitSection(tables="shards")).shards, Shards)
+    assert resolve.plan(FitSection(tables="shards")).shards is None, "a process by itself holds all"
 
 
 @pytest.mark.parametrize(("fit", "key"), [({"exact": True}, "fit.exact"), ({"fresh": True}, "fit.fresh"), ({"start": "x"}, "fit.start")])

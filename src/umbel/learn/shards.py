@@ -105,7 +105,7 @@ class Shards(Holder, Held):
     def leaves(self, rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Touched]:
         """Had from their owners, who get their gradients."""
         leaf = rows["table"].requires_grad_()
-        return {**rows, "table": leaf}, partial(self._touched, leaf, rows)
+        return {"table": leaf, "place": rows["place"]}, partial(self._touched, leaf, rows)
 
     def norm(self, dense: Sequence[Tensor], rows: Sequence[Tensor]) -> Float[Tensor, ""]:
         """Every row is in one process, and so is its gradient."""

@@ -45,12 +45,13 @@ def check(settings: Settings) -> None:
         shared out in a training that needs all of them.
     """
     found = schema(settings)
-    whole = "fit.start" if settings.fit.start is not None else None if settings.episodes is None else "episodes"
-    if settings.fit.tables == "shards" and whole is not None:
-        raise UserError(f'fit.tables = "shards": {whole} needs the whole table', mend='leave one of both out')
+    fit, new = settings.fit, settings.episodes is not None
+    for key, asked in {"fit.exact": fit.exact, "fit.fresh": fit.fresh, "fit.start": fit.start is not None, "episodes": new}.items():
+        if asked and fit.tables == "shards":
+            raise UserError(f'fit.tables = "shards": {key} needs the whole table', mend="leave one of both out")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1))
     built(settings, dict.fromkeys(found.tables, 1))(found)
-    plan(settings.fit, balance(settings), keep(settings))
+    plan(fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
     feedback(settings)
 
@@ -173,7 +174,7 @@ def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN, *, 
         pause=60 * fit.minutes,
         balance=balance,
         group=group,
-        shards=Shards(group) if fit.tables == "shards" else None,
+        shards=Shards(group) if group is not None and fit.tables == "shards" else None,
     )
 
 
