@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -127,7 +126,7 @@ def main() -> None:
         worked = ", ".join(f"{way} {statistics.median(times):.0f} ms" for way, times in found["processor"].items())
         print(f"{'':14} processor time of a step in the first process: {worked}")
         print(f"{'':14} received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
-    write(asked.o, {"processes": asked.processes, "load": os.getloadavg()[1], "recipes": told}, ratios)
+    write(asked.o, {"processes": asked.processes, "recipes": told}, ratios)
 
 
 if __name__ == "__main__":
