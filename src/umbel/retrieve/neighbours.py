@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 LONGEST = 500  # positives of a user that count, the latest: one user's pairs grow with their square
 BLOCK = 2_048  # items looked at at a time
@@ -57,12 +60,14 @@ def neighbours(
     return Neighbours(places, likeness)
 
 
-def _matrix(user: Int[np.ndarray, "positives"], item: Int[np.ndarray, "positives"], items: int) -> sparse.csr_matrix:
+def _matrix(user: Int[np.ndarray, "positives"], item: Int[np.ndarray, "positives"], items: int) -> csr_matrix:
     """Users by items, 1 where a user's latest positives have the item."""
+    from scipy.sparse import csr_matrix
+
     order = np.argsort(user, kind="stable")
     _, code, count = np.unique(user[order], return_inverse=True, return_counts=True)
     left = np.repeat(np.cumsum(count), count) - np.arange(len(order))  # of the user, from this one on
     late = left <= LONGEST
-    held = sparse.csr_matrix((np.ones(int(late.sum())), (code[late], item[order][late])), shape=(len(count), items))
+    held = csr_matrix((np.ones(int(late.sum())), (code[late], item[order][late])), shape=(len(count), items))
     held.data[:] = 1.0
     return held
