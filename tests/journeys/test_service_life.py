@@ -276,7 +276,7 @@ def test_the_end_finishes_what_was_begun_and_loses_nothing(root: Path, tmp_path:
     with serving(root / "a" / "bundle", tmp_path, *CALM, "--set", "grace=1") as server:
         work = Load(server.url, BODY)
         threads = work.start()
-        time.sleep(1.0)
+        work.until(20)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         ready = server.client.get("/readyz")
@@ -290,7 +290,6 @@ def test_the_end_finishes_what_was_begun_and_loses_nothing(root: Path, tmp_path:
     assert not work.failed
     assert {answer["status"] for answer in work.answers} == {200}
     assert all(answer["logged"] for answer in work.answers)
-    assert len(work.answers) > 5
     kept(tmp_path / "umbel.db", work)
 
 
@@ -298,12 +297,11 @@ def test_a_killed_server_has_kept_what_it_acknowledged(root: Path, tmp_path: Pat
     with serving(root / "a" / "bundle", tmp_path, *CALM) as server:
         work = Load(server.url, BODY)
         threads = work.start()
-        time.sleep(1.0)
+        work.until(20)
         server.process.kill()
         server.process.wait()
         for thread in threads:
             thread.join()
-    assert len(work.answers) > 5
     kept(tmp_path / "umbel.db", work)
     with serving(root / "a" / "bundle", tmp_path, *CALM) as server:
         again = [{"event_id": event, "type": "click", "item_id": "1", "occurred_at": 5, "user_id": "1"} for event in work.events[:500]]

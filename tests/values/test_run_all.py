@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -73,11 +72,12 @@ def test_more_jobs_than_runs(told: Path, tmp_path: Path) -> None:
     assert ended(tmp_path, "true", "true", jobs=7) == ["1/2  a", "2/2  b"]
 
 
-@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 8, 1), (None, 1, 1)])
+@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 8, 1)])
 def test_the_cores_are_shared(
-    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cores: int | None, jobs: int, threads: int
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cores: int, jobs: int, threads: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("umbel.cores.cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     ended(tmp_path, "true", jobs=jobs)
     assert told.read_text().endswith(f" threads={threads}\n")
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from umbel import durable
+from umbel.cores import threads
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.recipes import RECIPES, views_of
@@ -173,16 +174,16 @@ def _seeds(settings: Settings) -> range:
 
 def _run_all(runs: list[Run], *, jobs: int, watch: Watch) -> None:
     """Each run in a process of its own, `jobs` at a time, the cores shared evenly among them."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    each = threads(jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        for done, run in enumerate(pool.map(lambda run: _run_one(run, threads), runs), start=1):
+        for done, run in enumerate(pool.map(lambda run: _run_one(run, each), runs), start=1):
             watch.stage(f"{done}/{len(runs)}  {run.name}{'  lost: its training diverged' if Lost.load(run.folder) else ''}")
 
 
-def _run_one(run: Run, threads: int) -> Run:
+def _run_one(run: Run, each: int) -> Run:
     table = run.folder.parents[2] / "table"
     command = [sys.executable, "-m", "umbel", *run.words, "--table", str(table), "-o", str(run.folder)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(each)}, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:
         return run
     last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("umbel: ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.cores import cores
 from umbel.data.simulate import AGREEING, CONFLICTING
 from umbel.data.table import Table
 from umbel.run.run import train
@@ -69,7 +69,7 @@ def _demo(
     folder: Path, *, scenes: tuple[Scene, ...], jobs: int | None, progress: Watch | None, tell: Callable[[Played], None] | None
 ) -> DemoResult:
     watch = progress or Silence()
-    at_once = os.cpu_count() or 1 if jobs is None else jobs
+    at_once = cores() if jobs is None else jobs
     played: list[Played] = []
     for scene in scenes:
         at = folder / scene.name

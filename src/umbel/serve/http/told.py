@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from umbel.chosen import told
+from umbel.cores import cores
 from umbel.errors import UserError
 from umbel.fusion import read as read_fusion
 from umbel.serve.bundles import Ordering, State
@@ -73,9 +73,8 @@ def tell(bundle: str, given: Sequence[str]) -> Told:
 
 def check(asked: Told) -> None:
     """:raises UserError: for more processes than cores, or an address that others reach without keys."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= asked.workers <= cores:
-        mend = f"there are {cores} cores: give 1 to {cores}"
+    if not 1 <= asked.workers <= cores():
+        mend = f"there are {cores()} cores: give 1 to {cores()}"
         raise UserError(f"--workers {asked.workers}: each worker is a process with a core of its own", mend=mend)
     if asked.keys is None and not _loopback(asked.host):
         raise UserError(f"host={asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")

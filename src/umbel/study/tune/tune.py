@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from umbel import durable
+from umbel.cores import threads
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.run import resolve
@@ -71,7 +71,7 @@ def run_tune(settings: Settings, folder: Path, *, trials: int, jobs: int, watch:
         if not (folder / "table").exists():
             prepare(settings, folder / "table", watch=watch)
         search = Search(folder, among, goals, seed=settings.fit.seed, prune=settings.tune.prune)
-        processes = Processes(folder / "table", threads=max(1, (os.cpu_count() or 1) // jobs))
+        processes = Processes(folder / "table", threads=threads(jobs))
         study = _Study(settings, folder, among, search, runner or processes, watch)
         _search(study, trials=trials, jobs=jobs)
         return _finish(study)
