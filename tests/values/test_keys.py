@@ -1,4 +1,4 @@
-"""docs/keys.md has every key of a run file, every choice that a key has, and the defaults that the code has."""
+"""docs/keys.md has every key of a run file with its default and its choices, and docs/service.md everything that serving takes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from umbel.run import settings
 from umbel.run.feeding import RuleSection
 from umbel.run.section import Section
 from umbel.run.settings import Settings
+from umbel.serve.http.told import Told
 
-PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "keys.md").read_text(encoding="utf-8")
 CHAPTERS = dict(re.findall(r"^## `(\[+[\w.]+\]+)`[^\n]*\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 SPLITS = (settings.TimeSplit, settings.UserSplit, settings.ColumnSplit)
 SECTIONS: Mapping[str, tuple[type[Section], ...]] = {
@@ -125,3 +127,18 @@ def test_who_takes_a_setting_takes_it() -> None:
         assert set(re.findall(r"`(\w+)`", text)) & set(BALANCERS) == takers or name in ("at", "scalar"), name
     for key, _, text in rows("[model.options]"):
         assert all(key.strip("`") in taken(one) for one in set(re.findall(r"`(\w+)`", text)) & set(RECIPES)), key
+
+
+def told_as(value: object) -> str:
+    """A default as a page has it."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_everything_that_serve_takes_is_told() -> None:
+    """Its settings with their defaults; two stand for those of the bundle."""
+    page = (DOCS / "service.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `--(?:set )?(\w+)=?` \| (.*?) \|", page, re.MULTILINE))
+    own = {one.name: told_as(one.default) for one in dataclasses.fields(Told) if one.name != "bundle"}
+    assert shown == own | {"fusion": "the bundle's", "root": "of the bundle's run"}
