@@ -1,0 +1,145 @@
+"""STEM in its published TikTok configuration on a GPU: rows a second, the share of the device's matrix rate, and the published loop.
+
+Run `python benchmarks/gpu.py` where CUDA is. Eight category fields of 16 numbers in three views, experts 512-512-512 (8 shared, 1 a
+task), gates 128-64, towers 128-64, two tasks. The real log's counts of values are not published: those here are of its order (5.5
+million ids in all), drawn by Zipf's law; batches lie on the device. Before it times, it checks that a step on the device is the step
+on the CPU. `--device cpu --shrink 1000 --batches 256` tries the script itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from measured import Ratio, over, parser, quartiles, ratio, write
+from peers.rows import draw
+
+from umbel.data.batch import Batch
+from umbel.learn.plan import Plan
+from umbel.learn.step import Exact, Fast, Step
+from umbel.nn.recommender import Recommender, Sizes
+from umbel.recipes import stem
+from umbel.schema import Field, FieldKind, Schema, Task
+
+VALUES = {
+    "uid": 300_000, "item": 4_000_000, "author": 1_000_000, "city": 500, "channel": 5, "music": 100_000, "device": 100_000, "duration": 100,
+}  # fmt: skip
+SKEW, DIM, STEPS = 1.05, 16, 8
+EXPERT, GATE, TOWER = (512, 512, 512), (128, 64), (128, 64)
+CLOSE = 1e-3  # of the losses after some steps on either device
+
+
+def model(shrink: int) -> Recommender:
+    """The published shape over so many ids, or a part of them and narrower experts."""
+    torch.manual_seed(0)
+    schema = Schema(tuple(Field(name, FieldKind.ID) for name in VALUES), (Task("finish"), Task("like")))
+    vocabulary = {name: max(2, values // shrink) + 1 for name, values in VALUES.items()}
+    expert = EXPERT if shrink == 1 else (32, 32, 32)
+    return stem(schema, Sizes(vocabulary, dim=DIM, expert=expert, gate=GATE, tower=TOWER, specific=1, shared=8))
+
+
+def batches(size: int, shrink: int, device: torch.device) -> list[Batch]:
+    """Rows of Zipf-distributed ids on the device."""
+    columns = {}
+    for seed, (name, values) in enumerate(VALUES.items()):
+        most = max(2, values // shrink)
+        places = np.random.default_rng(seed).permutation(most).astype(np.int32) + np.int32(1)
+        columns[name] = torch.from_numpy(places[draw(STEPS * size, most, skew=SKEW, seed=seed) - 1])
+    labels = torch.from_numpy((np.random.default_rng(9).random((STEPS * size, 2)) < (0.4, 0.02)).astype(np.float32))
+    made = Batch(columns, labels, torch.ones_like(labels, dtype=torch.bool), torch.arange(len(labels)))
+    return [made.take(slice(start, start + size)).to(device) for start in range(0, len(labels), size)]
+
+
+def waited(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rate(step: Step, rows: list[Batch], device: torch.device) -> float:
+    """Rows a second of steps one after another."""
+    waited(device)
+    began = time.perf_counter()
+    for batch in rows:
+        step(batch)
+    waited(device)
+    return sum(len(batch.labels) for batch in rows) / (time.perf_counter() - began)
+
+
+def products(device: torch.device, *, side: int, repeats: int = 20) -> float:
+    """Operations a second of square bfloat16 products, the rate that shares are of."""
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    _ = left @ right
+    waited(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        _ = left @ right
+    waited(device)
+    return repeats * 2 * side**3 / (time.perf_counter() - began)
+
+
+def operations(made: Recommender) -> int:
+    """Of a row's step in matrices: each weight once forward, twice backward, a product and a sum each time."""
+    return 6 * sum(parameter.numel() for parameter in made.dense_parameters() if parameter.ndim > 1)
+
+
+def check(shrink: int, device: torch.device) -> float:
+    """How far the losses of some steps on the device are from those on the CPU, of themselves; :raises AssertionError: if not close."""
+    found = []
+    for one in (torch.device("cpu"), device):
+        step = Fast(model(max(shrink, 100)).to(one), Plan(device=one))
+        found.append(torch.stack([step(batch).cpu() for batch in batches(512, max(shrink, 100), one)]))
+    worst = float(((found[0] - found[1]).abs() / found[0]).max())
+    assert worst < CLOSE, f"losses on {device} differ by {worst:.2g}"
+    return worst
+
+
+def measured(size: int, shrink: int, device: torch.device, rounds: int) -> dict[str, list[float]]:
+    """Rows a second of each way to step at one batch size; one after another, since each holds a table and its moments."""
+    rows, found = batches(size, shrink, device), {}
+    ways: dict[str, Callable[[Recommender], Step]] = {
+        "float32": lambda made: Fast(made, Plan(device=device)),
+        "bfloat16": lambda made: Fast(made, Plan(device=device, precision=torch.bfloat16)),
+        "published loop": lambda made: Exact(made, Plan(device=device, exact=True)),
+    }
+    for name, make in ways.items():
+        step = make(model(shrink).to(device))
+        rate(step, rows, device)  # once more than is counted
+        found[name] = [rate(step, rows, device) for _ in range(rounds)]
+    return found
+
+
+def main() -> None:
+    """Check, then time every batch size; figures to benchmarks/results/gpu.json."""
+    asking = parser(__file__, __doc__)
+    asking.add_argument("--device", default="cuda")
+    asking.add_argument("--shrink", type=int, default=1, help="a part of the ids, and narrow experts: to try this script")
+    asking.add_argument("--batches", type=int, nargs="+", default=[4096, 16384, 65536])
+    asking.add_argument("--rounds", type=int, default=5)
+    asked = asking.parse_args()
+    device = torch.device(asked.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("benchmarks/gpu.py: no CUDA device here; --device cpu --shrink 1000 --batches 256 tries the script itself")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    figures: dict[str, object] = {"device": name, "losses differ by": check(asked.shrink, device)}
+    rated, per_row = products(device, side=8192 if asked.shrink == 1 else 256), operations(model(asked.shrink))
+    ratios: list[Ratio] = []
+    for size in asked.batches:
+        speeds = measured(size, asked.shrink, device, asked.rounds)
+        own = speeds["bfloat16"]
+        figures[f"batch {size}"] = {way: quartiles(found) for way, found in speeds.items()}
+        ratios += [
+            ratio(f"batch {size}: million rows a second, bfloat16", [one / 1e6 for one in own], goal=1.0),
+            ratio(f"batch {size}: bfloat16 over the published loop", over(own, speeds["published loop"]), goal=10.0),
+            ratio(f"batch {size}: share of the device's bfloat16 products", [per_row * one / rated for one in own],
+                  goal=0.3 if size == 65536 else None),
+        ]
+        for one in ratios[-3:]:
+            print(f"{one.what:60} {one.value:9.3f} ({one.low:.3f} to {one.high:.3f})", flush=True)
+    write(asked.o, {**figures, "bfloat16 products a second": rated, "operations a row": per_row}, ratios)
+
+
+if __name__ == "__main__":
+    main()
