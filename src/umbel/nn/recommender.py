@@ -69,6 +69,7 @@ class Recommender(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from umbel.recipes import stem
     >>> from umbel.schema import Field, FieldKind, Task
     >>> schema = Schema((Field("user", FieldKind.ID), Field("item", FieldKind.ID)), (Task("click"), Task("like")))
