@@ -56,8 +56,9 @@ def weighed(model: Recommender, balance: Balance) -> tuple[dict[str, Tensor], li
 def check(model: Recommender, at: At = At.EXPERTS) -> None:
     """Every group against its declaration."""
     found, own = weighed(model, Balance(Fixed, at=at))
+    every = model.reach
     for name, parts in model.groups().items():
-        reach = model.reach[name]
+        reach = every[name]
         for part in parts:
             given = sum((WEIGHTS[task] if len(reach) > 1 else 1.0) * part.of(own[task]) for task in reach)
             if reach:

@@ -102,7 +102,8 @@ def _inner(one: list[Tensor], other: list[Tensor]) -> Float[Tensor, ""]:
 
 def _experts(model: Declared) -> tuple[Place, ...]:
     """The experts of the topmost layer that has any which two tasks or more teach: banks, but for those of gates and towers."""
-    taught = [part for group, parts in model.groups().items() if len(model.reach[group]) > 1 for part in parts]
+    reach = model.reach
+    taught = [part for group, parts in model.groups().items() if len(reach[group]) > 1 for part in parts]
     found: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
         first, _, rest = name.partition(".")
@@ -120,7 +121,7 @@ def _linear(bank: Bank) -> bool:
 
 def _views(model: Declared) -> tuple[Place, ...]:
     """The views that two tasks or more teach."""
-    shared = tuple(view for view, group in enumerate(name for name in model.groups() if name.startswith("view "))
-                   if len(model.reach[group]) > 1)
+    views = [tasks for group, tasks in model.reach.items() if group.startswith("view ")]
+    shared = tuple(view for view, tasks in enumerate(views) if len(tasks) > 1)
     modules = dict(model.named_modules())
     return (Place(modules["views"], 1, (shared,)),) if shared else ()

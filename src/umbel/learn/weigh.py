@@ -50,7 +50,8 @@ class Weigher:
         self.processes = processes
         self.own = _own(model)
         self.owners = sorted({task for parts in self.own.values() for _, task in parts})
-        self.shared = {part.name for group, parts in model.groups().items() if len(model.reach[group]) != 1 for part in parts}
+        reach = model.reach
+        self.shared = {part.name for group, parts in model.groups().items() if len(reach[group]) != 1 for part in parts}
         self.sums = torch.zeros(tasks, dtype=torch.float64)
         self.steps = torch.zeros((), dtype=torch.float64)
 
@@ -116,9 +117,10 @@ class Weigher:
 def _own(model: Declared) -> dict[str, list[tuple[Part, int]]]:
     """The pieces of each parameter that one task alone teaches, with that task."""
     found: dict[str, list[tuple[Part, int]]] = {}
+    reach = model.reach
     for group, parts in model.groups().items():
-        for part in parts if len(model.reach[group]) == 1 else ():
-            found.setdefault(part.name, []).append((part, model.reach[group][0]))
+        for part in parts if len(reach[group]) == 1 else ():
+            found.setdefault(part.name, []).append((part, reach[group][0]))
     return found
 
 

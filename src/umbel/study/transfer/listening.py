@@ -166,7 +166,8 @@ def teachers(model: Recommender, layer: int) -> list[tuple[int, ...]]:
     """The tasks that teach each expert of a mixture."""
     mixture = model.layers[layer]
     assert isinstance(mixture, Mixture)
-    return [model.reach[f"layer {layer} expert {expert}"] for expert in range(len(mixture.routing.views))]
+    reach = model.reach
+    return [reach[f"layer {layer} expert {expert}"] for expert in range(len(mixture.routing.views))]
 
 
 def _of_task(named: tuple[str, int], shares: Float[np.ndarray, "experts"], taught: Sequence[tuple[int, ...]]) -> Listening:
