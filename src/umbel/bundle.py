@@ -131,7 +131,7 @@ class Bundle:
     def columns(self) -> tuple[str, ...]:
         """The names of the predictions, in order."""
         own = [f"{task.name}_{answer}" if answer else task.name for task in self.schema.tasks for answer in task.kind.answers]
-        return (*own, *(f"{name}_marginal" for name in _chained(self.schema)))
+        return (*own, *(f"{name}_marginal" for name in chained(self.schema)))
 
     def predict(self, batch: Batch, state: UserState | None = None) -> Float[np.ndarray, "rows columns"]:
         """Calibrated predictions of encoded rows; by the `state` of the one user whose rows they are, if it is given."""
@@ -165,7 +165,7 @@ class Bundle:
     def calibrated(self, logits: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, "rows columns"]:
         """The predictions that logits come to."""
         given = calibrate_all(self.schema, logits, self.calibrators)
-        whole = [marginals(self.schema, given, name)[:, None] for name in _chained(self.schema)]
+        whole = [marginals(self.schema, given, name)[:, None] for name in chained(self.schema)]
         return np.concatenate([given, *whole], axis=1)
 
     def score(self, source: Source, size: int = SIZE) -> Iterator[tuple[pl.DataFrame, Float[np.ndarray, "rows columns"]]]:
@@ -274,7 +274,8 @@ def _check_taken(recipe: str, options: Sequence[str]) -> None:
             raise UserError(f"model.{key}: recipe {recipe!r} takes none", mend=f"leave it out; {', '.join(known)} would take it")
 
 
-def _chained(schema: Schema) -> tuple[str, ...]:
+def chained(schema: Schema) -> tuple[str, ...]:
+    """The binary tasks that are given another: those that have a marginal."""
     return tuple(task.name for task in schema.tasks if task.given is not None and task.kind == BINARY)
 
 

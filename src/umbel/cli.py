@@ -27,7 +27,7 @@ JOIN = (
     "A table is not joined, and need not be there, where the log has all the columns that the model reads of it"
 )
 # Verbs that keep checkpoints; the others leave nothing half done.
-RESUMED = ("demo", "train", "compare", "tune", "trial", "attempt", "collect")
+RESUMED = ("demo", "train", "compare", "transfer", "tune", "trial", "attempt", "collect")
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]

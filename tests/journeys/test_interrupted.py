@@ -80,6 +80,7 @@ def test_an_interrupt_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:
         ("ingest", "umbel.run.run.prepare", False),
         ("train", "umbel.run.run.train", True),
         ("compare", "umbel.study.compare.run_compare", True),
+        ("transfer", "umbel.study.transfer.transfer.run_transfer", True),
         ("demo", "umbel.study.demo.run_demo", True),
         ("score", "umbel.run.use.score_log", False),
         ("evaluate", "umbel.run.use.judge_log", False),

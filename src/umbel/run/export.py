@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from umbel import durable
-from umbel.bundle import Bundle, golden_batch
+from umbel.bundle import Bundle, chained, golden_batch
 from umbel.data.batch import Batch
 from umbel.data.storage import schema_to_json
 from umbel.errors import UserError
 from umbel.evaluate.portable import answered
-from umbel.kinds import BINARY
 from umbel.manifest import name_of, read_json
 
 TOLERANCE = 1e-5       # on predictions, across runtimes
@@ -56,8 +55,7 @@ class Portable(nn.Module):
         schema, logits = self.schema, self.model(fields).double()[:, : len(self.schema.raised)] - self.raised
         found = {task.name: answered(task.kind, self.calibrators[task.name], logits[:, part])
                  for task, part in zip(schema.tasks, schema.outputs, strict=True)}
-        chains = [schema.chain(task.name) for task in schema.tasks if task.given is not None and task.kind == BINARY]
-        whole = [torch.cat([found[step] for step in chain], dim=1).log().sum(1).exp() for chain in chains]
+        whole = [torch.cat([found[step] for step in schema.chain(name)], dim=1).log().sum(1).exp() for name in chained(schema)]
         return tuple(column.float() for column in (*(column for one in found.values() for column in one.unbind(1)), *whole))
 
 
