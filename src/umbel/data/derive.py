@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +13,19 @@ from umbel.errors import UserError, nearest
 from umbel.expression import check, portable
 from umbel.schema import Field, Schema, Task
 
+# Numbers that Polars would compute with at their own width, and wrap around.
+NARROW = {**dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32), pl.Int64), pl.Float32: pl.Float64}
+
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """How one value is had: the raw columns it reads, the expression, and the constant columns that the expression needs."""
+    """How one value is had: the raw columns it reads, the expression, and of SQL (else None) the constant columns that it needs."""
 
     name: str
     where: str
     reads: tuple[str, ...]
     expression: pl.Expr
-    constants: Mapping[str, float]
+    constants: Mapping[str, float] | None
 
 
 def field_value(field: Field) -> Derived:
@@ -43,15 +46,20 @@ def label_value(task: Task) -> Derived:
 
 
 def evaluate(frame: pl.DataFrame, wanted: Iterable[Derived]) -> pl.DataFrame:
-    """One column for each value, by name, from a frame of raw columns; :raises UserError: where one cannot be computed."""
+    """One column for each value, by name, from a frame of raw columns; :raises UserError: where one cannot be computed.
+
+    SQL reads numbers at full width, as BIGINT and DOUBLE: of the UInt8 100 and 200, `a - b` is -100.
+    """
     wanted = list(wanted)
-    constants = {name: number for one in wanted for name, number in one.constants.items()}
-    # Whole columns, not scalars: Polars divides by a scalar inexactly.
-    whole = frame.with_columns(pl.Series(name, np.full(frame.height, number)) for name, number in constants.items())
+    computed = [one for one in wanted if one.constants is not None]
+    whole = _whole(frame, computed)
     try:
-        return whole.select(one.expression for one in wanted)
+        if len(computed) in (0, len(wanted)):
+            return whole.select(one.expression for one in wanted)
+        plain = frame.select(one.expression for one in wanted if one.constants is None)
+        return plain.hstack(whole.select(one.expression for one in computed)).select(one.name for one in wanted)
     except pl.exceptions.PolarsError:
-        return pl.DataFrame([_alone(whole, one) for one in wanted])
+        return pl.DataFrame([_alone(frame if one.constants is None else whole, one) for one in wanted])
 
 
 def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bool) -> list[str]:
@@ -84,6 +92,14 @@ def field_values(schema: Schema, field: Field) -> tuple[Derived, ...]:
     return (field_value(field),) if field.statistic is None else by_values(schema, field)
 
 
+def _whole(frame: pl.DataFrame, computed: Sequence[Derived]) -> pl.DataFrame:
+    """What SQL is computed from: constants as whole columns, not scalars, by which Polars divides inexactly; narrow numbers widened."""
+    constants = {name: number for one in computed for name, number in (one.constants or {}).items()}
+    read = {name: frame[name].dtype for one in computed for name in one.reads if name in frame.columns}
+    wide = [pl.col(name).cast(NARROW[dtype]) for name, dtype in read.items() if dtype in NARROW]
+    return frame.with_columns(*wide, *(pl.Series(name, np.full(frame.height, number)) for name, number in constants.items()))
+
+
 def _alone(frame: pl.DataFrame, one: Derived) -> pl.Series:
     try:
         return frame.select(one.expression).to_series()
@@ -93,7 +109,7 @@ def _alone(frame: pl.DataFrame, one: Derived) -> pl.Series:
 
 def _derived(name: str, column: str, sql: str | None, *, where: str) -> Derived:
     if sql is None:
-        return Derived(name, where, (column,), pl.col(column).alias(name), {})
+        return Derived(name, where, (column,), pl.col(column).alias(name), None)
     reads = check(sql, where=where)
     form = portable(sql)
     try:
