@@ -65,7 +65,7 @@ def check(text: str, *, where: str) -> tuple[str, ...]:
     for place, token in enumerate(tokens):
         before, after = tokens[:place], tokens[place + 1 :]
         _check_token(token, before, after, where=where)
-        if _is_column(token, before, after):
+        if is_column(token, before, after):
             found.append(token.text.strip('`"') if token.kind == "quoted" else token.text)
     if [token.text for token in tokens].count("(") != [token.text for token in tokens].count(")"):
         raise UserError(f"{where}: {text!r} has brackets that do not close", mend="close them")
@@ -107,7 +107,7 @@ def _rewritten(tokens: list[Token], constants: dict[str, float]) -> str:
     while place < len(tokens):
         token = tokens[place]
         if token.word == "LN" and _opens(tokens[place + 1 : place + 2]):
-            end = _closing(tokens, place + 1)
+            end = closing(tokens, place + 1)
             inner = _rewritten(tokens[place + 2 : end], constants)
             words.append(f"CASE WHEN ({inner}) > 0 THEN LN({inner}) END")
             place = end
@@ -120,7 +120,7 @@ def _rewritten(tokens: list[Token], constants: dict[str, float]) -> str:
     return " ".join(words)
 
 
-def _closing(tokens: list[Token], start: int) -> int:
+def closing(tokens: list[Token], start: int) -> int:
     """Where the bracket that opens at `start` closes."""
     depth = 0
     for place in range(start, len(tokens)):
@@ -138,7 +138,8 @@ def _is_type(token: Token, before: list[Token]) -> bool:
     return bool(before) and before[-1].word == "AS" and token.kind == "name"
 
 
-def _is_column(token: Token, before: list[Token], after: list[Token]) -> bool:
+def is_column(token: Token, before: list[Token], after: list[Token]) -> bool:
+    """Whether a token among others names a column: no word, function or type."""
     if token.kind == "quoted":
         return True
     return token.kind == "name" and token.word not in WORDS and not _opens(after) and not _is_type(token, before)
@@ -172,5 +173,5 @@ def _safe_divisor(after: list[Token]) -> bool:
         return False
     if after[0].kind == "number":
         return float(after[0].text) != 0
-    end = _closing(after, 1)
+    end = closing(after, 1)
     return after[0].word == "NULLIF" and [token.text for token in after[end - 2 : end]] == [",", "0"]

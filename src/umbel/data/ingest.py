@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -18,6 +19,7 @@ from umbel.data.count import Tally
 from umbel.data.derive import needed
 from umbel.data.groups import groups, times
 from umbel.data.labels import events
+from umbel.data.laid import Elsewhere, Laid
 from umbel.data.once import Once
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
@@ -29,29 +31,32 @@ from umbel.errors import UserError
 from umbel.schema import NO_EDGES, Schema
 
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
+LAID = "laid"    # where an engine leaves rows, as long as they are needed
 KEPT = 32        # raw rows that stay in the table, for the golden rows of bundles
 
 
 def ingest(
-    source: Source, schema: Schema, split: Split, *,
+    source: Source | Elsewhere, schema: Schema, split: Split, *,
     folder: Path, progress: Callable[[int], None] | None = None, before: Encoder | None = None,
 ) -> Table:
     """Encode a log into a table folder: vocabularies and scales from training rows only, parts contiguous, rows in log order.
 
     The log is read twice, in constant memory plus the vocabularies. `progress` is told the rows done so far: a row counts half
     when it is counted and half when it is encoded. The folder appears when all is written, or not at all. Numbers that the encoder `before`
-    knows keep its scales and edges of bins, as a training that goes on needs them.
+    knows keep its scales and edges of bins, as a training that goes on needs them. Of a source elsewhere, the table is the same.
 
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
     # Counting and looking up are numpy calls that let other threads run: fields go side by side, each as in one thread.
     with fresh_folder(folder) as partial, ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-        rows = _Rows(source, schema, split, each=pool.map, progress=progress)
-        _fill(partial, rows, before, ordered=isinstance(split, ByTime))
+        laid = Laid(source, schema) if isinstance(source, Source) else source.laid(schema, split, partial / LAID)
+        rows = _Rows(laid, split, each=pool.map, progress=progress)
+        _fill(partial, rows, before, ordered=isinstance(split, ByTime), schema=schema)
+        shutil.rmtree(partial / LAID, ignore_errors=True)
     return Table.open(folder)  # what was counted is forgotten by now: two copies of large vocabularies need not fit
 
 
-def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool) -> None:
+def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, schema: Schema) -> None:
     """Both passes, and every file of a table; the one that marks it as such comes last."""
     audit, encoder = _count(rows, ordered=ordered)
     if before is not None:
@@ -62,7 +67,7 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool) -
         encoder = Statistics(folder, encoder, training=audit.sizes[0], time=rows.source.time, second=rows.second).encoder()
     if any(field.bins for field in encoder.schema.fields):
         encoder = binned(folder, encoder, training=audit.sizes[0], known=NO_EDGES if before is None else before.edges)
-    encoder.save(folder)
+    encoder.as_of(schema).save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
@@ -72,7 +77,7 @@ def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
     audit, tally = Audit(rows.schema), Tally(rows.schema, rows.once.fields)
     for frame, parts in rows.read():
-        audit.add(events(frame, rows.schema, audit.rows, log=rows.source.log), parts, times(frame, rows.source))
+        audit.add(events(frame, rows.schema, audit.rows, log=rows.typed.log), parts, times(frame, rows.source))
         tally.add(frame, parts, each=rows.each)
     audit.check(ordered=ordered)
     rows.once.settle(tally)
@@ -83,16 +88,17 @@ class _Rows:
     """The needed raw columns of a log, with the part of each row."""
 
     def __init__(
-        self, source: Source, schema: Schema, split: Split, *, each: Each, progress: Callable[[int], None] | None,
+        self, laid: Laid, split: Split, *, each: Each, progress: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
-        self.source, self.schema, self.each = source, schema, each
-        self._log = Log(source)
-        columns = needed(schema, source, self._log.names, labels=True)
-        self.typed = self._log.typed(columns)
-        self.second = second(schema, self._log)
+        self.source, self.schema, self.each = laid.source, laid.schema, each
+        self._golden = laid.golden
+        self._log = Log(laid.source, laid.types)
+        columns = needed(self.schema, self.source, self._log.names, labels=True)
+        self.typed = laid.asked or self._log.typed(columns)
+        self.second = second(self.schema, self._log)
         self._part = split.label(self._log)
         border = self._part.meta.root_names()
-        self.once = Once(schema, self._log, border)
+        self.once = Once(self.schema, self._log, border)
         self._columns = self.once.columns([*columns, *border])
         self._progress = progress
         self._halves = 0
@@ -109,6 +115,8 @@ class _Rows:
 
     def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The first raw rows of a batch, joined, with what fields, user, item and time read: the labels are nobody's business later."""
+        if self._golden is not None:
+            return self._golden
         whole = self.once.whole(frame.head(KEPT))
         return whole.select(needed(self.schema, self.source, whole.columns, labels=False))
 
@@ -152,7 +160,7 @@ class _Encoding:
 
     def _check(self, holds: np.bool | np.ndarray) -> None:
         if not np.all(holds):
-            raise UserError(f"{self._rows.source.log}: changed while it was read", mend="run again when nothing writes to it")
+            raise UserError(f"{self._rows.typed.log}: changed while it was read", mend="run again when nothing writes to it")
 
     def _arrays(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         columns = self._encoder.encode(frame, each=self._rows.each, ready=self._ready)

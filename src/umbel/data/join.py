@@ -90,7 +90,7 @@ def fetched(table: pl.DataFrame, places: Int32[np.ndarray, "rows"] | Int64[np.nd
 
 
 class Joined:
-    """A join, opened: `adds` are the columns that it brings, `reads` those of the log that it needs.
+    """A join, opened: `frame` is its table, `adds` are the columns that it brings, `reads` those of the log that it needs.
 
     One by key alone brings, where it is asked for, `place` too: for each row of the log the row of the table (of those with a key), or -1.
 
@@ -98,10 +98,10 @@ class Joined:
     """
 
     def __init__(self, join: Join, log_time: str | None) -> None:
-        self._join, self._path, self._on, self._time, self._log_time = join, join.table, join.on, join.time, log_time
-        self._table = open_file(join.table, join.types)
+        self.join, self._path, self._on, self._time, self._log_time = join, join.table, join.on, join.time, log_time
+        self.frame = open_file(join.table, join.types)
         with reading(join.table):
-            names = self._table.collect_schema().names()
+            names = self.frame.collect_schema().names()
         for name in (join.on, join.time):
             if name is not None and name not in names:
                 raise UserError(f"{join.table}: no column {name!r} to join on", mend=f"it has {', '.join(names)}")
@@ -119,7 +119,7 @@ class Joined:
         """Those of the table's columns, of its rows that have a key (and a time); keys are in the type in which they are compared."""
         ends = [self._on] if self._time is None else [self._on, self._time]
         with reading(self._path):
-            table = self._table.select(list(dict.fromkeys([*ends, *columns]))).collect()
+            table = self.frame.select(list(dict.fromkeys([*ends, *columns]))).collect()
         keys = table[self._on]
         if keys.dtype.is_nested():
             raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
@@ -129,7 +129,7 @@ class Joined:
         """The join with the types of what is read of it for those columns."""
         own = [name for name in columns if name in self.adds]
         ends = [name for name in (self._on, self._time) if name is not None] if own else []
-        return replace(self._join, types=types(self._table, [*ends, *own]))
+        return replace(self.join, types=types(self.frame, [*ends, *own]))
 
     def held(self, columns: Sequence[str]) -> Held:
         """The wanted ones of its columns, in memory; :raises UserError: if a key stands twice and no time tells its rows apart."""

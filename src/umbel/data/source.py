@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import polars as pl
 
@@ -32,19 +33,21 @@ class Source:
 
 
 class Log:
-    """A source, opened: `names` are all its columns, the log's first, and `read` gives its rows.
+    """A source, opened: `names` are all its columns, its `own` first, and `read` gives its rows.
 
-    The log itself is streamed; of joined tables, the columns that are read are held in memory.
+    The log itself is streamed; of joined tables, the columns that are read are held in memory. Columns that are `cast` are read
+    from the file as they are and given out in those types.
 
     :raises UserError: for a missing or unreadable file, a column that two files have, a key that is missing or not unique.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, cast: Mapping[str, pl.DataType] = MappingProxyType({})) -> None:
         self.source = source
+        self._cast = cast
         self._frame = open_file(source.log, source.types)
         with reading(source.log):
-            self._own = self._frame.collect_schema().names()
-        self.names = list(self._own)
+            self.own = self._frame.collect_schema().names()
+        self.names = list(self.own)
         self._joins: list[Joined] = []
         for join in source.joins:
             self._add(join)
@@ -54,14 +57,26 @@ class Log:
 
         Among the columns may be places, as `places` names them.
         """
-        wanted = self._wanted(columns)
+        wanted = self.wanted(columns)
         held = [join.held(wanted) for join in self._joins if join.wanted(wanted)]
-        own = [name for name in wanted if name in self._own]
+        own = [name for name in wanted if name in self.own]
         for frame in _batches(slices(self.source.log, self._frame, own), size, path=self.source.log):
             whole = frame
             for table in held:
                 whole = table.to(whole)
-            yield whole.select(list(dict.fromkeys(columns)))
+            with reading(self.source.log):
+                yield whole.select(pl.col(name).cast(self._cast[name]) if name in self._cast else name for name in dict.fromkeys(columns))
+
+    @property
+    def joins(self) -> tuple[Joined, ...]:
+        """The joined tables, in order."""
+        return tuple(self._joins)
+
+    def empty(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Those columns without rows, in their types; no row is looked at."""
+        frames = [self._frame, *(join.frame for join in self._joins)]
+        types = {name: kind for frame in reversed(frames) for name, kind in frame.collect_schema().items()}
+        return pl.DataFrame(schema={name: types[name] for name in columns})
 
     @property
     def places(self) -> dict[str, str]:
@@ -87,11 +102,11 @@ class Log:
 
     def typed(self, columns: Sequence[str]) -> Source:
         """The source with the types of what is read of each file for those columns, for another log to be read alike."""
-        wanted = self._wanted(columns)
+        wanted = self.wanted(columns)
         joins = tuple(join.typed(wanted) for join in self._joins)
-        return replace(self.source, joins=joins, types=types(self._frame, [name for name in wanted if name in self._own]))
+        return replace(self.source, joins=joins, types=types(self._frame, [name for name in wanted if name in self.own]))
 
-    def _wanted(self, columns: Sequence[str]) -> list[str]:
+    def wanted(self, columns: Sequence[str]) -> list[str]:
         """Those columns, and what the tables that bring some of them are joined by."""
         wanted = dict.fromkeys(columns)
         for join in reversed(self._joins):  # a later table may be joined by a column of an earlier one

@@ -77,9 +77,7 @@ class Table:
 
     def under(self, tasks: tuple[Task, ...]) -> Table:
         """The same rows for the same tasks with other weights, losses or shares of negatives, on which no column depends."""
-        one = self.encoder
-        made = Encoder(Schema(self.schema.fields, tasks), one.vocabularies, one.scales, statistics=one.statistics, edges=one.edges)
-        return self._but(made, self.sealed)
+        return self._but(self.encoder.as_of(Schema(self.schema.fields, tasks)), self.sealed)
 
     def _but(self, encoder: Encoder, sealed: frozenset[str]) -> Table:
         return Table(self.folder, encoder, source=self.source, parts=self.parts, dropped=self.dropped, sealed=sealed)

@@ -113,6 +113,10 @@ class Encoder:
         own = {name: scales.get(name, one) for name, one in self.scales.items()}
         return Encoder(self.schema, self.vocabularies, own, statistics=self.statistics, edges=self.edges)
 
+    def as_of(self, schema: Schema) -> Encoder:
+        """The same under another schema, whose fields are of the same values."""
+        return Encoder(schema, self.vocabularies, self.scales, statistics=self.statistics, edges=self.edges)
+
     def encode(self, frame: pl.DataFrame, *, each: Each = map, ready: Mapping[str, Ready] = NONE) -> Columns:
         """The packed columns of raw rows; `each` goes through the fields, a thread pool's `map` many at once.
 

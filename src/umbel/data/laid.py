@@ -1,0 +1,43 @@
+"""A log that another engine lays out, row for row, so that only counting and encoding are left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from umbel.data.source import Source
+from umbel.data.split import Split
+from umbel.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Where the rows of a log lie, in its order, and what they stand for.
+
+    `source` has no joins left and `schema` reads columns where the engine has computed the SQL; `types` are those of the raw log.
+    `asked` is the source as it was given, with its types, and `golden` its first raw rows, joined (None: told by reading).
+    """
+
+    source: Source
+    schema: Schema
+    types: Mapping[str, pl.DataType] = field(default_factory=dict)
+    asked: Source | None = None
+    golden: pl.DataFrame | None = None
+
+
+Lay = Callable[[Source, Schema, Split, Path], Laid]  # leaves the rows in a folder that is not there yet
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A source that an engine lays out."""
+
+    source: Source
+    lay: Lay
+
+    def laid(self, schema: Schema, split: Split, folder: Path) -> Laid:
+        """The log, laid out in a folder."""
+        return self.lay(self.source, schema, split, folder)

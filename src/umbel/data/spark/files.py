@@ -1,0 +1,75 @@
+"""Files of raw rows as Spark's data frames, each row with its number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from umbel.data.files import paths, reading
+from umbel.data.source import Log, Source
+from umbel.data.spark.form import quoted
+from umbel.data.spark.types import carried
+from umbel.errors import UserError
+
+ROW = "umbel row"  # of a file or glob, from 0, in the order in which the local path reads it
+_PATTERN = re.compile(r"([][{}*?\\])")
+_SCHEME = re.compile(r"^\w+:/+")
+
+
+class Files:
+    """Opens files of raw rows; what is no Parquet yet is written as such into `folder`."""
+
+    def __init__(self, session: SparkSession, folder: Path) -> None:
+        self._session, self._folder = session, folder
+        self.heights: dict[str, int] = {}  # rows by path
+
+    def rows(self, path: str, like: pl.DataFrame) -> DataFrame:
+        """Those columns of all rows of a file or glob, in their types, and `ROW`; :raises UserError: for what is no Parquet or CSV."""
+        found = [str(Path(one).absolute()) for one in paths(path)] if path.endswith(".parquet") else [self._parquet(path, like)]
+        starts, self.heights[path] = _starts(found, like)
+        types = ", ".join(f"{quoted(column.name)} {carried(column.dtype)}" for column in like)
+        read = self._session.read.schema(types).parquet(*("file:" + _PATTERN.sub(r"\\\1", one) for one in found))
+        seen = {unquote(_SCHEME.sub("/", uri)): _SCHEME.sub("/", uri) for uri in read.inputFiles()}
+        unseen = [one for one in found if one not in seen]
+        if unseen:
+            raise UserError(f"--spark: Spark does not see {unseen[0]}", mend="give it a name that does not begin with '_' or '.'")
+        places = self._session.createDataFrame([(seen[one], start) for one, start in starts.items()], "uri STRING, start BIGINT")
+        number = (F.col("_metadata.row_index") + F.col("start")).alias(ROW)
+        uri = F.regexp_replace("_metadata.file_path", r"^\w+:/+", "/")
+        return read.join(F.broadcast(places), uri == F.col("uri")).select(*map(quoted, like.columns), number)
+
+    def _parquet(self, path: str, like: pl.DataFrame) -> str:
+        """A CSV as Polars reads it: engines disagree about quotes, blanks and empty values."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        made = self._folder / f"{len(list(self._folder.iterdir()))}.parquet"
+        with pq.ParquetWriter(made, like.to_arrow().schema) as writer:
+            for frame in Log(Source(path)).read(like.columns, 1 << 20):
+                writer.write_table(frame.to_arrow())
+        return str(made.absolute())
+
+
+def _starts(found: Sequence[str], like: pl.DataFrame) -> tuple[dict[str, int], int]:
+    """The number of the first row of each file, and how many there are in all; :raises UserError: for a file whose columns are not those of the first."""
+    starts: dict[str, int] = {}
+    rows = 0
+    for one in found:
+        with reading(one):
+            types = pl.scan_parquet(one, glob=False).collect_schema()
+        for name, kind in like.schema.items():
+            if types.get(name) != kind:
+                what = f"{one}: column {name!r} is {types.get(name, 'not there')}, in {found[0]} it is {kind}"
+                raise UserError(what, mend="give the files of a glob the same columns")
+        starts[one] = rows
+        try:
+            rows += pq.read_metadata(one).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{one}: cannot be read ({error})", mend="write the file again: it is damaged or no Parquet") from error
+    return starts, rows
