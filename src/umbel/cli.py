@@ -20,7 +20,7 @@ INTERRUPTED = 130
 # Packages that come with an extra.
 EXTRAS = {
     **dict.fromkeys(("alembic", "fastapi", "msgspec", "prometheus_client", "sqlalchemy", "uvicorn"), "serve"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"), "py4j": "spark", "pyspark": "spark",
 }
 JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
@@ -35,6 +35,7 @@ Log = Annotated[str, typer.Argument(help="a raw log: a file or a glob, Parquet o
 TableFolder = Annotated[Path, typer.Option("--table")]
 Out = Annotated[Path, typer.Option("-o")]
 Joins = Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help=JOIN)]
+Master = Annotated[str | None, typer.Option("--spark", metavar="MASTER", help="read and join there: local[4], spark://HOST:7077, yarn")]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
 
 app.add_typer(cli_fuse.app)
@@ -50,14 +51,16 @@ def demo(out: Annotated[Path, typer.Option("-o", help="folder to leave")] = Path
 
 
 @app.command()
-def ingest(run: RunFile, out: Annotated[Path, typer.Option("-o", help="table folder to leave")], change: Change = None) -> None:
+def ingest(
+    run: RunFile, out: Annotated[Path, typer.Option("-o", help="table folder to leave")], *, spark: Master = None, change: Change = None
+) -> None:
     """Turn a raw log and its joins into an encoded table."""
     from umbel.run.run import prepare
     from umbel.run.screen import Screen
     from umbel.run.settings import read
 
     with Screen() as screen:
-        table = prepare(read(run, change or ()), out, watch=screen)
+        table = prepare(read(run, change or ()), out, watch=screen, spark=spark)
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in table.parts.items())
     typer.echo(f"{out}: {sizes} rows, {len(table.schema.fields)} fields, {len(table.schema.tasks)} tasks")
 

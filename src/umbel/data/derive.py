@@ -14,7 +14,9 @@ from umbel.expression import check, portable
 from umbel.schema import Field, Schema, Task
 
 # Numbers that Polars would compute with at their own width, and wrap around.
-NARROW = {**dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32), pl.Int64), pl.Float32: pl.Float64}
+NARROW: Mapping[pl.DataType, pl.DataType] = {
+    **{one(): pl.Int64() for one in (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)}, pl.Float32(): pl.Float64(),
+}
 
 
 @dataclass(frozen=True, slots=True)

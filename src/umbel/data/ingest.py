@@ -92,7 +92,7 @@ class _Rows:
     ) -> None:  # fmt: skip
         self.source, self.schema, self.each = laid.source, laid.schema, each
         self._golden = laid.golden
-        self._log = Log(laid.source, laid.types)
+        self._log = Log(laid.source, laid.like)
         columns = needed(self.schema, self.source, self._log.names, labels=True)
         self.typed = laid.asked or self._log.typed(columns)
         self.second = second(self.schema, self._log)

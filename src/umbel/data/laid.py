@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -17,13 +17,14 @@ from umbel.schema import Schema
 class Laid:
     """Where the rows of a log lie, in its order, and what they stand for.
 
-    `source` has no joins left and `schema` reads columns where the engine has computed the SQL; `types` are those of the raw log.
+    `source` has no joins left and `schema` reads columns where the engine has computed the SQL; `like` has the columns, without rows,
+    in the types that they have in the raw log (None: in those that they lie in).
     `asked` is the source as it was given, with its types, and `golden` its first raw rows, joined (None: told by reading).
     """
 
     source: Source
     schema: Schema
-    types: Mapping[str, pl.DataType] = field(default_factory=dict)
+    like: pl.DataFrame | None = None
     asked: Source | None = None
     golden: pl.DataFrame | None = None
 

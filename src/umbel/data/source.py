@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import polars as pl
 
@@ -35,15 +34,15 @@ class Source:
 class Log:
     """A source, opened: `names` are all its columns, its `own` first, and `read` gives its rows.
 
-    The log itself is streamed; of joined tables, the columns that are read are held in memory. Columns that are `cast` are read
-    from the file as they are and given out in those types.
+    The log itself is streamed; of joined tables, the columns that are read are held in memory. Columns come in the types that
+    they have in `like`, if that is given.
 
     :raises UserError: for a missing or unreadable file, a column that two files have, a key that is missing or not unique.
     """
 
-    def __init__(self, source: Source, cast: Mapping[str, pl.DataType] = MappingProxyType({})) -> None:
+    def __init__(self, source: Source, like: pl.DataFrame | None = None) -> None:
         self.source = source
-        self._cast = cast
+        self._like = like
         self._frame = open_file(source.log, source.types)
         with reading(source.log):
             self.own = self._frame.collect_schema().names()
@@ -64,8 +63,7 @@ class Log:
             whole = frame
             for table in held:
                 whole = table.to(whole)
-            with reading(self.source.log):
-                yield whole.select(pl.col(name).cast(self._cast[name]) if name in self._cast else name for name in dict.fromkeys(columns))
+            yield self._cast(whole.select(list(dict.fromkeys(columns))))
 
     @property
     def joins(self) -> tuple[Joined, ...]:
@@ -113,6 +111,12 @@ class Log:
             if join.wanted(wanted):
                 wanted |= dict.fromkeys(join.reads)
         return list(wanted)
+
+    def _cast(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if self._like is None:
+            return frame
+        with reading(self.source.log):
+            return frame.cast({name: self._like[name].dtype for name in frame.columns})
 
     def _add(self, join: Join) -> None:
         if join.on not in self.names:

@@ -31,6 +31,7 @@ from umbel.run import newcomers, ready, resolve
 from umbel.run.candidates import Retrieved, fit_retrieval
 from umbel.run.candidates import check as check_retrieval
 from umbel.run.coldstart import Newcomers, fit_episodes, method
+from umbel.run.elsewhere import on_spark
 from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
 from umbel.run.fusing import start
 from umbel.run.kept import Kept
@@ -49,10 +50,14 @@ MAKING = {"data", "fields", "tasks", "split"}  # what decides a table
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
-def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None) -> Table:
-    """Encode the run file's log into a table folder; :raises UserError: for anything wrong with the log."""
+def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None, spark: str | None = None) -> Table:
+    """Encode the run file's log into a table folder, read and joined on a Spark master if one is named.
+
+    :raises UserError: for anything wrong with the log.
+    """
     look = watch or Silence()
-    parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
+    source = resolve.source(settings)
+    parts = source if spark is None else on_spark(source, spark), resolve.schema(settings), resolve.split(settings)
     return ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
 
 

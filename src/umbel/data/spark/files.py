@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as fn
 
 from umbel.data.files import paths, reading
 from umbel.data.source import Log, Source
@@ -35,16 +35,16 @@ class Files:
         """Those columns of all rows of a file or glob, in their types, and `ROW`; :raises UserError: for what is no Parquet or CSV."""
         found = [str(Path(one).absolute()) for one in paths(path)] if path.endswith(".parquet") else [self._parquet(path, like)]
         starts, self.heights[path] = _starts(found, like)
-        types = ", ".join(f"{quoted(column.name)} {carried(column.dtype)}" for column in like)
+        types = ", ".join(f"{quoted(column.name)} {carried(column)}" for column in like)
         read = self._session.read.schema(types).parquet(*("file:" + _PATTERN.sub(r"\\\1", one) for one in found))
         seen = {unquote(_SCHEME.sub("/", uri)): _SCHEME.sub("/", uri) for uri in read.inputFiles()}
         unseen = [one for one in found if one not in seen]
         if unseen:
             raise UserError(f"--spark: Spark does not see {unseen[0]}", mend="give it a name that does not begin with '_' or '.'")
         places = self._session.createDataFrame([(seen[one], start) for one, start in starts.items()], "uri STRING, start BIGINT")
-        number = (F.col("_metadata.row_index") + F.col("start")).alias(ROW)
-        uri = F.regexp_replace("_metadata.file_path", r"^\w+:/+", "/")
-        return read.join(F.broadcast(places), uri == F.col("uri")).select(*map(quoted, like.columns), number)
+        number = (fn.col("_metadata.row_index") + fn.col("start")).alias(ROW)
+        uri = fn.regexp_replace("_metadata.file_path", r"^\w+:/+", "/")
+        return read.join(fn.broadcast(places), uri == fn.col("uri")).select(*map(quoted, like.columns), number)
 
     def _parquet(self, path: str, like: pl.DataFrame) -> str:
         """A CSV as Polars reads it: engines disagree about quotes, blanks and empty values."""
@@ -57,7 +57,10 @@ class Files:
 
 
 def _starts(found: Sequence[str], like: pl.DataFrame) -> tuple[dict[str, int], int]:
-    """The number of the first row of each file, and how many there are in all; :raises UserError: for a file whose columns are not those of the first."""
+    """The number of the first row of each file, and how many there are in all.
+
+    :raises UserError: for a file whose columns are not those of the first.
+    """
     starts: dict[str, int] = {}
     rows = 0
     for one in found:

@@ -69,8 +69,8 @@ def _rewritten(tokens: list[Token], columns: pl.DataFrame) -> str:
 
 def _word(token: Token, before: list[Token], after: list[Token], *, columns: pl.DataFrame) -> str:
     if is_column(token, before, after):
-        wide = {pl.Int64: "BIGINT", pl.Float64: "DOUBLE"}.get(NARROW.get(columns[_name(token)].dtype))
-        return f"CAST({quoted(_name(token))} AS {wide})" if wide else quoted(_name(token))
+        name, wide = quoted(_name(token)), NARROW.get(columns[_name(token)].dtype)
+        return f"CAST({name} AS {'DOUBLE' if wide == pl.Float64 else 'BIGINT'})" if wide else name
     if token.kind == "text":
         inner = token.text[1:-1].replace("''", "'").replace("\\", "\\\\").replace("'", "\\'")
         return f"'{inner}'"

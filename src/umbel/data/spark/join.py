@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+from pyspark.sql import functions as fn
 
 from umbel.data.join import Joined
 from umbel.data.spark import types
@@ -27,19 +27,16 @@ def joined(log: DataFrame, join: Joined, columns: Sequence[str], *, files: Files
     own = [name for name in columns if name in join.adds]
     if not own:
         return log
-    on, at = join.join.on, join.join.time
-    ends = [on] if at is None else [on, at]
-    like = pl.DataFrame(schema={name: join.frame.collect_schema()[name] for name in [*ends, *own]})
-    key = _same(types.key(raw[on].dtype), types.key(like[on].dtype), join=join, raw=raw[on], own=like[on])
-    brings = F.struct(*map(quoted, own)).alias(BRINGS)
-    table = files.rows(join.join.table, like).select(_cast(on, key).alias(KEY), *([_cast(at, _time(join, raw, like[at])).alias(TIME)] if at else []), ROW, brings)
-    table = table.where(F.col(KEY).isNotNull())
-    log = log.withColumn(KEY, _cast(on, key))
-    if at is None:
+    on, time, known = join.join.on, join.join.time, join.frame.collect_schema()
+    like = pl.DataFrame(schema={name: known[name] for name in dict.fromkeys([on, *([] if time is None else [time]), *own])})
+    key = _same(types.key(raw[on]), types.key(like[on]), join=join, asked=raw[on], known=like[on])
+    table = files.rows(join.join.table, like).withColumn(BRINGS, fn.struct(*map(quoted, own))).withColumn(KEY, _cast(on, key))
+    table, log = table.where(fn.col(KEY).isNotNull()), log.withColumn(KEY, _cast(on, key))
+    if time is None:
         _check_once(table, join)
-        return _out(log.join(table.drop(ROW), KEY, "left"), own)
-    log_time = join.reads[-1]
-    return _out(_as_of(log.withColumn(TIME, _cast(log_time, _time(join, raw, like[at]))), table), own)
+        return _out(log.join(table.select(KEY, BRINGS), KEY, "left"), own)
+    kind = _time(join, raw[join.reads[-1]], like[time])
+    return _out(_as_of(log.withColumn(TIME, _cast(join.reads[-1], kind)), table.withColumn(TIME, _cast(time, kind))), own)
 
 
 def _as_of(log: DataFrame, table: DataFrame) -> DataFrame:
@@ -47,43 +44,43 @@ def _as_of(log: DataFrame, table: DataFrame) -> DataFrame:
 
     Both stand in one order by key and time, in which each row of the log looks back for a row of the table.
     """
-    own = F.struct(*(quoted(name) for name in log.columns if name not in (KEY, TIME))).alias(ASKED)
-    asked = log.select(KEY, TIME, own, F.lit(None).cast("BIGINT").alias(PLACE))
-    known = table.where(F.col(TIME).isNotNull()).select(KEY, TIME, BRINGS, F.col(ROW).alias(PLACE))
+    own = fn.struct(*(quoted(name) for name in log.columns if name not in (KEY, TIME))).alias(ASKED)
+    asked = log.select(KEY, TIME, own, fn.lit(None).cast("BIGINT").alias(PLACE))
+    known = table.where(fn.col(TIME).isNotNull()).select(KEY, TIME, BRINGS, fn.col(ROW).alias(PLACE))
     both = asked.unionByName(known, allowMissingColumns=True)
-    order = Window.partitionBy(KEY).orderBy(F.col(TIME).asc_nulls_first(), F.col(PLACE).asc_nulls_last())
-    back = F.last(BRINGS, ignorenulls=True).over(order.rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    found = both.withColumn(BRINGS, F.when(F.col(KEY).isNotNull() & F.col(TIME).isNotNull(), back))
-    return found.where(F.col(ASKED).isNotNull()).select(f"{quoted(ASKED)}.*", BRINGS)
+    order = Window.partitionBy(KEY).orderBy(fn.col(TIME).asc_nulls_first(), fn.col(PLACE).asc_nulls_last())
+    back = fn.last(BRINGS, ignorenulls=True).over(order.rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    found = both.withColumn(BRINGS, fn.when(fn.col(KEY).isNotNull() & fn.col(TIME).isNotNull(), back))
+    return found.where(fn.col(ASKED).isNotNull()).select(f"{quoted(ASKED)}.*", BRINGS)
 
 
 def _out(log: DataFrame, own: Sequence[str]) -> DataFrame:
     kept = [quoted(name) for name in log.columns if name not in (KEY, TIME, BRINGS)]
-    return log.select(*kept, *(F.col(f"{quoted(BRINGS)}.{quoted(name)}").alias(name) for name in own))
+    return log.select(*kept, *(fn.col(f"{quoted(BRINGS)}.{quoted(name)}").alias(name) for name in own))
 
 
 def _check_once(table: DataFrame, join: Joined) -> None:
-    twice = table.groupBy(KEY).count().where("count > 1").select(F.col(KEY).cast("STRING")).first()
+    twice = table.groupBy(KEY).count().where("count > 1").select(fn.col(KEY).cast("STRING")).first()
     if twice is not None:
         what = f"{join.join.table}: key {join.join.on} = {twice[0]} stands twice"
         raise UserError(what, mend="keep one row a key, or give the join a time column")
 
 
 def _cast(name: str, kind: str) -> Column:
-    column = F.col(quoted(name)).cast(kind)
-    return F.nanvl(column, F.lit(None).cast(kind)) if kind == "DOUBLE" else column
+    column = fn.col(quoted(name)).cast(kind)
+    return fn.nanvl(column, fn.lit(None).cast(kind)) if kind == "DOUBLE" else column
 
 
-def _time(join: Joined, raw: pl.DataFrame, own: pl.Series) -> str:
-    log_time = raw[join.reads[-1]]
-    if own.dtype != log_time.dtype and not (own.dtype.is_integer() and log_time.dtype.is_integer()):
-        what = f"{join.join.table}: its time is {own.dtype}, the log's is {log_time.dtype}"
+def _time(join: Joined, asked: pl.Series, known: pl.Series) -> str:
+    if known.dtype != asked.dtype and not (known.dtype.is_integer() and asked.dtype.is_integer()):
+        what = f"{join.join.table}: its time is {known.dtype}, the log's is {asked.dtype}"
         raise UserError(what, mend="give both the same type and unit")
-    return _same(types.time(log_time.dtype), types.time(own.dtype), join=join, raw=log_time, own=own)
+    return _same(types.time(asked), types.time(known), join=join, asked=asked, known=known)
 
 
-def _same(asked: str | None, known: str | None, *, join: Joined, raw: pl.Series, own: pl.Series) -> str:
-    if asked is None or asked != known:
-        what = f"--spark: {join.join.table}: {own.name!r} is {own.dtype}, {raw.name!r} of the log {raw.dtype}: not joined alike by Spark"
-        raise UserError(what, mend="give both the same type, integers or text for a key, or leave out --spark")
-    return known
+def _same(one: str | None, other: str | None, *, join: Joined, asked: pl.Series, known: pl.Series) -> str:
+    """The type in which both are compared."""
+    if one is None or one != other:
+        what = f"--spark: {join.join.table}: {known.name!r} is {known.dtype} there and {asked.name!r} {asked.dtype} in the log"
+        raise UserError(what, mend="give both one type (whole numbers or text for a key), or leave out --spark")
+    return one

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as fn
 
 from umbel.data.derive import needed
 from umbel.data.laid import Laid
@@ -31,38 +33,41 @@ PART, GOLDEN = "umbel_part", "umbel golden"
 
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """Lays logs out on a session; log, tables and folder lie where all of its machines see them under the same path."""
+    """Lays logs out on the session that `open` opens, keeping so many first raw rows.
 
-    session: SparkSession
+    Log, tables and folder lie where all of its machines see them under the same path.
+    """
+
+    open: Callable[[], AbstractContextManager[SparkSession]]
     kept: int
 
     def __call__(self, source: Source, schema: Schema, split: Split, folder: Path) -> Laid:
         """The rows in files of `SLICE` each; :raises UserError: for what the local path refuses, or Spark does not do alike."""
-        for key, value in MEANING.items():
-            self.session.conf.set(key, value)
         log = Log(source)
         left = plan(log, schema, split)
-        with spoken("--spark", mend="see Spark's own log, or leave out --spark"):
-            files = Files(self.session, folder / "csv")
+        with self.open() as session, spoken("--spark", mend="see Spark's own log, or leave out --spark"):
+            for key, value in MEANING.items():
+                session.conf.set(key, value)
+            files = Files(session, folder / "csv")
             self._write(_joined(log, left, files), left, folder / "spark")
         found = _in_order(folder / "spark", folder, rows=files.heights[source.log])
         place = replace(source, log=f"{glob.escape(str(folder))}/*.parquet", joins=())
         asked = log.typed(needed(schema, source, log.names, labels=True))
-        return Laid(place, left.schema, left.types, asked=asked, golden=_golden(found[0], left))
+        return Laid(place, left.schema, left.like, asked=asked, golden=_golden(found[0], left))
 
     def _write(self, rows: DataFrame, left: Plan, folder: Path) -> None:
         """Rows that stand together go to one task, which sorts them into one file."""
-        part = F.expr(f"{quoted(ROW)} div {SLICE}").alias(PART)
-        first = F.when(F.col(ROW) < self.kept, F.struct(*map(quoted, left.golden))).alias(GOLDEN)
+        part = fn.expr(f"{quoted(ROW)} div {SLICE}").alias(PART)
+        first = fn.when(fn.col(ROW) < self.kept, fn.struct(*map(quoted, left.golden))).alias(GOLDEN)
         try:
-            made = [F.expr(one.form).alias(name) for name, one in left.made.items()]
+            made = [fn.expr(one.form).alias(name) for name, one in left.made.items()]
             laid = rows.select(*map(quoted, left.carried), *made, first, ROW, part)
             ordered = laid.repartition(PART).sortWithinPartitions(PART, ROW).drop(ROW)
             ordered.write.partitionBy(PART).parquet(f"file:{folder.absolute()}")
         except PySparkException:
             for one in left.made.values():
                 with spoken(one.where, mend="correct the expression, CAST what it reads, or leave out --spark"):
-                    rows.select(F.expr(one.form)).write.format("noop").mode("overwrite").save()
+                    rows.select(fn.expr(one.form)).write.format("noop").mode("overwrite").save()
             raise
 
 
@@ -79,7 +84,7 @@ def _joined(log: Log, left: Plan, files: Files) -> DataFrame:
 
 def _in_order(left: Path, folder: Path, *, rows: int) -> list[Path]:
     """Spark's files, moved to names that sort as their rows; :raises UserError: if not all rows are there."""
-    found = []
+    found: list[Path] = []
     for part in sorted(left.glob(f"{PART}=*"), key=lambda part: int(part.name.partition("=")[2])):
         (file,) = part.glob("*.parquet")
         found.append(file.rename(folder / f"{len(found):09d}.parquet"))
@@ -96,4 +101,4 @@ def _in_order(left: Path, folder: Path, *, rows: int) -> list[Path]:
 def _golden(file: Path, left: Plan) -> pl.DataFrame:
     """The first raw rows, in the types of the log."""
     first = pl.read_parquet(file, columns=[GOLDEN], glob=False, hive_partitioning=False).drop_nulls().to_series()
-    return first.struct.unnest().select(pl.col(name).cast(left.types[name]) for name in left.golden)
+    return first.struct.unnest().select(pl.col(name).cast(left.like[name].dtype) for name in left.golden)

@@ -26,7 +26,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The columns that are left of a log: `carried` raw ones and, by the name of their column, `made` ones; `types` are those of all.
+    """The columns that are left of a log: `carried` raw ones and, by the name of their column, `made` ones; `like` has all of them without rows.
 
     `schema` reads the made columns in place of their SQL. `golden` are the raw columns of the first rows, `needed` all that is read.
     """
@@ -36,7 +36,7 @@ class Plan:
     made: Mapping[str, Made]
     golden: Sequence[str]
     needed: Sequence[str]
-    types: Mapping[str, pl.DataType]
+    like: pl.DataFrame
 
 
 def plan(log: Log, schema: Schema, split: Split) -> Plan:
@@ -47,7 +47,7 @@ def plan(log: Log, schema: Schema, split: Split) -> Plan:
     making = _Making(log.empty(every))
     laid = Schema(tuple(making.field(one) for one in schema.fields), tuple(making.task(one) for one in schema.tasks))
     rest = [name for name in reads(laid, log.source, labels=True) if name not in making.made]
-    return Plan(laid, list(dict.fromkeys([*rest, *border])), making.made, golden, every, making.types)
+    return Plan(laid, list(dict.fromkeys([*rest, *border])), making.made, golden, every, making.like)
 
 
 class _Making:
@@ -55,12 +55,12 @@ class _Making:
 
     def __init__(self, raw: pl.DataFrame) -> None:
         for column in raw:
-            if carried(column.dtype) is None:
+            if carried(column) is None:
                 what = f"--spark: column {column.name!r} holds {column.dtype}, which Spark has not"
                 raise UserError(what, mend="write it as text or as integers, or leave out --spark")
         self._raw = raw
         self.made: dict[str, Made] = {}
-        self.types = dict(raw.schema)
+        self.like = raw
 
     def field(self, field: Field) -> Field:
         """The field, reading its column if Spark computes it."""
@@ -74,10 +74,10 @@ class _Making:
 
     def _column(self, value: Derived, sql: str) -> str | None:
         """Where Spark leaves a value; None where it is left to Polars."""
-        kind = evaluate(self._raw, [value]).to_series().dtype
+        made = evaluate(self._raw, [value]).to_series()
         if not alike(sql, self._raw):
             return None
         name = f"sql: {sql}"
         self.made.setdefault(name, Made(value.where, form(sql, self._raw)))
-        self.types[name] = kind
+        self.like = self.like.with_columns(made.alias(name))
         return name

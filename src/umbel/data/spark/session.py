@@ -33,9 +33,8 @@ MEANING = {
 def started(master: str) -> Iterator[SparkSession]:
     """A session on that master, ended with the block; what Spark itself may be told (memory, cores) it reads from its own files.
 
-    :raises UserError: where Java is missing or too old, or Spark cannot be had there.
+    :raises UserError: where Spark cannot be had.
     """
-    check_java()
     with spoken(f"--spark {master}", mend="check the master, for example local[4] or spark://HOST:7077"):
         builder = SparkSession.builder.master(master).appName("umbel ingest")
         session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
