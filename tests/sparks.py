@@ -36,6 +36,7 @@ def _started() -> SparkSession:
 
     opened = started("local[2]")
     session = opened.__enter__()
+    session.conf.set("spark.sql.shuffle.partitions", 2)  # of two cores
     atexit.register(opened.__exit__, None, None, None)
     return session
 

@@ -125,7 +125,7 @@ def log(folder: Path, rows: pl.DataFrame) -> Source:
 
 
 def test_the_simulated_log(tmp_path: Path) -> None:
-    planted = Planted(users=60, items=30, rows=3_000, days=6, conflict=0.5, strength=4.0, unobserved=0.1, seed=3)
+    planted = Planted(users=60, items=30, rows=1_500, days=6, conflict=0.5, strength=4.0, unobserved=0.1, seed=3)
     simulate.simulate(planted, tmp_path)
     both(simulate.source(tmp_path), simulate.schema(), simulate.split(planted), folder=tmp_path)
 
@@ -218,14 +218,14 @@ def test_files_of_a_glob_keep_their_order(tmp_path: Path) -> None:
 def test_csv_means_what_it_means_here(tmp_path: Path) -> None:
     """Quotes, line ends inside them, empty text beside no value, blanks, and numbers of every form."""
     draw = np.random.Generator(np.random.PCG64(9))
-    texts = ['""', "", " x ", '"a ""b"""', '"two\nlines"', "NULL", "nan", "'", "\\", "é,".join(['"', '"'])]
-    numbers = ["1", "-2.5", "1e3", "", "NaN", "inf" if False else "7", ".5"]
+    texts = ['""', "", " x ", '"a ""b"""', '"two\nlines"', "NULL", "nan", "'", "\\", "\"é,\""]
+    numbers = ["1", "-2.5", "1e3", "", "NaN", "7", ".5"]
     lines = [f"{one % 5},{texts[draw.integers(len(texts))]},{numbers[draw.integers(len(numbers))]},{'true' if draw.random() < 0.5 else 'false'},{one},{draw.integers(2)}" for one in range(200)]
     (tmp_path / "a.csv").write_text("user,text,number,flag,time,click\n" + "\n".join(lines[:90]) + "\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text("user,text,number,flag,time,click\r\n" + "\r\n".join(lines[90:]) + "\r\n", encoding="utf-8", newline="")
     (tmp_path / "users.csv").write_text("user,name\n0,x\n1,\n2,\"\"\n7,y\n")
     source = Source(str(tmp_path / "[ab].csv"), user="user", time="time", joins=(Join(str(tmp_path / "users.csv"), "user"),))
-    fields = (Field("text", CATEGORY, min_count=1), Field("number", NUMBER), Field("twice", NUMBER, sql="number * 2 + user"), Field("flag", CATEGORY, min_count=1), Field("name", CATEGORY, min_count=1))
+    fields = (Field("text", CATEGORY, min_count=1), Field("number", NUMBER), Field("twice", NUMBER, sql="number * 2 + `user`"), Field("flag", CATEGORY, min_count=1), Field("name", CATEGORY, min_count=1))
     both(source, Schema(fields, (Task("click"),)), ByTime(120, 160), folder=tmp_path)
 
 

@@ -86,8 +86,7 @@ def _in_order(left: Path, folder: Path, *, rows: int) -> list[Path]:
     """Spark's files, moved to names that sort as their rows; :raises UserError: if not all rows are there."""
     found: list[Path] = []
     for part in sorted(left.glob(f"{PART}=*"), key=lambda part: int(part.name.partition("=")[2])):
-        (file,) = part.glob("*.parquet")
-        found.append(file.rename(folder / f"{len(found):09d}.parquet"))
+        found += [file.rename(folder / f"{len(found):09d}.parquet") for file in part.glob("*.parquet")]  # of each one, if it came here
     there = sum(pq.read_metadata(file).num_rows for file in found)
     if there != rows:
         what = f"--spark: {there:,} of {rows:,} rows came to {folder.parent.parent}"
