@@ -32,19 +32,30 @@ class Files:
         self.heights: dict[str, int] = {}  # rows by path
 
     def rows(self, path: str, like: pl.DataFrame) -> DataFrame:
-        """Those columns of all rows of a file or glob, in their types, and `ROW`; :raises UserError: for what is no Parquet or CSV."""
+        """Those columns of all rows of a file or glob, in their types; :raises UserError: for what is no Parquet or CSV."""
+        return self._opened(path, like)[0].select(*map(quoted, like.columns))
+
+    def numbered(self, path: str, like: pl.DataFrame) -> DataFrame:
+        """The same with `ROW`."""
+        read, starts = self._opened(path, like)
+        number, columns = fn.col("_metadata.row_index"), [*map(quoted, like.columns)]
+        if len(starts) == 1:
+            return read.select(*columns, number.alias(ROW))
+        places = self._session.createDataFrame(list(starts.items()), "uri STRING, start BIGINT")
+        uri = fn.regexp_replace("_metadata.file_path", _SCHEME.pattern, "/")
+        return read.join(fn.broadcast(places), uri == fn.col("uri")).select(*columns, (number + fn.col("start")).alias(ROW))
+
+    def _opened(self, path: str, like: pl.DataFrame) -> tuple[DataFrame, dict[str, int]]:
+        """The rows, and for the path of each file, as Spark spells it, the number of its first row."""
         found = [str(Path(one).absolute()) for one in paths(path)] if path.endswith(".parquet") else [self._parquet(path, like)]
         starts, self.heights[path] = _starts(found, like)
         types = ", ".join(f"{quoted(column.name)} {carried(column)}" for column in like)
         read = self._session.read.schema(types).parquet(*("file:" + _PATTERN.sub(r"\\\1", one) for one in found))
-        seen = {unquote(_SCHEME.sub("/", uri)): _SCHEME.sub("/", uri) for uri in read.inputFiles()}
+        seen = {unquote(uri): uri for uri in (_SCHEME.sub("/", one) for one in read.inputFiles())}
         unseen = [one for one in found if one not in seen]
         if unseen:
             raise UserError(f"--spark: Spark does not see {unseen[0]}", mend="give it a name that does not begin with '_' or '.'")
-        places = self._session.createDataFrame([(seen[one], start) for one, start in starts.items()], "uri STRING, start BIGINT")
-        number = (fn.col("_metadata.row_index") + fn.col("start")).alias(ROW)
-        uri = fn.regexp_replace("_metadata.file_path", r"^\w+:/+", "/")
-        return read.join(fn.broadcast(places), uri == fn.col("uri")).select(*map(quoted, like.columns), number)
+        return read, {seen[one]: start for one, start in starts.items()}
 
     def _parquet(self, path: str, like: pl.DataFrame) -> str:
         """A CSV as Polars reads it: engines disagree about quotes, blanks and empty values."""

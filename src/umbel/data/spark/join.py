@@ -30,7 +30,8 @@ def joined(log: DataFrame, join: Joined, columns: Sequence[str], *, files: Files
     on, time, known = join.join.on, join.join.time, join.frame.collect_schema()
     like = pl.DataFrame(schema={name: known[name] for name in dict.fromkeys([on, *([] if time is None else [time]), *own])})
     key = _same(types.key(raw[on]), types.key(like[on]), join=join, asked=raw[on], known=like[on])
-    table = files.rows(join.join.table, like).withColumn(BRINGS, fn.struct(*map(quoted, own))).withColumn(KEY, _cast(on, key))
+    opened = files.rows if time is None else files.numbered
+    table = opened(join.join.table, like).withColumn(BRINGS, fn.struct(*map(quoted, own))).withColumn(KEY, _cast(on, key))
     table, log = table.where(fn.col(KEY).isNotNull()), log.withColumn(KEY, _cast(on, key))
     if time is None:
         _check_once(table, join)

@@ -27,7 +27,7 @@ from umbel.data.split import Split
 from umbel.errors import UserError
 from umbel.schema import Schema
 
-SLICE = 1 << 20  # rows of a file that Spark leaves
+SLICE = 1 << 18  # rows of a file that Spark leaves: what one task sorts
 PART, GOLDEN = "umbel_part", "umbel golden"
 
 
@@ -75,7 +75,7 @@ def _joined(log: Log, left: Plan, files: Files) -> DataFrame:
     """The log's rows with the wanted columns of its tables."""
     wanted = log.wanted(left.needed)
     raw = log.empty(wanted)
-    rows = files.rows(log.source.log, raw.select(name for name in wanted if name in log.own))
+    rows = files.numbered(log.source.log, raw.select(name for name in wanted if name in log.own))
     for join in log.joins:
         if join.wanted(wanted):
             rows = joined(rows, join, wanted, files=files, raw=raw)

@@ -17,11 +17,13 @@ from pyspark.sql import SparkSession
 from umbel.errors import UserError
 
 JAVA = 17
-# What Spark must not do: guess types, fold case, shift times, return null where a number overflows.
+# What Spark must not do, whatever its own files say: fold case, shift times, return null where a number overflows, cut files or nest otherwise.
 MEANING = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "true",
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.files.maxRecordsPerFile": "0",
+    "spark.sql.parquet.writeLegacyFormat": "false",
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
