@@ -1,7 +1,7 @@
 """The same log into the same table, here and on Spark `local[2]`: rows a second, and whether a byte differs.
 
 Run `python benchmarks/spark.py`. The log is that of `ingest.py`: twelve integer columns, and eight of two tables joined by key. Every
-ingest is a process of its own, local and Spark in turn; of Spark's time the part until its rows are laid out, its start included, is told, too.
+ingest is a process of its own, local and Spark in turn; of Spark's time the part until its rows are laid out is told, too (with its start).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def one(folder: Path, rows: int, out: Path, *, spark: bool) -> Figures:
     source = logs.source(folder, folder / "log.parquet")
     laid = 0.0
 
-    def lay(given: Source, schema: Schema, split: Split, place: Path) -> Laid:
+    def lay(given: Source, schema: Schema, split: Split, *, folder: Path) -> Laid:
         nonlocal laid
         from umbel.data.spark.lay import Spark
         from umbel.data.spark.session import started
 
         began = time.perf_counter()
-        found = Spark(partial(started, MASTER), KEPT)(given, schema, split, place)
+        found = Spark(partial(started, MASTER), KEPT)(given, schema, split, folder=folder)
         laid = time.perf_counter() - began
         return found
 

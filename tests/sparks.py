@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.logs import contents
 
+from tests.logs import contents
 from umbel.data.ingest import KEPT, ingest
 from umbel.data.laid import Elsewhere
 from umbel.data.source import Source

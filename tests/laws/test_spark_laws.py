@@ -1,4 +1,4 @@
-"""A log ingested on Spark leaves the table that it leaves here, byte for byte: joins, expressions, types, files and splits of every kind."""
+"""A log ingested on Spark leaves the table that it leaves here, byte for byte: joins, expressions, types, files and splits of all kinds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import datetime as dt
 import math
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,6 +29,7 @@ from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.schema import BINARY, REGRESSION, Field, FieldKind, Schema, Task
 from umbel.statistic import Statistic
 
+T = TypeVar("T")
 ROWS = 700
 DAY = dt.date(2024, 3, 1)
 
@@ -42,7 +45,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("umbel.data.spark.lay.SLICE", 100)
 
 
-def holed(draw: np.random.Generator, values: list[object]) -> list[object]:
+def holed(draw: np.random.Generator, values: Sequence[T]) -> list[T | None]:
     """One value in nine is missing."""
     return [None if hole else value for value, hole in zip(values, draw.random(len(values)) < 1 / 9, strict=True)]
 
@@ -53,7 +56,9 @@ def frame(seed: int = 5) -> pl.DataFrame:
     some = draw.integers
     days = some(0, 10, ROWS)
     whole = [int(one) for one in some(0, 250, ROWS)]
-    moments = [dt.datetime(2024, 3, 1) + dt.timedelta(days=int(day), milliseconds=int(more)) for day, more in zip(days, some(0, 10**7, ROWS), strict=True)]
+    spans = [dt.timedelta(days=int(day), milliseconds=int(more)) for day, more in zip(days, some(0, 10**7, ROWS), strict=True)]
+    moments = [dt.datetime(2024, 3, 1) + span for span in spans]
+    tags = [[None if one == 3 else one for one in some(0, 6, some(0, 4)).tolist()] for _ in whole]
     columns: dict[str, pl.Series] = {
         "user": pl.Series(holed(draw, some(0, 40, ROWS).tolist()), dtype=pl.Int32),
         "item": pl.Series(holed(draw, [f"é{one}" for one in some(0, 30, ROWS)]), dtype=pl.Categorical),
@@ -69,7 +74,7 @@ def frame(seed: int = 5) -> pl.DataFrame:
         "at": pl.Series(moments, dtype=pl.Datetime("ms")),
         "at_ns": pl.Series(moments, dtype=pl.Datetime("ns")),
         "at_zone": pl.Series(moments, dtype=pl.Datetime("us")).dt.replace_time_zone("Asia/Shanghai"),
-        "tags": pl.Series(holed(draw, [[None if one == 3 else one for one in some(0, 6, some(0, 4)).tolist()] for _ in whole]), dtype=pl.List(pl.Int16)),
+        "tags": pl.Series(holed(draw, tags), dtype=pl.List(pl.Int16)),
         "words": pl.Series(holed(draw, [" ".join(f"w{one}" for one in some(0, 9, some(0, 4))) for _ in whole]), dtype=pl.String),
         "vector": pl.Series(holed(draw, draw.random((ROWS, 3)).tolist()), dtype=pl.Array(pl.Float32, 3)),
         "part": pl.Series([("train", "train", "valid", "test", "none")[one % 5] for one in whole]),
@@ -115,8 +120,13 @@ STATISTICS = (
     Field("of_item", FieldKind.STATISTIC, statistic=Statistic(("item", "gap_bin"), ("click",), window=3600.0)),
     Field("of_user", FieldKind.STATISTIC, statistic=Statistic(("user",), ("click", "long"), mode="folds", folds=3)),
 )
-TASKS = (Task("click"), Task("long", BINARY, given="click", sql="click * CAST(watched > 50 AS BIGINT)"), Task("watched", REGRESSION, sql="LN(watched + 1)"))
+TASKS = (
+    Task("click"),
+    Task("long", BINARY, given="click", sql="click * CAST(watched > 50 AS BIGINT)"),
+    Task("watched", REGRESSION, sql="LN(watched + 1)"),
+)
 TIMED = ByTime(dt.date(2024, 3, 7), dt.date(2024, 3, 9))
+SPLITS: dict[str, Split] = {"time": TIMED, "user": ByUser(0.2, 0.3, seed=4), "column": ByColumn("part", valid="valid", test="test")}
 
 
 def log(folder: Path, rows: pl.DataFrame) -> Source:
@@ -134,9 +144,9 @@ def test_lists_numbers_and_missing_values(tmp_path: Path) -> None:
     both(logs.source(tmp_path), logs.SCHEMA, logs.SPLIT, folder=tmp_path)
 
 
-@pytest.mark.parametrize("split", [TIMED, ByUser(0.2, 0.3, seed=4), ByColumn("part", valid="valid", test="test")], ids=["time", "user", "column"])
-def test_columns_of_every_type_and_expressions(tmp_path: Path, split: Split) -> None:
-    both(log(tmp_path, frame()), Schema((*FIELDS, *COMPUTED, *STATISTICS), TASKS), split, folder=tmp_path)
+@pytest.mark.parametrize("split", SPLITS)
+def test_columns_of_every_type_and_expressions(tmp_path: Path, split: str) -> None:
+    both(log(tmp_path, frame()), Schema((*FIELDS, *COMPUTED, *STATISTICS), TASKS), SPLITS[split], folder=tmp_path)
 
 
 def test_expressions_that_read_no_other_way(tmp_path: Path) -> None:
@@ -148,7 +158,8 @@ def test_expressions_that_read_no_other_way(tmp_path: Path) -> None:
 def joined(folder: Path) -> Source:
     """By number, by text of a table that was joined before, and as of times that repeat, are missing and lie in no order."""
     draw = np.random.Generator(np.random.PCG64(6))
-    users = pl.DataFrame({"user": [3, None, *range(5, 50)], "city": holed(draw, [f"c{one % 5}" for one in range(47)]), "born": pl.Series(range(47), dtype=pl.UInt16)}, strict=False)
+    towns = holed(draw, [f"c{one % 5}" for one in range(47)])
+    users = pl.DataFrame({"user": [3, None, *range(5, 50)], "city": towns, "born": pl.Series(range(47), dtype=pl.UInt16)})
     cities = pl.DataFrame({"city": ["c3", "c0", "c1", None], "people": [10.5, None, math.nan, 1.0], "names": [["a", "b"], None, [], ["c"]]})
     moments = [dt.datetime(2024, 3, 1) + dt.timedelta(days=int(one) / 2) for one in draw.integers(0, 20, 300)]
     prices = pl.DataFrame(
@@ -192,14 +203,14 @@ def test_a_join_that_nothing_reads_is_not_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["int", "float", "date", "text"])
 def test_joins_as_of_times_of_any_type(tmp_path: Path, unit: str) -> None:
-    def times(numbers: list[int | None]) -> pl.Series:
+    def times(numbers: Sequence[int | None]) -> pl.Series:
         days = pl.Series([None if number is None else DAY + dt.timedelta(days=number) for number in numbers], dtype=pl.Date)
         plain = pl.Series(numbers, dtype=pl.Float64).set(pl.Series(numbers, dtype=pl.Float64) == 2, math.nan)
         return {"int": pl.Series(numbers, dtype=pl.Int16), "float": plain, "date": days, "text": days.cast(pl.String)}[unit]
 
     draw = np.random.Generator(np.random.PCG64(8))
-    table = {"item": [f"é{one}" for one in draw.integers(0, 30, 200)], "on": times(holed(draw, draw.integers(0, 9, 200).tolist())), "cost": range(200)}
-    path = logs.write(tmp_path, table, name="costs")
+    items, since = [f"é{one}" for one in draw.integers(0, 30, 200)], times(holed(draw, draw.integers(0, 9, 200).tolist()))
+    path = logs.write(tmp_path, {"item": items, "on": since, "cost": range(200)}, name="costs")
     rows = frame().with_columns(times(holed(draw, draw.integers(0, 9, ROWS).tolist())).alias("moment"))
     source = replace(log(tmp_path, rows), time="moment", joins=(Join(path, "item", time="on"),))
     both(source, Schema((Field("cost", CATEGORY, min_count=1),), TASKS[:1]), ByColumn("part", valid="valid", test="test"), folder=tmp_path)
@@ -215,17 +226,22 @@ def test_files_of_a_glob_keep_their_order(tmp_path: Path) -> None:
     both(source, Schema((*FIELDS, *COMPUTED), TASKS), TIMED, folder=tmp_path)
 
 
+CSV = "user,text,number,flag,time,click"
+
+
 def test_csv_means_what_it_means_here(tmp_path: Path) -> None:
     """Quotes, line ends inside them, empty text beside no value, blanks, and numbers of every form."""
     draw = np.random.Generator(np.random.PCG64(9))
     texts = ['""', "", " x ", '"a ""b"""', '"two\nlines"', "NULL", "nan", "'", "\\", "\"é,\""]
     numbers = ["1", "-2.5", "1e3", "", "NaN", "7", ".5"]
-    lines = [f"{one % 5},{texts[draw.integers(len(texts))]},{numbers[draw.integers(len(numbers))]},{'true' if draw.random() < 0.5 else 'false'},{one},{draw.integers(2)}" for one in range(200)]
-    (tmp_path / "a.csv").write_text("user,text,number,flag,time,click\n" + "\n".join(lines[:90]) + "\n", encoding="utf-8")
-    (tmp_path / "b.csv").write_text("user,text,number,flag,time,click\r\n" + "\r\n".join(lines[90:]) + "\r\n", encoding="utf-8", newline="")
-    (tmp_path / "users.csv").write_text("user,name\n0,x\n1,\n2,\"\"\n7,y\n")
+    drawn = zip(draw.choice(texts, 200), draw.choice(numbers, 200), draw.choice(["true", "false"], 200), strict=True)
+    lines = [f"{one % 5},{text},{number},{flag},{one},{one % 2}" for one, (text, number, flag) in enumerate(drawn)]
+    (tmp_path / "a.csv").write_text(CSV + "\n" + "\n".join(lines[:90]) + "\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text(CSV + "\r\n" + "\r\n".join(lines[90:]) + "\r\n", encoding="utf-8", newline="")
+    (tmp_path / "users.csv").write_text('user,name\n0,x\n1,\n2,""\n7,y\n')
     source = Source(str(tmp_path / "[ab].csv"), user="user", time="time", joins=(Join(str(tmp_path / "users.csv"), "user"),))
-    fields = (Field("text", CATEGORY, min_count=1), Field("number", NUMBER), Field("twice", NUMBER, sql="number * 2 + `user`"), Field("flag", CATEGORY, min_count=1), Field("name", CATEGORY, min_count=1))
+    plain = [Field(name, CATEGORY, min_count=1) for name in ("text", "flag", "name")]
+    fields = (*plain, Field("number", NUMBER), Field("twice", NUMBER, sql="number * 2 + `user`"))
     both(source, Schema(fields, (Task("click"),)), ByTime(120, 160), folder=tmp_path)
 
 
@@ -234,7 +250,7 @@ def test_csv_means_what_it_means_here(tmp_path: Path) -> None:
 
 def bits(values: list[object]) -> list[object]:
     """Values that equal themselves: doubles by their bits, all NaN as one."""
-    return ["nan" if isinstance(one, float) and math.isnan(one) else struct.pack("d", one) if isinstance(one, float) else one for one in values]
+    return [one if not isinstance(one, float) else "nan" if math.isnan(one) else struct.pack("d", one) for one in values]
 
 
 def on_spark(texts: list[str], columns: pl.DataFrame, folder: Path) -> list[pl.Series]:

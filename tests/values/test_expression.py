@@ -132,6 +132,46 @@ def test_golden(text: str, expected: list[object]) -> None:
     assert all(same(one, other) for one, other in zip(found, expected, strict=True)), found
 
 
+NARROW = pl.DataFrame(
+    {
+        "u": pl.Series([100, 255, None], dtype=pl.UInt8),
+        "v": pl.Series([200, 255, 1], dtype=pl.UInt8),
+        "w": pl.Series([2**32 - 1, 0, 7], dtype=pl.UInt32),
+        "i": pl.Series([-128, 127, 0], dtype=pl.Int8),
+        "f": pl.Series([0.1, -2.5, NAN], dtype=pl.Float32),
+        "h": pl.Series([2**64 - 1, 0, None], dtype=pl.UInt64),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("u - v", [-100, 0, None]),
+        ("u + v", [300, 510, None]),
+        ("u * 300", [30_000, 76_500, None]),
+        ("-u", [-100, -255, None]),
+        ("w * w", [(2**32 - 1) ** 2 - 2**64, 0, 49]),
+        ("i - 1", [-129, 126, -1]),
+        ("ABS(i)", [128, 127, 0]),
+        ("f * 1.5", [float(np.float32(0.1)) * 1.5, -3.75, NAN]),
+        ("f + f", [2 * float(np.float32(0.1)), -5.0, NAN]),
+        ("h % 10", [5, 0, None]),
+    ],
+)
+def test_narrow_numbers_do_not_wrap_around(text: str, expected: list[object]) -> None:
+    """Whole numbers are BIGINT and floats DOUBLE, as in Spark; beyond BIGINT Polars wraps, and Spark fails."""
+    found = evaluate(NARROW, [field_value(Field("f", FieldKind.NUMBER, sql=text))]).to_series().to_list()
+    assert all(same(one, other) for one, other in zip(found, expected, strict=True)), found
+
+
+def test_a_plain_column_beside_an_expression_keeps_its_type() -> None:
+    fields = [Field("u", FieldKind.NUMBER), Field("less", FieldKind.NUMBER, sql="u - v"), Field("f", FieldKind.NUMBER)]
+    found = evaluate(NARROW, [field_value(field) for field in fields])
+    assert found.schema == {"u": pl.UInt8, "less": pl.Int64, "f": pl.Float32}
+    assert found["less"].to_list() == [-100, 0, None]
+
+
 @pytest.mark.parametrize("divisor", [49, 60, 100, 1000, 3_600_000, 86_400_000])
 def test_the_whole_part_of_a_quotient_is_exact(divisor: int) -> None:
     """Polars by itself multiplies by the rounded reciprocal, and FLOOR(3600000 k / 3600000) is k - 1 for every third k."""

@@ -12,12 +12,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from tests import logs
-from tests.laws.test_spark_laws import on_spark
+from tests.laws.test_spark_laws import bits, on_spark
 from tests.logs import CATEGORY, NUMBER, ROWS, SCHEMA, SPLIT, changed, contents, one_field, source
 from tests.sparks import elsewhere, spark
 from tests.values.test_expression import EDGES, GOLDEN, same
 
 from umbel.cli import main
+from umbel.data.derive import evaluate, field_value
 from umbel.data.ingest import ingest
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, Split
@@ -57,8 +58,12 @@ def test_golden(tmp_path: Path) -> None:
     ("text", "columns", "spoken"),
     [
         ("FLOOR(a)", {"a": [1]}, "(`a`)"),
-        ("FLOOR(a / 2)", {"a": [1]}, "CASE WHEN (`a` / 2L) >= 0 AND (`a` / 2L) < 1 THEN (`a` / 2L) * 0e0 WHEN ABS(`a` / 2L) < 9007199254740992e0 "
-         "THEN CAST(FLOOR(`a` / 2L) AS DOUBLE) ELSE (`a` / 2L) END"),
+        (
+            "FLOOR(x)",
+            {"x": [1.5]},
+            "CASE WHEN (`x`) >= 0 AND (`x`) < 1 THEN (`x`) * 0e0 "
+            "WHEN ABS(`x`) < 9007199254740992e0 THEN CAST(FLOOR(`x`) AS DOUBLE) ELSE (`x`) END",
+        ),
         ("a * 1.5", {"a": pl.Series([1], dtype=pl.Float32)}, "CAST(`a` AS DOUBLE) * 1.5e0"),
         ("a + b", {"a": pl.Series([1], dtype=pl.UInt8), "b": [1]}, "CAST(`a` AS BIGINT) + `b`"),
         ('"a b" > 1', {"a b": [1.5]}, "`a b` > 1L"),
@@ -75,7 +80,17 @@ def test_the_form_for_spark(text: str, columns: dict[str, list[object] | pl.Seri
 
 @pytest.mark.parametrize(
     ("text", "known"),
-    [("a + b", True), ("FLOOR(a / 2) = b", True), ("f AND a > 1", True), ("LN(a)", False), ("s = 'x'", False), ("s IS NULL", False), ("h % 3", False), ("d IS NULL", False), ("CASE WHEN a > 1 THEN 'x' END", False)],
+    [
+        ("a + b", True),
+        ("FLOOR(a / 2) = b", True),
+        ("f AND a > 1", True),
+        ("LN(a)", False),
+        ("s = 'x'", False),
+        ("s IS NULL", False),
+        ("h % 3", False),
+        ("d IS NULL", False),
+        ("CASE WHEN a > 1 THEN 'x' END", False),
+    ],
 )
 def test_what_spark_computes_to_the_same_bits(text: str, *, known: bool) -> None:
     from umbel.data.spark.form import alike
@@ -84,21 +99,24 @@ def test_what_spark_computes_to_the_same_bits(text: str, *, known: bool) -> None
     assert alike(text, pl.DataFrame(schema=kinds)) is known  # type: ignore[arg-type]
 
 
-EDGE_DOUBLES = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.5, -2.5, 2.0**53, 2.0**53 + 2, -(2.0**62), 2.0**63, -(2.0**63), 1e300, float("inf"), float("-inf"), float("nan"), None]
+LARGE = [2.0**53, 2.0**53 + 2, -(2.0**62), 2.0**63, -(2.0**63), 1e300]
+DOUBLES = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.5, -2.5, *LARGE, float("inf"), float("-inf"), float("nan"), None]
+AT_EDGES = [
+    "FLOOR(x)", "CEIL(x)", "TRY_CAST(x AS BIGINT)", "x % 2", "-x", "x / NULLIF(x, 0)",
+    "ABS(x)", "SQRT(x)", "x = x", "x > 0", "NULLIF(x, 0)",
+]
 
 
-@pytest.mark.parametrize("text", ["FLOOR(x)", "CEIL(x)", "TRY_CAST(x AS BIGINT)", "x % 2", "-x", "x / NULLIF(x, 0)", "ABS(x)", "SQRT(x)", "x = x", "x > 0", "NULLIF(x, 0)"])
-def test_doubles_at_the_edges_are_the_same_to_the_last_bit(text: str, tmp_path: Path) -> None:
-    from tests.laws.test_spark_laws import bits
-
-    from umbel.data.derive import evaluate, field_value
-
-    columns = pl.DataFrame({"x": EDGE_DOUBLES})
-    here = evaluate(columns, [field_value(Field("f", NUMBER, sql=text))]).to_series()
-    assert bits(on_spark([text], columns, tmp_path)[0].to_list()) == bits(here.to_list())
+def test_doubles_at_the_edges_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    columns = pl.DataFrame({"x": DOUBLES})
+    for text, found in zip(AT_EDGES, on_spark(AT_EDGES, columns, tmp_path), strict=True):
+        here = evaluate(columns, [field_value(Field("f", NUMBER, sql=text))]).to_series()
+        assert bits(found.to_list()) == bits(here.to_list()), text
 
 
-@pytest.mark.parametrize(("text", "why"), [("CAST(age AS BIGINT)", "NaN"), ("time * 9223372036854775807", "overflow"), ("(time > 1) + 1", "type")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("CAST(age AS BIGINT)", "NaN"), ("time * 9223372036854775807", "overflow"), ("(time > 1) + 1", "type")]
+)
 def test_an_expression_that_fails_there_names_its_field(text: str, why: str, tmp_path: Path) -> None:
     said = refused(tmp_path, source(tmp_path), Schema((Field("user", CATEGORY), Field("made", NUMBER, sql=text)), (Task("click"),)))
     assert said.startswith("fields.made: ")
@@ -110,16 +128,16 @@ def test_an_expression_that_fails_there_names_its_field(text: str, why: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"),
-    [(pl.Series([dt.time(1)] * 10), "Time"), (pl.Series([{"a": 1}] * 10), "Struct"), (pl.Series([None] * 10), "Null"), (pl.Series([[[1]]] * 10), "")],
+    ("column", "said"),
+    [
+        (pl.Series([dt.time(1)] * 10), "--spark: column 'odd' holds Time, which Spark has not; write it as text or"),
+        (pl.Series([{"a": 1}] * 10), "--spark: column 'odd' holds Struct"),
+        (pl.Series([None] * 10), "--spark: column 'odd' holds Null"),
+        (pl.Series([[1]] * 10), "use kind = 'sequence' or 'bag'"),
+    ],
 )
-def test_a_type_that_spark_has_not_names_its_column(column: pl.Series, kind: str, tmp_path: Path) -> None:
-    given = source(tmp_path, changed(odd=column))
-    if kind:
-        said = refused(tmp_path, given, one_field(Field("odd", CATEGORY)))
-        assert said.startswith(f"--spark: column 'odd' holds {kind}")
-    else:
-        assert "kind = 'sequence' or 'bag'" in refused(tmp_path, given, one_field(Field("odd", CATEGORY)))
+def test_a_type_that_spark_has_not_names_its_column(column: pl.Series, said: str, tmp_path: Path) -> None:
+    assert said in refused(tmp_path, source(tmp_path, changed(odd=column)), one_field(Field("odd", CATEGORY)))
 
 
 def test_what_nothing_reads_may_be_of_any_type(tmp_path: Path) -> None:
@@ -130,10 +148,10 @@ def test_what_nothing_reads_may_be_of_any_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "time", "said"),
     [
-        ({"user": ["1"], "city": ["x"]}, None, "--spark: {path}: 'user' is String there and 'user' Int64 in the log; give both one type"),
+        ({"user": ["1"], "city": ["x"]}, None, "--spark: {path}: 'user' is String there and 'user' Int64 in the log; give both one"),
         ({"user": [1.0], "city": ["x"]}, None, "--spark: {path}: 'user' is Float64 there"),
-        ({"user": [1, 2, 2], "city": ["x", "y", "z"]}, None, "{path}: key user = 2 stands twice; keep one row a key, or give the join a time column"),
-        ({"user": [1], "at": [1.0], "city": ["x"]}, "at", "{path}: its time is Float64, the log's is Int64; give both the same type and unit"),
+        ({"user": [1, 2, 2], "city": ["x", "y", "z"]}, None, "{path}: key user = 2 stands twice; keep one row a key"),
+        ({"user": [1], "at": [1.0], "city": ["x"]}, "at", "{path}: its time is Float64, the log's is Int64; give both the same type"),
         ({"user": [1], "at": [True], "city": ["x"]}, "at", "{path}: its time is Boolean"),
         ({"city": ["x"]}, None, "{path}: no column 'user' to join on"),
     ],
@@ -182,7 +200,8 @@ def test_rows_that_other_machines_kept_are_missed(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(lay, "_in_order", fewer)
     said = refused(tmp_path, source(tmp_path))
-    assert said == f"--spark: 6 of 10 rows came to {tmp_path}; put log, tables and -o where every machine of Spark sees them under the same path"
+    assert said.startswith(f"--spark: 6 of 10 rows came to {tmp_path}; ")
+    assert said.endswith("put log, tables and -o where every machine of Spark sees them under the same path")
 
 
 def test_a_bad_label_names_its_row_and_the_log(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
@@ -29,7 +29,13 @@ class Laid:
     golden: pl.DataFrame | None = None
 
 
-Lay = Callable[[Source, Schema, Split, Path], Laid]  # leaves the rows in a folder that is not there yet
+@runtime_checkable
+class Lay(Protocol):
+    """An engine that leaves the rows of a log in a folder that is not there yet."""
+
+    def __call__(self, source: Source, schema: Schema, split: Split, *, folder: Path) -> Laid:
+        """:raises UserError: for what the local path refuses, or the engine does not do alike."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +47,4 @@ class Elsewhere:
 
     def laid(self, schema: Schema, split: Split, folder: Path) -> Laid:
         """The log, laid out in a folder."""
-        return self.lay(self.source, schema, split, folder)
+        return self.lay(self.source, schema, split, folder=folder)

@@ -41,7 +41,7 @@ class Spark:
     open: Callable[[], AbstractContextManager[SparkSession]]
     kept: int
 
-    def __call__(self, source: Source, schema: Schema, split: Split, folder: Path) -> Laid:
+    def __call__(self, source: Source, schema: Schema, split: Split, *, folder: Path) -> Laid:
         """The rows in files of `SLICE` each; :raises UserError: for what the local path refuses, or Spark does not do alike."""
         log = Log(source)
         left = plan(log, schema, split)

@@ -12,6 +12,7 @@ from umbel.data.source import Log
 from umbel.data.spark.form import alike, form
 from umbel.data.spark.types import carried
 from umbel.data.split import Split
+from umbel.data.statistics import second
 from umbel.errors import UserError
 from umbel.schema import Field, Schema, Task
 
@@ -26,9 +27,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The columns that are left of a log: `carried` raw ones and, by the name of their column, `made` ones; `like` has all of them without rows.
+    """The columns that are left of a log: `carried` raw ones and, by the name of their column, `made` ones.
 
-    `schema` reads the made columns in place of their SQL. `golden` are the raw columns of the first rows, `needed` all that is read.
+    `schema` reads the made columns in place of their SQL. `golden` are the raw columns of the first rows, `needed` all that is read;
+    `like` has all columns, without rows.
     """
 
     schema: Schema
@@ -42,6 +44,7 @@ class Plan:
 def plan(log: Log, schema: Schema, split: Split) -> Plan:
     """What to leave; :raises UserError: for what the local path refuses before it reads, or a column of a type that Spark has not."""
     border = split.label(log).meta.root_names()
+    second(schema, log)
     golden = needed(schema, log.source, log.names, labels=False)
     every = list(dict.fromkeys([*needed(schema, log.source, log.names, labels=True), *border]))
     making = _Making(log.empty(every))

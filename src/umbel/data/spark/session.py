@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from umbel.errors import UserError
 
 JAVA = 17
-# What Spark must not do, whatever its own files say: fold case, shift times, return null where a number overflows, cut files or nest otherwise.
+# What Spark must not do, whatever its own files say: fold case, shift times, give null where a number overflows, cut files.
 MEANING = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "true",
