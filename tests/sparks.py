@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.logs import contents
+from tests.logs import contents, write
 from umbel.data.ingest import KEPT, ingest
 from umbel.data.laid import Elsewhere
 from umbel.data.source import Source
@@ -20,6 +20,24 @@ from umbel.schema import Schema
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+RUN = """
+[data]
+log = "{log}"
+user = "user"
+item = "item"
+time = "time"
+[fields]
+user = {{ kind = "id", min_count = 1 }}
+older = {{ kind = "number", sql = "age + 1" }}
+[tasks.click]
+[split]
+by = "time"
+valid = 6
+test = 8
+[model]
+recipe = "shared_bottom"
+"""
 
 
 def spark() -> SparkSession:
@@ -56,3 +74,10 @@ def both(source: Source, schema: Schema, split: Split, *, folder: Path) -> None:
     one, other = contents(folder / "here"), contents(folder / "there")
     assert list(other) == list(one)
     assert [name for name in one if one[name] != other[name]] == []
+
+
+def run_file(folder: Path) -> Path:
+    """A run file of a small log."""
+    path = folder / "run.toml"
+    path.write_text(RUN.format(log=write(folder)))
+    return path

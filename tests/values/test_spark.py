@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 from tests import logs
 from tests.laws.test_spark_laws import bits, on_spark
 from tests.logs import CATEGORY, NUMBER, ROWS, SCHEMA, SPLIT, changed, contents, one_field, source
-from tests.sparks import elsewhere, spark
+from tests.sparks import elsewhere, run_file, spark
 from tests.values.test_expression import EDGES, GOLDEN, same
 
 from umbel.cli import main
@@ -52,51 +51,6 @@ def test_golden(tmp_path: Path) -> None:
         if not all(same(one, other) for one, other in zip(found.to_list(), expected, strict=True)):
             wrong.append((text, found.to_list(), expected))
     assert wrong == []
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "spoken"),
-    [
-        ("FLOOR(a)", {"a": [1]}, "(`a`)"),
-        (
-            "FLOOR(x)",
-            {"x": [1.5]},
-            "CASE WHEN (`x`) >= 0 AND (`x`) < 1 THEN (`x`) * 0e0 "
-            "WHEN ABS(`x`) < 9007199254740992e0 THEN CAST(FLOOR(`x`) AS DOUBLE) ELSE (`x`) END",
-        ),
-        ("a * 1.5", {"a": pl.Series([1], dtype=pl.Float32)}, "CAST(`a` AS DOUBLE) * 1.5e0"),
-        ("a + b", {"a": pl.Series([1], dtype=pl.UInt8), "b": [1]}, "CAST(`a` AS BIGINT) + `b`"),
-        ('"a b" > 1', {"a b": [1.5]}, "`a b` > 1L"),
-        ("`user` = 'it''s \\n'", {"user": ["x"]}, "`user` = 'it\\'s \\\\n'"),
-        ("CAST(a AS BIGINT)", {"a": [True]}, "CAST(`a` AS BIGINT)"),
-        ("TRY_CAST(a AS BIGINT)", {"a": [1.5]}, "TRY_CAST(CASE WHEN (`a`) = 9223372036854775808e0 THEN 1e300 ELSE (`a`) END AS BIGINT)"),
-    ],
-)
-def test_the_form_for_spark(text: str, columns: dict[str, list[object] | pl.Series], spoken: str) -> None:
-    from umbel.data.spark.form import form
-
-    assert form(text, pl.DataFrame(columns)) == spoken
-
-
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [
-        ("a + b", True),
-        ("FLOOR(a / 2) = b", True),
-        ("f AND a > 1", True),
-        ("LN(a)", False),
-        ("s = 'x'", False),
-        ("s IS NULL", False),
-        ("h % 3", False),
-        ("d IS NULL", False),
-        ("CASE WHEN a > 1 THEN 'x' END", False),
-    ],
-)
-def test_what_spark_computes_to_the_same_bits(text: str, *, known: bool) -> None:
-    from umbel.data.spark.form import alike
-
-    kinds: dict[str, object] = {"a": pl.UInt8, "b": pl.Float32, "f": pl.Boolean, "s": pl.String, "h": pl.UInt64, "d": pl.Date}
-    assert alike(text, pl.DataFrame(schema=kinds)) is known  # type: ignore[arg-type]
 
 
 LARGE = [2.0**53, 2.0**53 + 2, -(2.0**62), 2.0**63, -(2.0**63), 1e300]
@@ -211,31 +165,6 @@ def test_a_bad_label_names_its_row_and_the_log(tmp_path: Path) -> None:
 
 # the verb
 
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time"
-[fields]
-user = {{ kind = "id", min_count = 1 }}
-older = {{ kind = "number", sql = "age + 1" }}
-[tasks.click]
-[split]
-by = "time"
-valid = 6
-test = 8
-[model]
-recipe = "shared_bottom"
-"""
-
-
-def run_file(folder: Path) -> Path:
-    path = folder / "run.toml"
-    path.write_text(RUN.format(log=logs.write(folder)))
-    return path
-
-
 def test_the_verb_leaves_the_same_table(tmp_path: Path) -> None:
     run = run_file(tmp_path)
     main_code = [sys.executable, "-m", "umbel", "ingest", str(run), "-o"]
@@ -266,14 +195,6 @@ def test_no_java_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert told(words, capsys) == f"umbel: --spark: {java} is openjdk version \"11.0.2\" 2019; install Java 17, or set JAVA_HOME to it"
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
     assert told(words, capsys).startswith("umbel: --spark: no Java here")
-
-
-def test_no_pyspark_is_one_line(tmp_path: Path) -> None:
-    hidden = "import sys; sys.modules['pyspark'] = None; sys.modules['py4j'] = None; from umbel.cli import main; main(sys.argv[1:])"
-    words = ["ingest", str(run_file(tmp_path)), "-o", str(tmp_path / "there"), "--spark", "local[2]"]
-    done = subprocess.run([sys.executable, "-c", hidden, *words], capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip().endswith("is not installed; pip install 'umbel[spark]'")
 
 
 def test_a_master_that_is_none_is_one_line(tmp_path: Path) -> None:
