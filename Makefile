@@ -12,7 +12,7 @@ test: .venv/dev
 
 check: .venv/dev
 	.venv/bin/ruff check .
-	.venv/bin/mypy
+	.venv/bin/mypy --num-workers 2
 	.venv/bin/pytest tests/laws/test_house.py
 
 bench: .venv/bench
