@@ -105,13 +105,13 @@ def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> N
 
 def test_variants_of_the_run_file_take_part(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    asked = '[compare]\ntrees = false\nrecipes = ["alone"]\n[compare.variants.surgery.fit]\nbalancer = "pcgrad"\n'
+    asked = '[compare]\ntrees = false\ncontrols = false\nrecipes = ["alone"]\n[compare.variants.surgery.fit]\nbalancer = "pcgrad"\n'
     crossed = '[compare.variants."mmoe, cross layers".model]\nrecipe = "mmoe"\ninteract = "dcn"\n'
     file.write_text(RUN.format(log=log) + asked + crossed)
     said = say("compare", file, "-o", tmp_path / "out", "--seeds", "1")
     assert said.code == 0, said.err
     found = saved(tmp_path / "out")
-    assert [name for name in found["recipes"] if " x" not in name] == ["alone", "surgery", "mmoe, cross layers"]
+    assert list(found["recipes"]) == ["alone", "surgery", "mmoe, cross layers"]
     assert found["recipes"]["mmoe, cross layers"]["chosen"]["recipe"] == "mmoe"
     assert ("like", "surgery", "alone") in {(pair["task"], pair["recipe"], pair["against"]) for pair in found["paired"]}
     (ran,) = (tmp_path / "out" / "runs" / "surgery").glob("*.toml")
@@ -129,7 +129,7 @@ def test_a_variant_that_cannot_be_is_refused_before_anything_is_read(tmp_path: P
 def test_a_comparison_whose_every_run_diverges_ends_in_one_line(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(log=log))
-    spoil = ("--set", "fit.rate=1e30", "--set", "compare.trees=false")
+    spoil = ("--set", "fit.rate=1e30", "--set", "compare.trees=false", "--set", "compare.controls=false")
     said = say("compare", file, "-o", tmp_path / "out", "--recipe", "alone", "--seeds", "1", *spoil)
     assert said.code == 2
     assert said.line.startswith("umbel: compare: every run diverged (alone rate=1e+30 dim=4 seed=1: training: the loss of task 'click' ")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests import stores
 from tests.journeys.conftest import Job
 from tests.loads import Load, event, kept
-from tests.server import Server, serving
+from tests.server import Here, Server, here, serving
 from umbel.serve.store.store import Store
 from umbel.serve.store.tables import METADATA
 
@@ -53,7 +53,7 @@ def rows(place: str) -> dict[str, int]:
         }  # fmt: skip
 
 
-def told_again(server: Server, load: Load) -> None:
+def told_again(server: Here, load: Load) -> None:
     """The client's log of events, sent whole: each is a duplicate."""
     results = []
     for start in range(0, len(load.events), 500):
@@ -80,7 +80,7 @@ def test_what_workers_acknowledged_is_there_after_their_end(job: Job, tmp_path: 
     assert {answer["status"] for answer in work.answers} == {200}
     assert len([answer for answer in work.answers if answer["logged"]]) > 20
     kept(place, work)
-    with serving(bundle, tmp_path, "--store", place, *WORKERS) as server:
+    with here(bundle, tmp_path, f"store={place}") as server:
         before = rows(place)
         for _ in range(2):
             told_again(server, work)
