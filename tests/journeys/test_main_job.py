@@ -96,6 +96,15 @@ def test_ingest_leaves_a_table(job: Job, tmp_path: Path) -> None:
     assert len(Table.open(tmp_path / "table").parts["test"]) == report(job.run)["rows"]["test"]
 
 
+def test_training_goes_on_from_a_table_that_was_made_beforehand(job: Job, tmp_path: Path) -> None:
+    assert say("ingest", job.file, "-o", tmp_path / "run" / "table").code == 0
+    made = (tmp_path / "run" / "table" / "int32.npy").stat().st_mtime_ns
+    said = say("train", job.file, "-o", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert (tmp_path / "run" / "table" / "int32.npy").stat().st_mtime_ns == made
+    assert (job.run / "bundle" / "weights.safetensors").read_bytes() == (tmp_path / "run" / "bundle" / "weights.safetensors").read_bytes()
+
+
 def test_scores_of_raw_rows_are_the_evaluation_s(job: Job, tmp_path: Path) -> None:
     said = say("score", job.run / "bundle", job.log, "-o", tmp_path / "scores.parquet")
     assert said.code == 0

@@ -136,7 +136,7 @@ def test_one_batch_can_be_overfitted(recipe: str) -> None:
     model = RECIPES[recipe](everykind.schema(), sizes())
     batch, labels = fields(16), everykind.labels(16, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = []
+    losses: list[float] = []
     while len(losses) < 250 and min(losses, default=1.0) >= 0.02:
         optimizer.zero_grad()
         loss = model.losses(model(batch), labels).sum()

@@ -55,6 +55,33 @@ def test_a_run_that_made_nothing_may_be_mended(tmp_path: Path) -> None:
     assert read(tmp_path / "run.toml").fit.rate == 0.02
 
 
+def test_a_table_that_was_made_beforehand_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "run.toml").write_text(settings(rate=0.5).to_toml())
+    claim(settings(), tmp_path)
+    assert names(tmp_path) == {"run.toml", "made.json", "table"}
+    assert read(tmp_path / "run.toml") == settings()
+
+
+def test_the_table_of_another_log_is_not(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "run.toml").write_text(settings(label="is_click").to_toml())
+    with pytest.raises(UserError, match="label = 'is_click' there"):
+        claim(settings(), tmp_path)
+    assert names(tmp_path) == {"table"}
+
+
+@pytest.mark.parametrize("beside", ["run.toml", "table"])
+def test_a_table_among_other_things_is_no_run(tmp_path: Path, beside: str) -> None:
+    """Neither is a folder with a table of which nobody knows what it was made from."""
+    (tmp_path / "table").mkdir()
+    if beside == "run.toml":
+        (tmp_path / "table" / "run.toml").write_text(settings().to_toml())
+        (tmp_path / "letter.txt").touch()
+    with pytest.raises(UserError, match="exists and is not a run"):
+        claim(settings(), tmp_path)
+
+
 def test_a_run_finds_itself_and_rewrites_nothing(tmp_path: Path) -> None:
     claim(settings(), tmp_path)
     (tmp_path / "checkpoint").mkdir()

@@ -45,20 +45,23 @@ from umbel.run.together import check_group, told
 from umbel.run.warm import encoder_of
 from umbel.run.watch import Silence, Watch
 
-CLAIM = {"run.toml", "made.json"}  # what a run writes before anything else
+RESOLVED = "run.toml"
+CLAIM = {RESOLVED, "made.json"}  # what a run writes before anything else
 MAKING = {"data", "fields", "tasks", "split"}  # what decides a table
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
 def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None, spark: str | None = None) -> Table:
-    """Encode the run file's log into a table folder, read and joined on a Spark master if one is named.
+    """Encode the run file's log into a table folder, read and joined on a Spark master if one is named; the run file lies with it.
 
     :raises UserError: for anything wrong with the log.
     """
     look = watch or Silence()
     source = resolve.source(settings)
     parts = source if spark is None else on_spark(source, spark), resolve.schema(settings), resolve.split(settings)
-    return ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
+    table = ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
+    durable.write(folder / RESOLVED, settings.to_toml())
+    return table
 
 
 def train(
@@ -114,17 +117,17 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
 
 
 def claim(settings: Settings, folder: Path) -> None:
-    """Make the run folder, or find in it the same run; :raises UserError: if it belongs to anything else."""
-    resolved = folder / "run.toml"
+    """Make the run folder, or find in it the same run or its table; :raises UserError: if it belongs to anything else."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file", mend="name a folder with -o")
     found = {path.name for path in folder.iterdir() if not durable.left_behind(path.name)} if folder.exists() else set()
-    if not found <= CLAIM and resolved.name not in found:
+    resolved = folder / ("table" if found == {"table"} else "") / RESOLVED
+    if not found <= CLAIM and not resolved.exists():
         raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
     before = None if found <= CLAIM else read(resolved)
     # New, or a run that failed before it made anything, or none but the table that it would make again.
-    if before is None or (found == CLAIM | {"table"} and before.model_dump(include=MAKING) == settings.model_dump(include=MAKING)):
-        durable.write(resolved, settings.to_toml())
+    if before is None or (found <= CLAIM | {"table"} and before.model_dump(include=MAKING) == settings.model_dump(include=MAKING)):
+        durable.write(folder / RESOLVED, settings.to_toml())
         durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
     elif before != settings:
         raise UserError(f"{folder}: holds a run of other settings ({_difference(before, settings)})", mend="name another folder with -o")
