@@ -59,7 +59,7 @@ class Load:
 
 def event(name: str) -> dict[str, object]:
     """One as a client tells it."""
-    return {"event_id": name, "type": "click", "item_id": "1", "occurred_at": 5, "user_id": "1"}
+    return {"event_id": name, "type": "click", "item_id": "1", "occurred_at": 1_700_000_000_005, "user_id": "1"}
 
 
 def kept(place: str | Path, load: Load) -> None:

@@ -52,7 +52,7 @@ def live(client: httpx.Client, user: str) -> None:
     answer = client.post("/v1/rank", json={"user_id": user, "items": ["1", "2", "3"], "context": CONTEXT})
     assert answer.json()["logged"] is True
     for event in (f"{user}-1", f"{user}-2"):
-        sent = {"event_id": event, "type": "click", "item_id": "1", "occurred_at": 5, "user_id": user}
+        sent = {"event_id": event, "type": "click", "item_id": "1", "occurred_at": 1_700_000_000_005, "user_id": user}
         assert client.post("/v1/events", json=[sent]).json()["results"][0]["result"] == "accepted"
 
 
@@ -72,7 +72,7 @@ def test_deleting_a_user_leaves_no_byte_of_the_id(served: Served) -> None:
 def test_deleting_a_user_leaves_what_was_decided_and_erasing_does_not(served: Served) -> None:
     for user in (*OTHERS[:12], CANARY, *OTHERS[12:24], CANARY):
         write(served.client, user)
-        sent = {"event_id": f"{user} {time.time_ns()}", "type": "click", "item_id": "1", "occurred_at": 5, "user_id": user}
+        sent = {"event_id": f"{user} {time.time_ns()}", "type": "click", "item_id": "1", "occurred_at": 1_700_000_000_005, "user_id": user}
         served.client.post("/v1/rank", json={"user_id": user, "items": ["1", "2", "3"], "context": CONTEXT})
         served.client.post("/v1/events", json=[sent])
     assert served.client.delete(f"/v1/users/{CANARY}").status_code == 204

@@ -235,7 +235,10 @@ EVENT: Json = {"event_id": "r1", "type": "click", "item_id": "1", "occurred_at":
 @pytest.mark.parametrize(("change", "said"), [
     ({"event_id": None}, "event_id is missing"), ({"type": None}, "type is missing"), ({"item_id": ""}, "item_id is empty"),
     ({"occurred_at": "now"}, "occurred_at is no whole number of milliseconds"), ({"occurred_at": True}, "occurred_at is no whole number"),
-    ({"occurred_at": -1}, "occurred_at is not between 1970 and 9999"), ({"user_id": None}, "neither user_id nor request_id"),
+    ({"occurred_at": -1}, "occurred_at is before the year 2000; send milliseconds"),
+    ({"occurred_at": 1_700_000_000}, "occurred_at 1700000000 looks like seconds; send milliseconds since 1970 (UTC), such as 170000000000"),
+    ({"occurred_at": 300_000_000_000_000}, "occurred_at is not between 1970 and 9999"),
+    ({"user_id": None}, "neither user_id nor request_id"),
     ({"user_id": "x" * 257}, "user_id is longer than 256 characters"), ({"value": "3"}, "value is no number"),
     ({"item_id": 5}, "item_id is no text"),
     ({"itemid": "5"}, "unknown key 'itemid'; did you mean 'item_id'?"), ({"occurred_at": 200_000_000_000_000}, "in the future"),

@@ -15,7 +15,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from tests.journeys.conftest import Job
-from tests.loads import Load, kept
+from tests.loads import Load, event, kept
 from tests.server import Here, Server, here, problem, serving
 from umbel.bundle import Bundle
 from umbel.fusion import Fusion, Term
@@ -215,9 +215,9 @@ def test_another_bundle_than_at_the_last_start_is_served_unless_one_was_promoted
 def test_keys_decide_who_may(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     given = {scope: add_key(file, scope, [scope]) for scope in ("read", "write", "admin")}
-    event = [{"event_id": "e", "type": "click", "item_id": "1", "occurred_at": 5, "user_id": "1"}]
+    sent = [event("e")]
     policy = {"format": 1, "family": "linear", "tasks": {"like": {}}}
-    calls = {"read": ("POST", "/v1/rank", BODY), "write": ("POST", "/v1/events", event), "admin": ("PUT", "/v1/fusion", policy)}
+    calls = {"read": ("POST", "/v1/rank", BODY), "write": ("POST", "/v1/events", sent), "admin": ("PUT", "/v1/fusion", policy)}
     with here(root / "a" / "bundle", tmp_path, keys=file) as server:
         for scope, (method, path, body) in calls.items():
             for name, key in given.items():
@@ -304,7 +304,7 @@ def test_a_killed_server_has_kept_what_it_acknowledged(root: Path, tmp_path: Pat
             thread.join()
     kept(tmp_path / "umbel.db", work)
     with serving(root / "a" / "bundle", tmp_path, *CALM) as server:
-        again = [{"event_id": event, "type": "click", "item_id": "1", "occurred_at": 5, "user_id": "1"} for event in work.events[:500]]
+        again = [event(name) for name in work.events[:500]]
         told = server.client.post("/v1/events", json=again).json()["results"]
         assert {one["result"] for one in told} == {"duplicate"}
 

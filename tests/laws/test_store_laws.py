@@ -181,12 +181,18 @@ def test_a_batch_has_an_outcome_for_each(store: Store) -> None:
     outcomes = store.record(sent, received=NOW).result()
     assert [(one.event, one.result, one.reason) for one in outcomes] == [
         ("ok", ACCEPTED, None),
-        ("far", REJECTED, "occurred_at is 300 s in the future"),
+        ("far", REJECTED, "occurred_at is 300 s in the future; send milliseconds since 1970 (UTC) by a clock that is right"),
         ("near", ACCEPTED, None),
         ("i\0", REJECTED, "event_id has a zero byte"),
         ("", REJECTED, "event_id is empty"),
     ]
     assert count(store, events) == 2
+
+
+@pytest.mark.parametrize(("skew", "result"), [(0, REJECTED), (59_999, REJECTED), (60_000, ACCEPTED)])
+def test_clocks_may_be_ahead_by_what_is_told(store: Store, skew: int, result: Result) -> None:
+    assert results(store.record([event("e", time=NOW + 60_000)], received=NOW, skew=skew).result()) == [result]
+    assert count(store, events) == (result is ACCEPTED)
 
 
 def test_a_decision_that_cannot_be_kept_is_our_own_fault(store: Store) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from umbel.serve.records import (
+    FIRST,
     LAST,
     Decision,
     Event,
@@ -62,20 +63,58 @@ def test_an_id_is_short_text(text: object, why: str | None) -> None:
         ({"time": -1}, "occurred_at is not between 1970 and 9999"),
         ({"time": LAST + 1}, "occurred_at is not between 1970 and 9999"),
         ({"time": 2_500}, None),
-        ({"time": 2_501}, "occurred_at is 2 s in the future"),
+        ({"time": 2_501}, "occurred_at is 2 s in the future; send milliseconds since 1970 (UTC) by a clock that is right"),
     ],
 )  # fmt: skip
 def test_an_event_is_rejected_with_a_reason(change: dict[str, Any], why: str | None) -> None:
     assert wrong_event(replace(EVENT, **change), now=1_000, skew=1_500) == why
 
 
-SENT = {"event_id": "e1", "type": "click", "item_id": "i1", "occurred_at": 1_000, "user_id": "u1"}
+THEN = 1_700_000_000_000  # in November 2023
+SENT = {"event_id": "e1", "type": "click", "item_id": "i1", "occurred_at": THEN, "user_id": "u1"}
+READ = replace(EVENT, time=THEN)
 
 
 def test_an_event_as_it_is_sent() -> None:
-    assert read_event(SENT) == EVENT
-    assert read_event({**SENT, "value": None, "request_id": "r"}) == replace(EVENT, request="r")
-    assert read_event({**SENT, "value": 3}) == replace(EVENT, value=3)
+    assert read_event(SENT) == READ
+    assert read_event({**SENT, "value": None, "request_id": "r"}) == replace(READ, request="r")
+    assert read_event({**SENT, "value": 3}) == replace(READ, value=3)
+
+
+BEFORE = "occurred_at is before the year 2000; send milliseconds since 1970 (UTC)"
+
+
+@pytest.mark.parametrize(
+    ("time", "why"),
+    [
+        (1_700_000_000, "occurred_at 1700000000 looks like seconds; send milliseconds since 1970 (UTC), such as 1700000000000"),
+        (1_700_000_000_123_456, "occurred_at 1700000000123456 looks like microseconds; send milliseconds since 1970 (UTC), such as "
+         "1700000000123"),
+        (1_700_000_000_123_456_789, "occurred_at 1700000000123456789 looks like nanoseconds; send milliseconds since 1970 (UTC), such as "
+         "1700000000123"),
+        (FIRST // 1000, "occurred_at 946684800 looks like seconds; send milliseconds since 1970 (UTC), such as 946684800000"),
+        (FIRST // 1000 - 1, BEFORE), (4_102_444_799, "occurred_at 4102444799 looks like seconds; send milliseconds since 1970 (UTC), such "
+         "as 4102444799000"), (4_102_444_800, BEFORE),
+        (FIRST - 1, BEFORE), (0, BEFORE), (5, BEFORE), (-1, BEFORE), (-(10**4_000), BEFORE),
+    ],
+)  # fmt: skip
+def test_a_time_in_another_unit_is_rejected_with_the_mend(time: int, why: str) -> None:
+    assert read_event({**SENT, "occurred_at": time}) == Outcome("e1", Result.REJECTED, why)
+
+
+@pytest.mark.parametrize("time", [FIRST, THEN, LAST, LAST + 1, 10**4_000])
+def test_other_times_are_the_store_s_to_judge(time: int) -> None:
+    """It knows what time it is, and how far clocks may differ."""
+    assert read_event({**SENT, "occurred_at": time}) == replace(EVENT, time=time)
+
+
+@given(st.integers(FIRST, LAST), st.sampled_from([1000, 1, 0.001, 0.000001]))
+def test_a_moment_is_read_in_milliseconds_alone(moment: int, of_a_second: float) -> None:
+    """Whichever unit it is sent in, it is the moment itself that is kept, or nothing."""
+    sent = moment // 1000 if of_a_second == 1000 else moment * round(1 / of_a_second)
+    found = read_event({**SENT, "occurred_at": sent})
+    kept = isinstance(found, Event) and wrong_event(found, now=LAST, skew=0) is None
+    assert kept == (of_a_second == 1)
 
 
 @pytest.mark.parametrize(

@@ -129,12 +129,13 @@ def test_lists_and_objects_of_anything() -> None:
             read(content)
 
 
-GOOD = {"event_id": "e", "type": "click", "item_id": "i", "occurred_at": 5, "user_id": "u"}
+THEN = 1_700_000_000_000
+GOOD = {"event_id": "e", "type": "click", "item_id": "i", "occurred_at": THEN, "user_id": "u"}
 
 
 def test_an_event_as_it_is_sent() -> None:
-    assert read_event(GOOD) == Event(id="e", kind="click", item="i", time=5, user="u")
-    whole = Event(id="e", kind="click", item="i", time=5, user="u", request="r", value=2)
+    assert read_event(GOOD) == Event(id="e", kind="click", item="i", time=THEN, user="u")
+    whole = Event(id="e", kind="click", item="i", time=THEN, user="u", request="r", value=2)
     assert read_event({**GOOD, "value": 2, "request_id": "r"}) == whole
 
 
@@ -145,6 +146,7 @@ def test_an_event_as_it_is_sent() -> None:
     ({"occurred_at": "5"}, "occurred_at is no whole number"),
     ({"occurred_at": 5.5}, "occurred_at is no whole number"),
     ({"occurred_at": True}, "occurred_at is no whole number"),
+    ({"occurred_at": THEN // 1000}, "looks like seconds"),
     ({"item_id": 7}, "item_id is no text"),
     ({"item_id": ""}, "item_id is empty"),
     ({"value": "much"}, "value is no number"),

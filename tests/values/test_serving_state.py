@@ -17,6 +17,7 @@ from tests.values.test_bundle import EVERY, RICH, made
 
 from umbel.data.ingest import ingest
 from umbel.errors import UserError
+from umbel.feedback import Feedback, duration
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.serve import ranker as module
@@ -32,6 +33,7 @@ from umbel.serve.requests import PredictRequest, RankRequest
 from umbel.serve.served import Served, load
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.engine import UnavailableError
+from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
 CLICK = Fusion((Term("click", Linear(1.0)),), "clicks")
@@ -40,7 +42,7 @@ BOTH = Fusion((Term("click", Linear(1.0)), Term("spent", Linear(2.0), -1)), "bot
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Bundles whose policy is that of clicks: two names of one content, one of another, and one without a policy."""
+    """Bundles whose policy is that of clicks: two names of one content, another's, none's, and one that lets clocks differ."""
     root = tmp_path_factory.mktemp("state")
     table = ingest(source(root, RICH), EVERY, SPLIT, folder=root / "table")
     plain = made(table)
@@ -48,7 +50,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shutil.copytree(root / "a", root / "b")
     replace(plain, fusion=BOTH).save(root / "c", golden=table.golden())
     plain.save(root / "bare", golden=table.golden())
-    return {name: root / name for name in ("a", "b", "c", "bare", "none")}
+    replace(plain, fusion=CLICK, feedback=Feedback(rules=(), skew=duration("1h"))).save(root / "hour", golden=table.golden())
+    return {name: root / name for name in ("a", "b", "c", "bare", "hour", "none")}
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +408,7 @@ def test_a_shadow_that_fails_is_counted_and_told_to_nobody(
 
 @pytest.mark.parametrize(("count", "said"), [(0, "events: 0; send 1 to 2"), (3, "events: 3; send 1 to 2"), (2, None), (1, None)])
 def test_a_batch_of_events_has_a_size(folders: Mapping[str, Path], tmp_path: Path, count: int, said: str | None) -> None:
-    sent = [{"event_id": f"e{at}", "type": "click", "item_id": "1", "occurred_at": 5, "user_id": "u"} for at in range(count)]
+    sent = [{"event_id": f"e{at}", "type": "click", "item_id": "1", "occurred_at": now(), "user_id": "u"} for at in range(count)]
     with Store(tmp_path / "umbel.db") as store:
         service = Service(store, serving(folders["a"], events=2))
         if said is None:
@@ -416,6 +419,19 @@ def test_a_batch_of_events_has_a_size(folders: Mapping[str, Path], tmp_path: Pat
         else:
             with pytest.raises(UserError, match=said):
                 asyncio.run(service.record(sent))
+
+
+@pytest.mark.parametrize(("name", "ahead", "result"), [
+    ("a", "4m", Result.ACCEPTED), ("a", "6m", Result.REJECTED), ("hour", "59m", Result.ACCEPTED), ("hour", "61m", Result.REJECTED),
+])  # fmt: skip
+def test_clocks_may_be_ahead_by_what_the_run_file_says(
+    folders: Mapping[str, Path], tmp_path: Path, name: str, ahead: str, result: Result
+) -> None:
+    sent = {"event_id": "e", "type": "click", "item_id": "1", "occurred_at": now() + duration(ahead), "user_id": "u"}
+    with Store(tmp_path / "umbel.db") as store:
+        (found,) = asyncio.run(Service(store, serving(folders[name])).record([sent]))
+        assert found.result is result
+        assert (found.reason is None) == (result is Result.ACCEPTED)
 
 
 def test_rows_to_predict_are_as_many_as_may_be(folders: Mapping[str, Path], tmp_path: Path) -> None:

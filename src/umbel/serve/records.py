@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,6 +21,10 @@ SENT: Mapping[str, str] = {  # the keys of an event as it is sent, and what they
 }  # fmt: skip
 LONGEST = 256               # characters of an id
 LAST = 253_402_300_799_999  # the last millisecond of the year 9999
+FIRST = 946_684_800_000     # the first of the year 2000: what is told of an earlier one was told in another unit
+PLAUSIBLE = range(FIRST, 4_102_444_800_000)  # until 2100
+OTHERS: Mapping[str, Fraction] = {"seconds": Fraction(1000), "microseconds": Fraction(1, 1000), "nanoseconds": Fraction(1, 1_000_000)}
+MEND = "send milliseconds since 1970 (UTC)"
 
 
 class Rung(StrEnum):
@@ -184,12 +189,15 @@ def wrong_event(event: Event, *, now: int, skew: int) -> str | None:
 
 
 def read_event(tree: object) -> Event | Outcome:
-    """An event as a client sends it (the keys of `SENT`), or its rejection.
+    """An event as a client sends it (the keys of `SENT`), or its rejection: of a time in seconds, too, which would be one in 1970.
 
     Example
     -------
-    >>> read_event({"event_id": "e", "type": "click", "item_id": "i", "occurred_at": 5, "user": "u"})
+    >>> sent = {"event_id": "e", "type": "click", "item_id": "i", "occurred_at": 1_700_000_000}
+    >>> read_event({**sent, "user": "u"})
     Outcome(event='e', result=<Result.REJECTED: 'rejected'>, reason="unknown key 'user'; did you mean 'user_id'?")
+    >>> read_event({**sent, "user_id": "u"}).reason
+    'occurred_at 1700000000 looks like seconds; send milliseconds since 1970 (UTC), such as 1700000000000'
     """
     if not isinstance(tree, Mapping):
         return Outcome("", Result.REJECTED, "is no object")
@@ -232,8 +240,18 @@ def _wrong_type(key: str, value: object) -> str | None:
         return f"value {wrong}" if (wrong := _wrong_number(value)) else None
     if key == "occurred_at":
         whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole else "occurred_at is no whole number of milliseconds"
+        return _other_unit(value) if whole else "occurred_at is no whole number of milliseconds"  # type: ignore[arg-type]
     return f"{key} {wrong}" if (wrong := wrong_id(value)) else None
+
+
+def _other_unit(time: int) -> str | None:
+    """Why a time that a client sends is none in milliseconds: those of the other units lie in January 1970, or after 9999."""
+    if FIRST <= time <= LAST:
+        return None
+    for unit, milliseconds in OTHERS.items():
+        if (meant := int(time * milliseconds)) in PLAUSIBLE:
+            return f"occurred_at {time} looks like {unit}; {MEND}, such as {meant}"
+    return f"occurred_at is before the year 2000; {MEND}" if time < FIRST else None
 
 
 def _wrong_text(text: str) -> str | None:
@@ -257,4 +275,4 @@ def _wrong_number(value: object) -> str | None:
 def _wrong_time(time: int, *, now: int, skew: int) -> str | None:
     if not 0 <= time <= LAST:
         return "occurred_at is not between 1970 and 9999"
-    return f"occurred_at is {(time - now) / 1000:,.0f} s in the future" if time > now + skew else None
+    return f"occurred_at is {(time - now) / 1000:,.0f} s in the future; {MEND} by a clock that is right" if time > now + skew else None

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from umbel.errors import UserError
-from umbel.serve.records import LONGEST, Rung, Value, wrong_id
+from umbel.serve.records import FIRST, LAST, LONGEST, Rung, Value, wrong_id
 
 WHOLE = {"pattern": "^[^\\x00]*$"}  # of a text without a zero byte
 TIME = {"pattern": r"^[0-9]{1,4}(\.[0-9]{1,3})?(ms|s|m|h|d)$"}  # a duration: what is read is somewhat wider (`umbel.feedback.duration`)
@@ -84,13 +84,14 @@ class RankAnswer(Struct, frozen=True, kw_only=True):
 class SentEvent(Struct, frozen=True, kw_only=True):
     """One of the events of `POST /v1/events`: what happened to an item, by a name of the client's own that makes a retry harmless.
 
-    It belongs to a user or to a request; `occurred_at` is in milliseconds since 1970 (UTC).
+    It belongs to a user or to a request; `occurred_at` is in milliseconds since 1970 (UTC), from the year 2000 on, and no further ahead
+    of the service's clock than clocks may differ (`[feedback] skew`, five minutes).
     """
 
     event_id: Id
     type: Id
     item_id: Id
-    occurred_at: int
+    occurred_at: Annotated[int, Meta(ge=FIRST, le=LAST)]
     user_id: Id | None = None
     request_id: Id | None = None
     value: float | None = None

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import final
 
 from umbel.errors import UserError
+from umbel.feedback import SKEW
 from umbel.serve.bundles import Bundles, Ordering, State
 from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
@@ -98,9 +99,11 @@ class Service:
         """What became of each event, in their order, durably; :raises UserError: for none, or too many."""
         if not 1 <= len(sent) <= self.serving.limits.events:
             raise UserError(f"events: {len(sent):,}", mend=f"send 1 to {self.serving.limits.events:,}")
-        read = on_scale([read_event(one) for one in sent], self.bundles.stable.served.bundle.feedback)
+        feedback = self.bundles.stable.served.bundle.feedback
+        read = on_scale([read_event(one) for one in sent], feedback)
         events = [one for one in read if isinstance(one, Event)]
-        answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events)) if events else ()
+        skew = SKEW if feedback is None else feedback.skew
+        answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events, skew=skew)) if events else ()
         kept = iter(answered)
         found = [next(kept) if isinstance(one, Event) else one for one in read]
         for outcome in found:

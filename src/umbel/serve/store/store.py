@@ -42,9 +42,8 @@ class Store:
     ['accepted', 'duplicate']
     """
 
-    def __init__(self, store: str | Path, *, window: float = WINDOW, skew: int = SKEW) -> None:
+    def __init__(self, store: str | Path, *, window: float = WINDOW) -> None:
         self._session = Session(str(store))
-        self._skew = skew
         self._writer: Writer[Append, Answer] = Writer(self._write, where=self._session.place.where, window=window)
         self.users = Catalogue(self._session, users, personal=True)
         self.items = Catalogue(self._session, items)
@@ -74,13 +73,13 @@ class Store:
             raise ValueError(f"decision {decision.request!r}: {wrong}")
         return self._writer.add(Append(decisions=(decision,)))
 
-    def record(self, sent: Sequence[Event], *, received: int | None = None) -> Future[Answer]:
+    def record(self, sent: Sequence[Event], *, received: int | None = None, skew: int = SKEW) -> Future[Answer]:
         """Keep events that arrived at `received` (now): in any order, late, again; one outcome for each, in their order.
 
-        An event of a request that is not known is kept, since that may come later.
+        Their clocks may be ahead by `skew` milliseconds. An event of a request that is not known is kept, since that may come later.
         """
         arrived = now() if received is None else received
-        return self._writer.add(Append(events=tuple(sent), received=arrived, skew=self._skew))
+        return self._writer.add(Append(events=tuple(sent), received=arrived, skew=skew))
 
     def decision(self, request: str) -> Decision | None:
         """A decision as it was logged."""
