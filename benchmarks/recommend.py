@@ -95,7 +95,7 @@ def written(service: Service) -> float:
     """Milliseconds of processor time from one item written anew to its place on the shelf, after a first."""
     spent = []
     for one in range(10):
-        service.items.put(Known(id="0", fields={THEIRS[1]: one}, time=now()))
+        service.items.put([Known(id="0", fields={THEIRS[1]: one}, time=now())])
         began = time.process_time()
         service.items.refresh(now(), tell=partial(service.shelves.follow, serving=service.bundles.loaded))
         spent.append(1000 * (time.process_time() - began))

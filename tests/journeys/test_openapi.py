@@ -69,9 +69,9 @@ def shape(described: dict[str, Any], path: str, method: str = "post") -> dict[st
 def test_bounds_are_those_of_the_limits(described: dict[str, Any]) -> None:
     limits = Limits()
     items, rows = (shape(described, f"/v1/{path}")["properties"][name] for path, name in (("rank", "items"), ("predict", "rows")))
-    events = shape(described, "/v1/events")
-    assert [(one["minItems"], one["maxItems"]) for one in (items, rows, events)] == [
-        (1, limits.items), (1, limits.rows), (1, limits.events),
+    events, *known = shape(described, "/v1/events"), *(shape(described, f"/v1/{kind}", "put") for kind in ("users", "items"))
+    assert [(one["minItems"], one["maxItems"]) for one in (items, rows, events, *known)] == [
+        (1, limits.items), (1, limits.rows), (1, limits.events), (1, limits.known), (1, limits.known),
     ]  # fmt: skip
     assert items["uniqueItems"] is True
 
@@ -92,9 +92,14 @@ def test_parts_of_paths_are_described(described: dict[str, Any]) -> None:
     assert parameters["id"]["maxLength"] == 256
 
 
+def test_what_may_be_done_in_part_says_so(described: dict[str, Any]) -> None:
+    partly = {(path, method) for path, all_of in described["paths"].items() for method, one in all_of.items() if "207" in one["responses"]}
+    assert partly == {("/v1/events", "post"), ("/v1/users", "put"), ("/v1/items", "put")}
+
+
 @pytest.mark.parametrize(("method", "path", "allowed"), [
     ("PATCH", "/v1/items/7", "DELETE, GET, HEAD, PUT"), ("OPTIONS", "/v1/fusion", "DELETE, GET, HEAD, PUT"), ("GET", "/v1/rank", "POST"),
-    ("GET", "/v1/bundles/stable", "DELETE, POST"), ("POST", "/healthz", "GET, HEAD"),
+    ("GET", "/v1/bundles/stable", "DELETE, POST"), ("POST", "/healthz", "GET, HEAD"), ("GET", "/v1/items", "PUT"),
 ])  # fmt: skip
 def test_a_method_that_a_path_has_not_is_told_those_that_it_has(asked: tuple[Here, Path], method: str, path: str, allowed: str) -> None:
     answer: httpx.Response = asked[0].client.request(method, path)

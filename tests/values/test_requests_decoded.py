@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from umbel.errors import UserError
 from umbel.serve.looked import Latest
 from umbel.serve.records import LAST, LONGEST, Event, Outcome, Result, read_event, wrong_event
 from umbel.serve.requests import (
     KnownFields,
+    KnownOne,
     LabelRequest,
     MalformedError,
     PredictRequest,
@@ -20,6 +24,7 @@ from umbel.serve.requests import (
     decode,
     decode_list,
     decode_object,
+    decode_parts,
     decode_query,
 )
 
@@ -127,6 +132,42 @@ def test_lists_and_objects_of_anything() -> None:
     for content, read in ((b"{}", decode_list), (b"[]", decode_object)):
         with pytest.raises(UserError):
             read(content)
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=3), below, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.lists(TREES, max_size=4), st.booleans())
+def test_parts_of_a_list_are_the_json_of_each(trees: list[object], plain: bool) -> None:
+    parts = decode_parts(json.dumps(trees, ensure_ascii=plain, indent=plain or None).encode())
+    assert [json.loads(one) for one in parts] == trees
+
+
+@given(st.dictionaries(st.text(max_size=3), TREES, max_size=3) | TREES)
+def test_one_of_many_is_read_as_it_is_alone(fields: object) -> None:
+    """To the last digit: whole numbers beyond 64 bits, too; and what is refused is refused with the same sentence."""
+    (part,) = decode_parts(json.dumps([{"id": "a", "fields": fields}]).encode())
+    alone = json.dumps({"fields": fields}).encode()
+    try:
+        expected = decode(alone, KnownFields).fields
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error))):
+            decode(part, KnownOne)
+    else:
+        found = decode(part, KnownOne).fields
+        assert (found, list(map(type, found.values()))) == (expected, list(map(type, expected.values())))
+
+
+@pytest.mark.parametrize(("body", "kind"), [
+    (b"{}", UserError), (b"[", MalformedError), (b"[1,]", MalformedError), (b"[nan]", MalformedError),
+])  # fmt: skip
+def test_parts_of_what_is_no_list(body: bytes, kind: type[UserError]) -> None:
+    with pytest.raises(kind):
+        decode_parts(body)
 
 
 THEN = 1_700_000_000_000

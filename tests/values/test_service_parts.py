@@ -190,7 +190,7 @@ def test_an_unknown_id_that_is_written_becomes_known(tmp_path: Path) -> None:
     with Store(tmp_path / "umbel.db") as store:
         memory = Memory(store.users, now=1_000_000)
         assert memory.fetch(["u"]) == {}
-        memory.put(Known(id="u", fields={"age": 3}, time=1_000_001))
+        memory.put([Known(id="u", fields={"age": 3}, time=1_000_001)])
         assert memory.at_hand(["u"]) == ({}, ["u"])
         assert memory.fetch(["u"]) == {"u": {"age": 3}}
         assert memory.delete("u", time=1_000_002)

@@ -39,10 +39,10 @@ class Memory:
             self._forget(ids)
         return {name: dict(one.fields) for name, one in found.items()}
 
-    def put(self, known: Known) -> None:
-        """Write attributes, durably."""
-        self.catalogue.put([known])
-        self._forget([known.id])
+    def put(self, known: Sequence[Known]) -> None:
+        """Write attributes, durably, in one transaction."""
+        self.catalogue.put(known)
+        self._forget([one.id for one in known])
 
     def delete(self, one: str, *, time: int) -> bool:
         """Forget attributes, durably; whether there were any."""

@@ -131,6 +131,13 @@ class KnownFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     fields: SentFields
 
 
+class KnownOne(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One of those of `PUT /v1/users` and `/v1/items`: its id, and all its fields, instead of those before."""
+
+    id: Id
+    fields: SentFields
+
+
 def decode(body: bytes, shape: type[Shape]) -> Shape:
     """A request from JSON; :raises UserError: for what is not strict JSON, of another shape, or too long, naming the place.
 
@@ -150,6 +157,12 @@ def decode_list(body: bytes) -> list[object]:
     """A list of anything from JSON; :raises UserError: for what is none."""
     found: list[object] = _decoded(body, list[Any])
     return found
+
+
+def decode_parts(body: bytes) -> list[bytes]:
+    """The JSON of each element of a list, to be decoded alone; :raises UserError: for what is none."""
+    found: list[msgspec.Raw] = _decoded(body, list[msgspec.Raw])
+    return [bytes(one) for one in found]
 
 
 def decode_object(body: bytes) -> dict[str, object]:

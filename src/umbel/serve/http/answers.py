@@ -17,7 +17,8 @@ ID: Json = {"type": "string", "minLength": 1, "maxLength": LONGEST, **WHOLE}
 LABEL: Json = {"enum": ["stable", "canary", "shadow"]}
 PARTS: Mapping[str, Json] = {"id": ID, "label": LABEL, "model": LABEL}  # of a path
 EVENT: Json = {"anyOf": [{"$ref": "#/components/schemas/SentEvent"}, {}]}
-EVENT_SAYS = "an event; anything else among them is rejected alone, and said to be"
+KNOWN: Json = {"anyOf": [{"$ref": "#/components/schemas/KnownOne"}, {}]}
+ALONE = "anything else among them is rejected alone, and said to be"
 
 AtLeast0: Json = {"type": "number", "minimum": 0}
 Above0: Json = {"type": "number", "exclusiveMinimum": 0}
@@ -56,6 +57,20 @@ class KnownAnswer(Struct, frozen=True):
 
     id: str
     fields: dict[str, Any]
+
+
+class WrittenOne(Struct, frozen=True):
+    """What became of one of many, and why it was rejected if it was. Accepted means durable."""
+
+    id: str
+    result: Result
+    reason: str | None = None
+
+
+class WrittenAnswer(Struct, frozen=True):
+    """What became of each, in the order sent."""
+
+    results: list[WrittenOne]
 
 
 class LabelShown(Struct, frozen=True):
@@ -115,7 +130,11 @@ def _policy(family: str, parameters: Json) -> Json:
 
 
 SentEvents = Annotated[
-    list[Annotated[Any, Meta(description=EVENT_SAYS, extra_json_schema=EVENT)]],
+    list[Annotated[Any, Meta(description=f"an event; {ALONE}", extra_json_schema=EVENT)]],
     Meta(extra_json_schema={"minItems": 1, "maxItems": Limits().events}),
+]
+SentKnown = Annotated[
+    list[Annotated[Any, Meta(description=f"one, whole; {ALONE}", extra_json_schema=KNOWN)]],
+    Meta(extra_json_schema={"minItems": 1, "maxItems": Limits().known}),
 ]
 SentPolicy = Annotated[dict[str, Any], Meta(extra_json_schema={"oneOf": [_policy(*one) for one in FAMILIES.items()]})]

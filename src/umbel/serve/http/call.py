@@ -43,7 +43,7 @@ class Route:
     """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads, asks and gives, for /openapi.json.
 
     `{name}` in a path stands for one part of it, `{name:path}` for the rest; `asks` is the shape of its query, `kind` the media type of
-    what it gives.
+    what it gives; `partly` says that it may do a part of what it is asked for, and then answers 207.
     """
 
     method: str
@@ -56,3 +56,4 @@ class Route:
     gives: object = None
     kind: str = "application/json"
     error: Callable[[Exception], Reply] | None = None
+    partly: bool = False

@@ -13,7 +13,8 @@ CLIENTS = 10_000  # whose rates are remembered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on requests: bytes of a body, items to rank, rows to predict, events of a batch, requests at once in a process.
+    """Bounds on requests: bytes of a body, items to rank, rows to predict, events or users or items of a batch, requests at
+    once in a process.
 
     Whoever comes while a process is more than `late` seconds behind is told to come again, at once, so that it catches up.
     `rate` is requests a second of one client (a key, or an address where there are no keys), None for any; it may save up `burst`.
@@ -23,6 +24,7 @@ class Limits:
     items: int = 1_000
     rows: int = 1_000
     events: int = 1_000
+    known: int = 1_000
     at_once: int = 256
     late: float = 5.0
     rate: float | None = None

@@ -11,7 +11,7 @@ import msgspec
 from umbel.serve.http.answers import PARTS, Json
 from umbel.serve.http.call import Route
 from umbel.serve.http.keys import Scope
-from umbel.serve.requests import SentEvent
+from umbel.serve.requests import KnownOne, SentEvent
 
 REF = "#/components/schemas/Problem"
 STRICT = "Bodies are strict JSON: no NaN, no key that is not described, whole numbers without a fraction (5, not 5.0)."
@@ -29,7 +29,7 @@ FAILURES = {
 
 def openapi(routes: Sequence[Route]) -> Json:
     """The document that `/openapi.json` gives."""
-    shapes = [SentEvent, *(shape for route in routes for shape in (route.reads, route.gives) if shape is not None)]
+    shapes = [SentEvent, KnownOne, *(shape for route in routes for shape in (route.reads, route.gives) if shape is not None)]
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     by_shape = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
     paths: dict[str, Json] = {}
@@ -78,7 +78,7 @@ def _responses(route: Route, schemas: dict[int, Json]) -> Json:
     failed = {"application/json": {"schema": {"type": "object"}}} if route.error else problem
     found: Json = {status: {"description": says, "content": failed} for status, says in FAILURES.items()}
     done = {"description": "done", "content": {route.kind: {"schema": schema}}}
-    return {**found, "200": done, **({"207": done} if route.path == "/v1/events" else {}), **_empty(route)}
+    return {**found, "200": done, **({"207": done} if route.partly else {}), **_empty(route)}
 
 
 def _empty(route: Route) -> Json:

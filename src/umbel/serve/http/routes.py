@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -19,7 +19,6 @@ from umbel.serve.http.answers import (
     EraseRequest,
     EventAnswer,
     EventsAnswer,
-    KnownAnswer,
     LabelShown,
     Nothing,
     Ready,
@@ -27,12 +26,11 @@ from umbel.serve.http.answers import (
     SentPolicy,
 )
 from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.catalogue import catalogues
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
-from umbel.serve.known import Memory
-from umbel.serve.records import Known, Value, wrong_id
+from umbel.serve.records import Value
 from umbel.serve.requests import (
-    KnownFields,
     LabelRequest,
     PredictAnswer,
     PredictRequest,
@@ -44,7 +42,6 @@ from umbel.serve.requests import (
     decode_object,
 )
 from umbel.serve.service import Service
-from umbel.serve.store.session import now
 from umbel.serve.why import remember
 
 LABELS = ("stable", "canary", "shadow")
@@ -167,37 +164,14 @@ async def erase(call: Call) -> Reply:
     return Reply(ErasedAnswer(gone.decisions, gone.events))
 
 
-def known(memory: Callable[[Service], Memory]) -> tuple[Callable[[Call], Awaitable[Reply]], ...]:
-    """PUT, GET and DELETE of users or items."""
-
-    async def write(call: Call) -> Reply:
-        one = Known(id=_id(call), fields=decode(call.body, KnownFields).fields, time=now())  # type: ignore[arg-type]
-        await asyncio.to_thread(memory(call.service).put, one)
-        return Reply(KnownAnswer(one.id, dict(one.fields)))
-
-    async def read(call: Call) -> Reply:
-        one = _id(call)
-        found = await asyncio.to_thread(memory(call.service).fetch, [one])
-        if one not in found:
-            raise ProblemError(HTTPStatus.NOT_FOUND, "not known", mend="PUT it first")
-        return Reply(KnownAnswer(one, found[one]))
-
-    async def delete(call: Call) -> Reply:
-        if not await asyncio.to_thread(memory(call.service).delete, _id(call), time=now()):
-            raise ProblemError(HTTPStatus.NOT_FOUND, "not known", mend="nothing is left of it")
-        return Reply(b"", HTTPStatus.NO_CONTENT)
-
-    return write, read, delete
-
-
 def v1() -> list[Route]:
     """Every route but those of the Open Inference Protocol."""
-    routes = [
+    return [
         Route(method="POST", path="/v1/rank", answer=rank, says="Rank items for a user", reads=RankRequest, gives=RankAnswer),
         Route(method="POST", path="/v1/predict", answer=predict, says="Predict rows", reads=PredictRequest, gives=PredictAnswer),
         Route(
             method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=SentEvents,
-            gives=EventsAnswer,
+            gives=EventsAnswer, partly=True,
         ),
         Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None, gives=Alive),
         Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None, gives=Ready),
@@ -208,20 +182,9 @@ def v1() -> list[Route]:
             method="POST", path="/v1/erasures", answer=erase, says="Erase all of a user", scope=Scope.ADMIN, reads=EraseRequest,
             gives=ErasedAnswer,
         ),
+        *catalogues(),
         *_changes(),
     ]  # fmt: skip
-    for kind, memory in (("users", lambda service: service.users), ("items", lambda service: service.items)):
-        write, read, delete = known(memory)
-        path = f"/v1/{kind}/{{id:path}}"
-        routes += [
-            Route(
-                method="PUT", path=path, answer=write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields,
-                gives=KnownAnswer,
-            ),
-            Route(method="GET", path=path, answer=read, says=f"Read one of the {kind}", gives=KnownAnswer),
-            Route(method="DELETE", path=path, answer=delete, says=f"Forget one of the {kind}", scope=Scope.WRITE),
-        ]  # fmt: skip
-    return routes
 
 
 def _changes() -> Iterator[Route]:
@@ -272,13 +235,3 @@ def _folder(service: Service, folder: str) -> Path:
         mend = "name it relative to the folder that --set root names"
         raise ProblemError(HTTPStatus.FORBIDDEN, "folder: not under the root of bundles", mend=mend)
     return found
-
-
-def _id(call: Call) -> str:
-    one = call.path["id"]
-    if wrong := wrong_id(one):
-        raise UserError(f"id {wrong}", mend="give another")
-    check_ids("id", [one])
-    return one
-
-
