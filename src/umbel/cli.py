@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from umbel import cli_fuse, cli_serve
+from umbel import cli_fuse, cli_serve, cli_tune
 from umbel.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 # Packages that come with an extra.
 EXTRAS = {
     **dict.fromkeys(("alembic", "fastapi", "msgspec", "prometheus_client", "sqlalchemy", "uvicorn"), "serve"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"), "py4j": "spark", "pyspark": "spark",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"), "py4j": "spark", "pyspark": "spark", "ray": "ray",
 }
 JOIN = (
     "another table in the place of the one that was joined on KEY at training (or of the one of that file name); repeat. "
@@ -40,6 +40,7 @@ Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=
 
 app.add_typer(cli_fuse.app)
 app.add_typer(cli_serve.app)
+app.add_typer(cli_tune.app)
 
 
 @app.command()
@@ -139,37 +140,6 @@ def transfer(
     for sentence in study.advice.says:
         typer.echo(sentence)
     typer.echo(str(out / "transfer.html"))
-
-
-@app.command()
-def tune(
-    run: RunFile,
-    out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted search is resumed")],
-    *,
-    trials: Annotated[int, typer.Option(min=1, help="points to try in all; pruned and failed ones count")],
-    jobs: Annotated[int, typer.Option(min=1, help="trials at a time; the same seed tries the same points with one")] = 1,
-    change: Change = None,
-) -> None:
-    """Search settings on validation (which ones, the run file says); the winner is judged on test, once, beside boosted trees."""
-    from umbel.run.screen import Screen
-    from umbel.run.settings import read
-    from umbel.study.tune.show import said, tuned
-    from umbel.study.tune.tune import run_tune
-
-    with Screen() as screen:
-        found = run_tune(read(run, change or ()), out, trials=trials, jobs=jobs, watch=screen)
-    tuned(found)
-    typer.echo(said(found))
-    typer.echo(f"{out / 'tune.html'}  {out / 'best.toml'}  {out / 'best'}")
-
-
-@app.command(hidden=True)
-def attempt(run: RunFile, table: TableFolder, out: Out) -> None:
-    """Train one trial of a search, which is told every epoch and says whether to go on."""
-    from umbel.run.settings import read
-    from umbel.study.tune.attempt import attempt as run_attempt
-
-    run_attempt(read(run), table, out)
 
 
 @app.command(hidden=True)

@@ -170,8 +170,9 @@ def test_a_second_process_is_told(file: Path, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_says_how_to_go_on_and_leaves_no_process(file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen(command(file, out), stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    """At once, though its trial would go on for long."""
+    out, long = tmp_path / "out", ["--set", "fit.epochs=4000", "--set", "fit.patience=4000"]
+    process = subprocess.Popen([*command(file, out), *long], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     for _ in range(6_000):
         if list(out.glob("trials/0000/run.toml")):
             break

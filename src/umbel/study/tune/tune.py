@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from umbel.study.tune.space import dimensions
 from umbel.study.verdict import Line, judge
 
 RESULT, JUDGED = "tune.json", "test.json"
+LOOKS = 0.2  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _search(study: _Study, *, trials: int, jobs: int) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_try, study, trial) for trial in asked]
         try:
-            for count, future in enumerate(as_completed(futures), start=done + 1):
+            for count, future in enumerate(_ending(futures), start=done + 1):
                 study.watch.stage(f"{count}/{done + len(asked)}  {_line(future.result(), study)}")
                 _tidy(study)
         except BaseException as error:
@@ -104,6 +105,14 @@ def _search(study: _Study, *, trials: int, jobs: int) -> None:
             study.runner.halt()
             pool.shutdown(cancel_futures=True)
             raise _cause(error, futures) from None
+
+
+def _ending(futures: Iterable[Future[Tried]]) -> Iterator[Future[Tried]]:
+    """Each as it ends. Where a library handles signals, too, as polars does, an interrupt wakes nobody who waits without an end."""
+    left = set(futures)
+    while left:
+        done, left = wait(left, timeout=LOOKS, return_when=FIRST_COMPLETED)
+        yield from done
 
 
 def _cause(error: BaseException, futures: list[Future[Tried]]) -> BaseException:
