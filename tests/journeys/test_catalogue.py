@@ -165,18 +165,18 @@ def test_a_batch_is_on_the_shelves_in_one_step(job: Job, tmp_path: Path, monkeyp
 
     def counted(*words: object, **named: object) -> object:
         one = plain(*words, **named)  # type: ignore[arg-type]
-        made.append(len(one.stock))
+        if "new 0" in one.stock.places:  # and not of the server of the other tests, which is of this process, too
+            made.append(len(one.stock))
         return one
 
     monkeypatch.setattr(shelves, "Shelf", counted)
     with here(job.run / "bundle", tmp_path) as server:
         batch = [{"id": f"new {at}", "fields": {"colour": "red"}} for at in range(150)]
-        before = len(made)
         write(server, *batch)
         asked: Json = {"user_id": "1", "context": {"device": "phone"}, "n": 200, "filters": {"where": {"colour": "red"}}}
         until(lambda: len(ids(post(server.client, **asked))) == 150)
         assert sorted(ids(post(server.client, **asked))) == sorted(str(one["id"]) for one in batch)
-        assert made[before:] == [150]
+        assert made == [150]
 
 
 def test_a_catalogue_in_a_file_is_loaded_as_the_page_says(server: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
