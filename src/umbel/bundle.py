@@ -36,9 +36,10 @@ from umbel.learn.ladder import Ladder, UserState
 from umbel.learn.predict import lowered, predict
 from umbel.manifest import Json, read_json, seal, verify
 from umbel.nn.heads import HEADS
-from umbel.nn.holder import HERE, Holder
+from umbel.nn.holder import Holder
 from umbel.nn.interact import INTERACTS, InteractSizes
 from umbel.nn.offset import Offsets
+from umbel.nn.packed import TABLES
 from umbel.nn.recommender import Parts, Recommender, Sizes
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES, SequenceSizes
@@ -60,7 +61,7 @@ SIZE = 4096          # rows scored at a time
 class Built:
     """How a model was made, so that it can be made again: names of its pieces (`views`, `head` None: the recipe's own) and its sizes.
 
-    `offset` names the id field whose codes have offsets (`umbel.nn.offset`).
+    `offset` names the id field whose codes have offsets (`umbel.nn.offset`); `tables` the form of the rows (`umbel.nn.packed`).
     """
 
     recipe: str
@@ -73,9 +74,10 @@ class Built:
     sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
     options: Mapping[str, Option] = field(default_factory=dict)
     offset: str | None = None
+    tables: str = "float32"
 
-    def __call__(self, schema: Schema, holder: Holder = HERE) -> Recommender:
-        """The untrained model, its rows with the `holder`.
+    def __call__(self, schema: Schema, holder: Holder | None = None) -> Recommender:
+        """The untrained model, its rows with the `holder`, or here in their form.
 
         :raises UserError: for a piece that does not exist, or an option that the recipe does not take.
         """
@@ -83,7 +85,7 @@ class Built:
         interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
         sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
         head = None if self.head is None else choose("model.head", self.head, HEADS)
-        parts = Parts(interact, sequence, head=head, holder=holder)
+        parts = Parts(interact, sequence, head=head, holder=holder or _piece("tables", self.tables, TABLES))
         views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
         _check_taken(self.recipe, [*self.options, *views])
         model = recipe(schema, self.sizes, parts=parts, **views, **self.options)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from umbel import cli_fuse, cli_serve, cli_tune
+from umbel import cli_away, cli_fuse, cli_serve, cli_tune
 from umbel.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
@@ -38,6 +38,7 @@ Joins = Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", 
 Master = Annotated[str | None, typer.Option("--spark", metavar="MASTER", help="read and join there: local[4], spark://HOST:7077, yarn")]
 Change = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override one key of the run file")]
 
+app.add_typer(cli_away.app)
 app.add_typer(cli_fuse.app)
 app.add_typer(cli_serve.app)
 app.add_typer(cli_tune.app)
@@ -206,16 +207,6 @@ def explain(
         show_log(bundle, log, joins=join or (), tasks=task or (), rows=rows, out=out)
     else:
         show_row(bundle, log, row, joins=join or (), tasks=task or (), out=out)
-
-
-@app.command()
-def export(bundle: BundleFolder, out: Annotated[Path, typer.Option("-o", help="ONNX file to leave")]) -> None:
-    """Write a bundle's model as ONNX: encoded fields in, calibrated predictions out. Golden rows must score as they do in the bundle."""
-    from umbel.run.export import export as write
-
-    made = write(bundle, out)
-    named = f"{', '.join(made.inputs)} -> {', '.join(made.outputs)}"
-    typer.echo(f"{out}: {named}; {made.size / 2**20:.1f} MiB, golden rows within {made.worst:.1g}")
 
 
 @app.command()

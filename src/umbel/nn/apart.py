@@ -55,7 +55,7 @@ class Portion:
         parts = [torch.empty(rows, 0, *views.shape)]
         if len(self.slots):
             codes = torch.stack([given[name] for name in self.singles], 1)
-            looked = self.model.table.index_select(0, placed(codes, *self.bounds, offsets=self.offsets).flatten())
+            looked = self.model.taken(placed(codes, *self.bounds, offsets=self.offsets).flatten())
             parts.append(looked.view(rows, len(self.slots), *views.shape))
         if self.lists is not None:
             place = self.model.places({field.name: given.get(field.name, _blank(field, rows)) for field in self.model.places.fields})
@@ -154,7 +154,8 @@ class _Lists:
 
     def __call__(self, place: Int[Tensor, "rows slots"]) -> Float[Tensor, "rows lists views dim"]:
         known = [own.sum(1) for own in (place.index_select(1, self.slots) >= 0).split_with_sizes(self.widths, 1)]
-        made: Tensor = self.sequence(self.model.table, place) + self.counts(torch.stack(known, 1))
+        looked = self.model.holder.looked(self.model.table, place)
+        made: Tensor = self.sequence(looked["table"], looked["place"]) + self.counts(torch.stack(known, 1))
         return made
 
 

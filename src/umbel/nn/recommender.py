@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
@@ -87,7 +87,8 @@ class Recommender(nn.Module):
         self.schema = schema
         self.places = Places(schema, sizes.vocabulary, drop=sizes.id_dropout)
         self.holder = parts.holder
-        self.table = nn.Parameter(self.holder.drawn(self.places.rows, views * sizes.dim))
+        drawn = self.holder.drawn(self.places.rows, views * sizes.dim)
+        self.table = nn.Parameter(drawn, requires_grad=drawn.is_floating_point())
         self.views = Views(schema, (views, sizes.dim), sequence=parts.sequence, edges=sizes.edges)
         self.interact = parts.interact((views, len(schema.fields), sizes.dim))
         self.layers = nn.ModuleList()
@@ -105,6 +106,11 @@ class Recommender(nn.Module):
         Slots are the columns of the coded fields, in the order of the schema.
         """
         return self.holder.looked(self.table, self.places(fields))
+
+    def taken(self, places: Int[Tensor, "some"]) -> Float[Tensor, "some width"]:
+        """Rows of the table, wherever and however they are held."""
+        found = self.holder.looked(self.table, places[:, None])
+        return found["table"].index_select(0, found["place"].flatten())
 
     def seen(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:
         """The fields as the views see them: what `score` reads of its rows."""
@@ -170,7 +176,7 @@ class Recommender(nn.Module):
     @property
     def numbers(self) -> int:
         """How many numbers are learned, wherever they are."""
-        return sum(parameter.numel() for parameter in self.dense_parameters()) + self.places.rows * self.table.shape[1]
+        return sum(parameter.numel() for parameter in self.dense_parameters()) + self.places.rows * self.views.views * self.views.dim
 
     def groups(self) -> dict[str, tuple[Part, ...]]:
         """The parameters by what they are: each view, expert, gate and tower; every number is in exactly one group."""

@@ -70,6 +70,8 @@ def export(folder: Path, out: Path) -> Exported:
         1e-5 (relative to amounts above 1), or a full disk.
     """
     bundle = Bundle.load(folder)
+    if bundle.built.tables != "float32":
+        raise UserError(f"{folder}: its tables are {bundle.built.tables}", mend="export the bundle that `umbel shrink` was given")
     size = sum(tensor.numel() * tensor.element_size() for tensor in bundle.model.state_dict().values())
     if size > MOST:
         mend = "an ONNX file holds 2 GiB; train with a smaller dim, or a larger min_count"

@@ -19,6 +19,7 @@ from umbel.nn.recommender import Recommender
 from umbel.run.settings import FitSection
 from umbel.schema import Field, Schema
 
+APART = ("sizes", "offset", "tables")  # looked at by themselves, or of no meaning
 FREE = ("vocabulary", "dropout", "id_dropout")  # sizes that no weight has
 OFFSETS = "offsets."  # of a model's state: of the items of its own log, made anew
 UNTIL = "until"  # of a bundle's report: the time of its latest training row
@@ -44,7 +45,7 @@ def warm_start(model: Recommender, table: Table, built: Built, *, start: str) ->
         if name != "table" and not name.startswith(OFFSETS):
             state[name].copy_(tensor)
     rows = torch.from_numpy(_rows(bundle.encoder, table.encoder))
-    state["table"].copy_(bundle.model.table.detach().index_select(0, rows))
+    state["table"].copy_(bundle.model.taken(rows).detach())
     return bundle
 
 
@@ -93,7 +94,7 @@ def _meaning(schema: Schema, built: Built) -> dict[str, object]:
     fields = {f"fields.{one.name}": _read(one) for one in schema.fields}
     tasks = {f"tasks.{one.name}": (str(one.kind), one.given) for one in schema.tasks}
     sizes = {f"model.{one.name}": getattr(built.sizes, one.name) for one in dataclass_fields(built.sizes) if one.name not in FREE}
-    pieces = {f"model.{one.name}": getattr(built, one.name) for one in dataclass_fields(built) if one.name not in ("sizes", "offset")}
+    pieces = {f"model.{one.name}": getattr(built, one.name) for one in dataclass_fields(built) if one.name not in APART}
     return {"order of fields": list(fields), "order of tasks": list(tasks), **fields, **tasks, **pieces, **sizes}
 
 
