@@ -21,7 +21,7 @@ FLOORS = {
     "run": 5,
     "study": 6, "fuse": 6,
     "serve": 7,
-    "cli_fuse": 7.5, "cli_serve": 7.5, "cli_tune": 7.5, "cli": 8, "__main__": 9,
+    "cli_away": 7.5, "cli_fuse": 7.5, "cli_serve": 7.5, "cli_tune": 7.5, "cli": 8, "__main__": 9,
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
