@@ -222,7 +222,8 @@ class Bundle:
         verify(folder)
         encoder = Encoder.load(folder / "encoder")
         built = _built(read_json(folder, "recipe.json"))
-        model = built(encoder.schema)
+        # Threads that share a weight which wants a gradient can wait for each other for ever: for Python's lock, and for the weight's.
+        model = built(encoder.schema).requires_grad_(False)
         try:
             model.load_state_dict(load_file(folder / "weights.safetensors"))
         except (SafetensorError, RuntimeError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -332,6 +334,31 @@ def test_a_bundle_carries_its_fusion(table: Table, tmp_path: Path) -> None:
     replace(made(table), fusion=policy).save(tmp_path / "bundle", golden=table.golden())
     assert Bundle.load(tmp_path / "bundle").fusion == policy
     assert (tmp_path / "bundle" / "fusion.json").is_file()
+
+
+def test_no_weight_of_a_loaded_bundle_wants_a_gradient(saved: Path) -> None:
+    assert not any(one.requires_grad for one in Bundle.load(saved).model.parameters())
+
+
+def test_threads_that_look_up_and_read_the_table_do_not_wait_for_each_other_for_ever(saved: Path) -> None:
+    """In a process of its own: with weights that want gradients torch 2.13 stops there, within a second, for good."""
+    program = f"""
+import sys, threading, torch
+from pathlib import Path
+from umbel.bundle import Bundle
+sys.setswitchinterval(1e-6)
+table, rows = Bundle.load(Path({str(saved)!r})).model.table, torch.zeros(3, dtype=torch.int64)
+def looks():
+    for _ in range(100_000): table.index_select(0, rows)
+def reads():
+    for _ in range(100_000): table[0]
+threads = [threading.Thread(target=one, daemon=True) for one in (looks, looks, reads, reads, reads)]
+for one in threads: one.start()
+for one in threads: one.join()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.strip() == "done", done.stderr
 
 
 def test_a_bundle_without_fusion_loads(saved: Path) -> None:

@@ -74,7 +74,7 @@ class Retrieval:
         codes, positives, vectors, places, likeness, users, items = (
             tensors[name].numpy() for name in ("codes", "positives", "vectors", "places", "likeness", "golden users", "golden items")
         )
-        found = Retrieval(sides, sizes, towers.eval(), codes, positives, vectors, Neighbours(places, likeness))
+        found = Retrieval(sides, sizes, towers.eval().requires_grad_(False), codes, positives, vectors, Neighbours(places, likeness))
         worst = max(float(np.abs(found.users(golden) - users).max()), float(np.abs(found.items(golden) - items).max()))
         if not worst <= TOLERANCE:
             what = f"{folder}: golden rows have other vectors, by up to {worst:.2g} (allowed {TOLERANCE:g})"

@@ -64,7 +64,7 @@ def _packed(bundle: Bundle, tables: str, form: Packed) -> Bundle:
     model = built(bundle.schema)
     state = bundle.model.state_dict()
     model.load_state_dict({**state, "table": form.pack(state["table"])})
-    return replace(bundle, built=built, model=model.eval())
+    return replace(bundle, built=built, model=model.eval().requires_grad_(False))
 
 
 def _bytes(bundle: Bundle) -> int:
