@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, final, get_args
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, jaxtyped
 
-WHOLE = BeartypeConf(is_pep484_tower=True)  # a whole number is a float, too
+WHOLE = BeartypeConf(is_pep484_tower=True, violation_type=TypeError)  # a whole number is a float, too; what Python itself would raise
 MARK = "__checked__"
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
