@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from umbel.nn.holder import HERE, Holder
+from umbel.nn.views import distinct
 
 
 @final
@@ -33,10 +34,9 @@ class Packed(Holder):
         return torch.empty(rows, width + self.beside, dtype=self.dtype)
 
     def looked(self, table: Shaped[Tensor, "held stored"], place: Int[Tensor, "rows slots"]) -> dict[str, Tensor]:
-        """Each place has a row of its own, though two may be the same: finding that out takes longer than to read it twice."""
-        numbers = torch.arange(place.numel(), device=place.device).view_as(place)
-        rows = table.index_select(0, place.clamp(min=0).flatten())
-        return {"table": self.unpack(rows), "place": torch.where(place >= 0, numbers, -1)}
+        """Each row once, however often it is asked for."""
+        ids, numbers = distinct(place, len(table))
+        return {"table": self.unpack(table.index_select(0, ids)), "place": numbers}
 
     def whole(self, table: Shaped[Tensor, "held stored"], *, rows: int, folder: Path) -> Shaped[Tensor, "all stored"]:
         """In their form."""
