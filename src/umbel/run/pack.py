@@ -55,7 +55,8 @@ def figures(shrunk: Shrunk) -> Shown:
         for name, one in before.figures.metrics.items():
             other = after.figures.metrics[name]
             if not isinstance(one, Undefined) and not isinstance(other, Undefined):
-                table.add_row(before.name, name, f"{one.value:.5f}", f"{other.value:.5f}", f"{round(other.value - one.value, 5) + 0.0:+.5f}")
+                lost = round(other.value - one.value, 5) + 0.0  # no -0
+                table.add_row(before.name, name, f"{one.value:.5f}", f"{other.value:.5f}", f"{lost:+.5f}")
     return table
 
 
