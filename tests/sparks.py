@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.logs import contents, write
+from tests.runs import DATA
 from umbel.data.ingest import KEPT, ingest
 from umbel.data.laid import Elsewhere
 from umbel.data.source import Source
@@ -21,13 +22,7 @@ from umbel.schema import Schema
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-RUN = """
-[data]
-log = "{log}"
-user = "user"
-item = "item"
-time = "time"
-[fields]
+RUN = DATA + """
 user = {{ kind = "id", min_count = 1 }}
 older = {{ kind = "number", sql = "age + 1" }}
 [tasks.click]

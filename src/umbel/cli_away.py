@@ -32,9 +32,9 @@ def shrink(
     join: Annotated[list[str] | None, typer.Option("--join", metavar="KEY=TABLE", help="as for `umbel evaluate`; repeat")] = None,
 ) -> None:
     """Write a bundle with its embedding tables in fewer bytes, and say how far golden rows moved and what a log's figures lost."""
-    from umbel.run.pack import figures
-    from umbel.run.pack import shrink as write
     from umbel.run.screen import show
+    from umbel.run.shrink import figures
+    from umbel.run.shrink import shrink as write
 
     made = write(bundle, out, tables, log=log, joins=join or ())
     typer.echo(f"{out}: tables {made.before / 2**20:.1f} MiB -> {made.after / 2**20:.1f} MiB, golden rows within {made.moved:.1g}")

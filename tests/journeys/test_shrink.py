@@ -13,7 +13,7 @@ from umbel.bundle import Bundle
 from umbel.errors import UserError
 from umbel.evaluate.intervals import Interval
 from umbel.run.export import export
-from umbel.run.pack import Shrunk, figures, shrink
+from umbel.run.shrink import Shrunk, figures, shrink
 from umbel.run.use import judge_rows
 
 

@@ -42,7 +42,7 @@ class Packed(Holder):
         """In their form."""
         return table
 
-    def answered(self, table: Float[Tensor, "held width"]) -> AbstractContextManager[None]:
+    def answered(self, table: Shaped[Tensor, "held stored"]) -> AbstractContextManager[None]:
         """Nobody is asked."""
         return nullcontext()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,15 +48,21 @@ def shrink(folder: Path, out: Path, tables: str, *, log: str | None = None, join
     return Shrunk(_bytes(bundle), _bytes(packed), float(np.abs(np.subtract(*scores)).max()), judged or ())
 
 
-def figures(shrunk: Shrunk) -> Shown:
-    """Each figure before and after, and the difference; one that is none before has no line."""
-    table = Shown("task", "metric", "before", "after", "difference", title="what the log's figures lost", title_justify="left")
+def changed(shrunk: Shrunk) -> Iterator[tuple[str, str, float, float]]:
+    """Task and metric, with the figure before and after; one that is none on either side is left out."""
     for before, after in shrunk.judged:
         for name, one in before.figures.metrics.items():
             other = after.figures.metrics[name]
             if not isinstance(one, Undefined) and not isinstance(other, Undefined):
-                lost = round(other.value - one.value, 5) + 0.0  # no -0
-                table.add_row(before.name, name, f"{one.value:.5f}", f"{other.value:.5f}", f"{lost:+.5f}")
+                yield before.name, name, one.value, other.value
+
+
+def figures(shrunk: Shrunk) -> Shown:
+    """Each figure before and after, and the difference."""
+    table = Shown("task", "metric", "before", "after", "difference", title="what the log's figures lost", title_justify="left")
+    for task, metric, before, after in changed(shrunk):
+        lost = round(after - before, 5) + 0.0  # no -0
+        table.add_row(task, metric, f"{before:.5f}", f"{after:.5f}", f"{lost:+.5f}")
     return table
 
 
