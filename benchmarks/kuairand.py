@@ -1,6 +1,6 @@
 """Who wins on KuaiRand-Pure with target statistics: recipes, what stands before their experts, balancers, and boosted trees.
 
-Run `python benchmarks/kuairand.py -o runs/kuairand-study`; a stopped run goes on. Everything but the named changes is
+Run `python benchmarks/kuairand.py --folder runs/kuairand-study`; a stopped run goes on. Everything but the named changes is
 `examples/kuairand-statistics.toml`, whose dropout and statistics were chosen on validation with `ple` and `me_mmoe`.
 """
 
@@ -42,7 +42,7 @@ def settings(only: Sequence[str], *, seeds: int, controls: bool, trees: bool) ->
 def main() -> None:
     """Compare, print, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", dest="folder", type=Path, default=Path("runs/kuairand-study"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/kuairand-study"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[], help="entrants by name (all)")

@@ -1,6 +1,6 @@
 """Do networks gain from numbers read piece by piece? `me_mmoe` on KuaiRand-Pure with target statistics, with and without bins.
 
-Run `python benchmarks/kuairand_bins.py -o runs/kuairand-bins`; a stopped run goes on. The run file is `examples/kuairand-statistics.toml`,
+Run `python benchmarks/kuairand_bins.py --folder runs/kuairand-bins`; a stopped run goes on. The run file is `examples/kuairand-statistics.toml`,
 its numbers and statistics with so many bins, and nothing else changed.
 """
 
@@ -42,7 +42,7 @@ def figures(folder: Path) -> Mapping[str, object]:
 def main() -> None:
     """Train, print, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", dest="folder", type=Path, default=Path("runs/kuairand-bins"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/kuairand-bins"))
     parser.add_argument("--bins", type=int, nargs="+", default=[0, 8, 16, 32])
     parser.add_argument("--of", choices=BINNED, default="both")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from umbel.nn.dense import mlps, worth
+from umbel.nn.dense import Form, mlps, worth
+from umbel.nn.drop import dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,11 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows out"]:
         """Every member's output."""
-        if worth(x) and not (self.dropout and self.training):
-            return mlps(x, list(self.weights), list(self.biases), linear=self.linear, members=self.members, formula=self._layers)
-        return self._layers(x, list(self.weights), list(self.biases))
+        weights, biases = list(self.weights), list(self.biases)
+        if worth(x):
+            form = Form(self.members, self.linear, self.dropout if self.training else 0.0)
+            return mlps(x, weights, biases, form=form, formula=self._layers)
+        return self._layers(x, weights, biases)
 
     def hidden(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows hidden"]:
         """What every member's last layer reads; of a single layer that is the input."""
@@ -81,15 +84,18 @@ class Block(nn.Module):
         names = [(kind, level) for level in range(len(self.weights)) for kind in ("weights", "biases")]
         return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for kind, level in names)
 
-    def _layers(self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Float[Tensor, "members rows out"]:
-        y = self._bend(nn.functional.linear(x, weights[0], biases[0]), 0)
+    def _layers(
+        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor] = (),
+    ) -> Float[Tensor, "members rows out"]:
+        """Layer by layer; `masks`, one a layer, in place of those that dropout draws."""
+        y = self._bend(nn.functional.linear(x, weights[0], biases[0]), 0, masks)
         y = y.view(x.shape[0], self.members, self.widths[1])
         if y.dtype is torch.bfloat16 and y.device.type == "cpu":
             # Here the batched product first copies operands that are not in its order, at several times its own cost.
             return torch.stack([self._deeper(one, member, depth=len(weights)) for member, one in enumerate(y.unbind(1))])
         y = y.transpose(0, 1)
         for level in range(1, len(weights)):
-            y = self._bend(torch.baddbmm(biases[level], y, weights[level]), level)
+            y = self._bend(torch.baddbmm(biases[level], y, weights[level]), level, masks)
         return y
 
     def _deeper(self, y: Float[Tensor, "rows width"], member: int, *, depth: int) -> Float[Tensor, "rows out"]:
@@ -98,10 +104,11 @@ class Block(nn.Module):
             y = self._bend(torch.addmm(self.biases[level][member], y, self.weights[level][member]), level)
         return y
 
-    def _bend(self, y: Tensor, level: int) -> Tensor:
+    def _bend(self, y: Tensor, level: int, masks: Sequence[Tensor] = ()) -> Tensor:
         if self.linear and level == len(self.weights) - 1:
             return y
-        return nn.functional.dropout(nn.functional.relu(y, inplace=True), self.dropout, self.training)
+        y = nn.functional.relu(y, inplace=True)
+        return y * masks[level] if masks else dropped(y, self.dropout, training=self.training)
 
 
 class Linears(nn.Module):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-Formula = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]  # of the input, weights and biases
+from umbel.nn.drop import kept, spared
+
+Formula = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Tensor]  # of the input, weights, biases, masks
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -24,32 +27,42 @@ def worth(x: Tensor) -> bool:
     return training and x.dtype is torch.float32 and x.device.type == "cpu" and len(x) > 0 and x.stride(-1) == 1
 
 
+class Form(NamedTuple):
+    """How many MLPs, whether their last layer is linear, and the share of hidden units that is dropped."""
+
+    members: int
+    linear: bool
+    drop: float
+
+
 def mlps(
-    x: Float[Tensor, "rows width"], weights: Sequence[Tensor], biases: Sequence[Tensor], *, linear: bool, members: int, formula: Formula,
+    x: Float[Tensor, "rows width"], weights: Sequence[Tensor], biases: Sequence[Tensor], *, form: Form, formula: Formula,
 ) -> Float[Tensor, "members rows out"]:
-    """What `umbel.nn.bank.Block` computes by `formula`, without dropout: ReLU after every layer, except the last if `linear`.
+    """What `umbel.nn.bank.Block` computes by `formula`: ReLU and dropout after every layer, except the last if it is linear.
 
     The products go through oneDNN, which is up to a fifth faster than MKL on AMD's processors.
     Backward, the gradient of a hidden layer is cut by its ReLU member by member, and written where the wide product reads it.
     Second derivatives are those of `formula`.
     """
-    found: Tensor = _Mlps.apply(x, (linear, members, formula), *weights, *biases)  # type: ignore[no-untyped-call]
+    found: Tensor = _Mlps.apply(x, (form, formula), *weights, *biases)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Mlps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, how: tuple[bool, int, Formula], *parameters: Tensor) -> Tensor:
-        linear, members, formula = how
+    def forward(ctx: FunctionCtx, x: Tensor, how: tuple[Form, Formula], *parameters: Tensor) -> Tensor:
+        form, formula = how
         weights, biases = _halves(parameters)
         last = len(weights) - 1
         outputs: list[Tensor] = []
         for level in range(len(weights)):
             y = torch.baddbmm(biases[level], outputs[-1], weights[level]) if level else _product(x, weights[0], biases[0])
-            y = y if linear and level == last else y.relu_()  # not oneDNN's own ReLU, which makes zeros of NaN
-            outputs.append(y if level else y.view(len(x), members, -1).transpose(0, 1))
+            if not form.linear or level < last:
+                y = y.relu_()  # not oneDNN's own ReLU, which makes zeros of NaN
+                y = y.mul_(spared(y, form.drop)) if form.drop else y
+            outputs.append(y if level else y.view(len(x), form.members, -1).transpose(0, 1))
         ctx.save_for_backward(x, *parameters, *outputs)
-        ctx.linear, ctx.formula = linear, formula  # type: ignore[attr-defined]
+        ctx.form, ctx.formula = form, formula  # type: ignore[attr-defined]
         return outputs[-1]
 
     @staticmethod
@@ -57,18 +70,20 @@ class _Mlps(torch.autograd.Function):
         x, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
         depth = len(saved) // 3
         parameters, outputs = saved[: 2 * depth], saved[2 * depth :]
+        form: Form = ctx.form  # type: ignore[attr-defined]
+        scale = kept(form.drop)
         if torch.is_grad_enabled():
             wanted = [one for one in (x, *parameters) if one.requires_grad]
-            again = ctx.formula(x, *_halves(parameters))  # type: ignore[attr-defined]
+            again = ctx.formula(x, *_halves(parameters), _masks(outputs, scale) if form.drop else ())  # type: ignore[attr-defined]
             found = iter(torch.autograd.grad(again, wanted, grad, create_graph=True))
             x_grad, *rest = [next(found) if one.requires_grad else None for one in (x, *parameters)]
             return (x_grad, None, *rest)
-        grad = grad.contiguous() if ctx.linear else _cut(grad, outputs[-1], torch.empty(grad.shape))  # type: ignore[attr-defined]
+        grad = grad.contiguous() if form.linear else _cut(grad, outputs[-1], torch.empty(grad.shape), scale=scale)
         by_weight, by_bias = [], []
         for level in range(depth - 1, 0, -1):
             by_weight.append(_pairs(outputs[level - 1], grad))
             by_bias.append(grad.sum(1, keepdim=True))
-            grad = _down(grad, parameters[level], outputs[level - 1])
+            grad = _down(grad, parameters[level], outputs[level - 1], scale=scale)
         wide = grad.transpose(0, 1).reshape(len(x), -1)
         back = _product(wide, parameters[0].t()) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
         by_weight.append(wide.t() @ x)
@@ -87,18 +102,24 @@ def _pairs(output: Tensor, grad: Tensor) -> Tensor:
     return torch.stack([(one.t() @ own).t() for own, one in zip(output, grad, strict=True)])
 
 
-def _down(grad: Tensor, weight: Tensor, output: Tensor) -> Tensor:
+def _down(grad: Tensor, weight: Tensor, output: Tensor, *, scale: float) -> Tensor:
     """The gradient one layer below, cut by the ReLU there, in the order of that layer's output."""
     below = torch.empty_like(output)
     for member in range(len(weight)):
-        _cut(_product(grad[member], weight[member]), output[member], below[member])
+        _cut(_product(grad[member], weight[member]), output[member], below[member], scale=scale)
     return below
 
 
-def _cut(grad: Tensor, output: Tensor, out: Tensor) -> Tensor:
-    """The gradient where ReLU let the number through, written to `out`."""
+def _cut(grad: Tensor, output: Tensor, out: Tensor, *, scale: float) -> Tensor:
+    """The gradient where ReLU and dropout let the number through, as they scaled it, written to `out`."""
     torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=out)
-    return out
+    return out if scale == 1 else out.mul_(scale)
+
+
+def _masks(outputs: Sequence[Tensor], scale: float) -> list[Tensor]:
+    """What dropout multiplied each layer by, but where ReLU had made the number zero: there any factor does."""
+    masks = [(output != 0).to(output.dtype) * scale for output in outputs]
+    return [masks[0].transpose(0, 1).flatten(1), *masks[1:]]
 
 
 def _halves(parameters: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

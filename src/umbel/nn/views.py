@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from itertools import accumulate, groupby
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
+from umbel.nn.drop import chance
 from umbel.nn.encode import Bins, Counts, Numbers, Vectors
 from umbel.nn.sequence import MakeSequence, Mean, listings
 from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema
@@ -55,7 +55,7 @@ class Places(nn.Module):
             return self.offsets.long().expand(next(iter(fields.values())).shape[0], 0)
         codes = torch.cat([_columns(field, fields[field.name]) for field in self.fields], 1)
         if self.training and self.drop:
-            codes = torch.where(self.ids & (torch.rand(codes.shape, device=codes.device) < self.drop), 0, codes)
+            codes = codes.masked_fill(self.ids & chance(codes, self.drop), 0)
         return placed(codes, self.ends, self.floors, offsets=self.offsets)
 
 
@@ -94,6 +94,7 @@ class Views(nn.Module):
         bins = {field.name: Bins(field, edges.get(field.name)) for field in vectors if field.bins}
         self.vectors = nn.ModuleList(Vectors(field.name, field.size, shape=shape, bins=bins.get(field.name)) for field in vectors)
         self.runs = _runs([_source(field, vectors) for field in schema.fields])
+        self.cuts = {source: [size for own, size in self.runs if own == source] for source, _ in self.runs}
 
     def forward(self, rows: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> Float[Tensor, "rows views fields dim"]:
         """The fields of a batch in every view, from `rows` = {"table", "place"} and the fields that are not looked up.
@@ -104,8 +105,9 @@ class Views(nn.Module):
         if self.numbers is not None:
             parts[2] = self.numbers(fields)
         parts |= {3 + number: vector(fields) for number, vector in enumerate(self.vectors)}
-        runs = [parts[source][:, own] for source, own in self.runs]
-        return (torch.cat(runs, 1) if len(runs) > 1 else runs[0]).transpose(1, 2)
+        # Cut once, not run by run: the gradient of a slice is a tensor of zeros as large as the whole.
+        pieces = {source: iter(parts[source].split_with_sizes(cuts, 1)) for source, cuts in self.cuts.items()}
+        return torch.cat([next(pieces[source]) for source, _ in self.runs], 1).transpose(1, 2)
 
     def parts(self, view: int) -> tuple[Part, ...]:
         """The parameters of one view, but for its columns of the table."""
@@ -188,12 +190,6 @@ def _source(field: Field, vectors: list[Field]) -> int:
     return 3 + vectors.index(field) if field.mapped else 2
 
 
-def _runs(sources: list[int]) -> tuple[tuple[int, slice], ...]:
-    """Neighbours of one source as one piece of what it gives."""
-    taken: Counter[int] = Counter()
-    runs = []
-    for source, group in groupby(sources):
-        size = len(list(group))
-        runs.append((source, slice(taken[source], taken[source] + size)))
-        taken[source] += size
-    return tuple(runs)
+def _runs(sources: list[int]) -> tuple[tuple[int, int], ...]:
+    """Neighbours of one source as one piece of what it gives: the source, and how many they are."""
+    return tuple((source, len(list(group))) for source, group in groupby(sources))

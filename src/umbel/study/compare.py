@@ -19,8 +19,8 @@ from umbel.errors import UserError
 from umbel.recipes import RECIPES, views_of
 from umbel.run import resolve
 from umbel.run.comparison import comparison_page
-from umbel.run.run import claim, prepare
-from umbel.run.settings import Settings
+from umbel.run.run import RESOLVED, claim, prepare
+from umbel.run.settings import Settings, read
 from umbel.run.watch import Watch
 from umbel.study.entrants import TREES, Candidate, Entrant, candidates, entrants, named, seeded, taken_by
 from umbel.study.trial import Lost, Trial, predicted
@@ -56,7 +56,7 @@ def run_compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, mo
 
 
 def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more: tuple[Entrant, ...]) -> Comparison:
-    claim(settings, folder)
+    _claim(settings, folder)
     resolve.check(settings)
     cold = settings.episodes is not None
     names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings, _views(settings))
@@ -66,7 +66,8 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     names = tuple(entrant for entrant in names if entrant.name in chosen)
-    finals = [run for entrant in names for run in _finals(chosen[entrant.name], folder, entrant, seeds=_seeds(settings))]
+    # Seed by seed, so that a comparison that is stopped has about as many of each.
+    finals = [run for seed in _seeds(settings) for entrant in names for run in _final(chosen[entrant.name], folder, entrant, seed=seed)]
     _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
     lines = (*(_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names), *_tree_lines(settings, folder))
     lost = _lost(folder)
@@ -80,6 +81,17 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     durable.write(folder / "compare.html", comparison_page(found.to_json()))
     durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
     return found
+
+
+def _claim(settings: Settings, folder: Path) -> None:
+    """`claim`, but that `folder` may hold the same comparison with fewer seeds, or more: every seed has runs of its own."""
+    resolved = folder / RESOLVED
+    if resolved.exists():
+        before = read(resolved)
+        seeds = {"compare": before.compare.model_copy(update={"seeds": settings.compare.seeds})}
+        if before.model_copy(update=seeds) == settings:
+            durable.write(resolved, settings.to_toml())
+    claim(settings, folder)
 
 
 def _line(folder: Path, entrant: Entrant | Candidate, chosen: Settings, *, settings: Settings) -> Line:
@@ -140,12 +152,12 @@ def _lost(folder: Path) -> dict[str, str]:
     return {f"{at.parent.name} {at.name}": lost.why for at, lost in found.items() if lost is not None}
 
 
-def _finals(chosen: Settings, folder: Path, entrant: Entrant | Candidate, *, seeds: range) -> Iterator[Run]:
-    for seed in seeds:
-        one = seeded(chosen, seed)
-        at = _folder(folder, entrant, one)
-        if predicted(at) is None and Lost.load(at) is None:
-            yield _neural(entrant.name, one, at, test=True)
+def _final(chosen: Settings, folder: Path, entrant: Entrant | Candidate, *, seed: int) -> Iterator[Run]:
+    """The run of that seed, unless it is done."""
+    one = seeded(chosen, seed)
+    at = _folder(folder, entrant, one)
+    if predicted(at) is None and Lost.load(at) is None:
+        yield _neural(entrant.name, one, at, test=True)
 
 
 def _folder(folder: Path, entrant: Entrant | Candidate, settings: Settings) -> Path:

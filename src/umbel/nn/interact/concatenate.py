@@ -19,7 +19,7 @@ class Concatenate(Interact):
 
     def forward(self, x: Float[Tensor, "rows views fields dim"]) -> tuple[Float[Tensor, "rows width"], ...]:
         """Per view one row of numbers."""
-        return tuple(view.flatten(1) for view in x.unbind(1))
+        return tuple(view.flatten(1) for view in x.transpose(1, 2).unbind(2))  # so that gradients are put together where they lie
 
     def parts(self, view: int) -> tuple[Part, ...]:
         """None."""
