@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
 
+import measured
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -22,7 +22,6 @@ from umbel.serve.monitor.guard import LEVEL
 RUNS, SHOWN, VISITS = 1_000, 10, 4.0
 BOUND = log(4 / LEVEL)     # two tasks, the rungs, the ratio
 DEGRADED = 0.02            # of answers
-OUT = Path(__file__).parent / "results" / "guard.json"
 Users = Float[np.ndarray, "users"]
 
 
@@ -116,6 +115,7 @@ def drifting() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Simulate, print, and leave the figures."""
+    options = measured.parser(__file__, __doc__).parse_args()
     canaries = {}
     for name, kind in KINDS.items():
         canaries[name] = watched(kind)
@@ -125,7 +125,7 @@ def main() -> None:
     result = {
         "command": "python benchmarks/guard.py", "runs": RUNS, "level": LEVEL, "canaries": canaries, "windows of 1,000 rows": windows,
     }  # fmt: skip
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    options.o.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Do networks gain from numbers read piece by piece? `me_mmoe` on KuaiRand-Pure with target statistics, with and without bins.
 
-Run `python benchmarks/kuairand_bins.py --folder runs/kuairand-bins`; a stopped run goes on. The run file is `examples/kuairand-statistics.toml`,
-its numbers and statistics with so many bins, and nothing else changed.
+Run `python benchmarks/kuairand_bins.py --folder runs/kuairand-bins`; a stopped run goes on. The run file is
+`examples/kuairand-statistics.toml`, its numbers and statistics with so many bins, and nothing else changed.
 """
 
 from __future__ import annotations

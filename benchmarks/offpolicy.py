@@ -7,15 +7,14 @@ known, estimates it by every estimator that uses weights, and counts.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+import measured
 from tests.bandits import simulated, truth
 
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.offpolicy import estimate
 
 RUNS, USERS, EACH = 500, (60, 240), 6
-OUT = Path(__file__).parent / "results" / "offpolicy.json"
 
 
 def counted(users: int, expected: float) -> dict[str, float]:
@@ -33,13 +32,14 @@ def counted(users: int, expected: float) -> dict[str, float]:
 
 def main() -> None:
     """Count, print, and leave the counts."""
+    options = measured.parser(__file__, __doc__).parse_args()
     expected = truth(users=1_000_000)
     result = {
         "command": "PYTHONPATH=. python benchmarks/offpolicy.py", "runs": RUNS, "decisions a user": EACH, "truth": expected,
         "inside": {f"{users} users": counted(users, expected) for users in USERS},
     }  # fmt: skip
     print(json.dumps(result, indent=1))
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    options.o.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,12 +58,14 @@ class Labels:
 class Form:
     """The static side of a kind: `outputs` that a task of it owns, labels it allows, names of its answers.
 
+    `density` says that its loss is minus the logarithm of a density, which the label's unit can take below 0.
     An answer's name stands behind the task's: `watch` and `q50` make `watch_q50`; the empty name is the task's own.
     """
 
     outputs: int
     labels: Labels
     answers: tuple[str, ...] = ("",)
+    density: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class LogNormal(TaskKind):
     @property
     def form(self) -> Form:
         """Mean and spread."""
-        return Form(2, Labels(0, above=True))
+        return Form(2, Labels(0, above=True), density=True)
 
 
 @final
@@ -146,7 +148,7 @@ class ZeroInflated(TaskKind):
     @property
     def form(self) -> Form:
         """The logit of being above 0, then mean and spread of the logarithm there."""
-        return Form(3, Labels(0))
+        return Form(3, Labels(0), density=True)
 
 
 @final

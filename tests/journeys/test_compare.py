@@ -96,6 +96,22 @@ def test_a_stopped_comparison_goes_on(comparison: tuple[Path, Path, Said]) -> No
     assert saved(out)["paired"] == before["paired"]
 
 
+def test_more_seeds_go_on_and_fewer_are_found_again(log: Path, tmp_path: Path) -> None:
+    """Three seeds in the folder of two train the third alone; two in the folder of three train nothing, and say what two said."""
+    file, out = tmp_path / "run.toml", tmp_path / "out"
+    file.write_text(RUN.format(log=log) + '[compare]\ntrees = false\ncontrols = false\nrecipes = ["alone", "shared_bottom"]\n')
+    counts = []
+    found = []
+    for seeds in ("2", "3", "2"):
+        said = say("compare", file, "-o", out, "--seeds", seeds, "--set", "fit.epochs=1")
+        assert said.code == 0, said.err
+        counts.append(said.err.count("seed="))
+        found.append(saved(out))
+    assert counts == [4, 2, 0]
+    assert [len(one["recipes"]["alone"]["tasks"]["click"]["auc"]["seeds"]) for one in found] == [2, 3, 2]
+    assert found[2]["paired"] == found[0]["paired"]
+
+
 def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> None:
     file, out, _ = comparison
     said = say("compare", file, "-o", out, "--recipe", "mmoe", "--seeds", "2")

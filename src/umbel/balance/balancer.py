@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,7 +25,11 @@ class Balancer(nn.Module, ABC):
     >>> from umbel.balance.losses import Static
     >>> Static(2, weights=(1.0, 3.0))(torch.tensor([0.5, 0.2]), lambda: torch.eye(2))
     tensor([1., 3.])
+
+    `signed` says whether losses below 0, as of densities, are as good as others; a balancer of ratios or logarithms of them has it False.
     """
+
+    signed: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, losses: Float[Tensor, "tasks"], gramian: Gramian) -> Float[Tensor, "tasks"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class Normalised(Balancer):
     `m <- decay m + (1 - decay) L`, with bias correction; a step that saw no label of a task leaves its average.
     """
 
+    signed: ClassVar[bool] = False
     means: Tensor
     counts: Tensor
 
@@ -78,6 +79,8 @@ class Uncertainty(Balancer):
     never the size of the step. A step that saw no label of a task leaves its s.
     """
 
+    signed: ClassVar[bool] = False
+
     def __init__(self, tasks: int, *, rate: float = 0.01) -> None:
         super().__init__()
         self.log_variance = Descent(torch.zeros(tasks, dtype=torch.float64), rate=rate)
@@ -98,6 +101,7 @@ class DWA(Balancer):
     epochs' mean losses, weights 1 in the first two epochs. A task that nobody saw in an epoch keeps its mean.
     """
 
+    signed: ClassVar[bool] = False
     sums: Tensor
     means: Tensor
     done: Tensor
@@ -131,6 +135,8 @@ class Geometric(Balancer):
 
     Source: Chennupati et al. 2019 (https://arxiv.org/abs/1904.08492). Tasks nobody saw are left out of the mean.
     """
+
+    signed: ClassVar[bool] = False
 
     def __init__(self, tasks: int) -> None:
         super().__init__()

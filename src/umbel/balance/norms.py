@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,6 +48,7 @@ class GradNorm(Balancer):
     works on `log w`, so that it stays above 0, and measures gradients where the Gramian is taken.
     """
 
+    signed: ClassVar[bool] = False
     first: Tensor
 
     def __init__(self, tasks: int, *, alpha: float = 1.5, rate: float = 0.025) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from umbel.errors import UserError
 from umbel.nn.bank import Experts, Fan, Linears, Part, xavier_
+from umbel.nn.drop import dropped
 from umbel.nn.layer import Layer, Lessons
 from umbel.nn.mixture import Mixture
 from umbel.nn.reach import Tasks
@@ -46,7 +47,7 @@ class Normed(Experts):
         for linears, scale, shift in zip(self.maps, self.scales, self.shifts, strict=True):
             y = linears(h)
             y = nn.functional.layer_norm(y, y.shape[-1:]) * scale + shift
-            h = nn.functional.dropout(nn.functional.silu(y), self.dropout, self.training)
+            h = dropped(nn.functional.silu(y), self.dropout, training=self.training)
         return [h]
 
     def parts(self, member: int) -> tuple[Part, ...]:

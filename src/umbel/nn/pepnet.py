@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Linears, Part
+from umbel.nn.drop import dropped
 from umbel.nn.interact import Interact, MakeInteract, Shape
 from umbel.nn.layer import Layer, Lessons
 from umbel.nn.reach import Tasks, union
@@ -98,7 +99,7 @@ class PPNet(Layer):
         known, h = torch.stack([inputs[read] for read in self.reads]).tensor_split((self.prior,), 2)
         asked = torch.cat([known, h.detach()], 2)
         for linears, scale in zip(self.maps, self.scales, strict=True):
-            h = nn.functional.dropout(scale(asked) * linears(h).relu(), self.dropout, self.training)
+            h = dropped(scale(asked) * linears(h).relu(), self.dropout, training=self.training)
         return h.unbind(0)
 
     def lessons(self, readers: Sequence[Tasks]) -> Lessons:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Linears, Part
+from umbel.nn.drop import dropped
 from umbel.nn.heads import Taught
 from umbel.nn.layer import Layer, Lessons
 from umbel.nn.reach import Tasks, union
@@ -37,7 +38,7 @@ class CrossStitch(Layer):
         """What each task's network comes to."""
         x = torch.stack([inputs[read] for read in self.reads])
         for level, linears in enumerate(self.maps):
-            x = nn.functional.dropout(linears(x).relu(), self.dropout, self.training)
+            x = dropped(linears(x).relu(), self.dropout, training=self.training)
             if self.cells:
                 x = (self.cells[level] @ x.flatten(1)).view_as(x)
         return x.unbind(0)

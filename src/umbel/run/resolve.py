@@ -131,7 +131,8 @@ def built(settings: Settings, vocabulary: dict[str, int], *, edges: Edges = NO_E
 def balance(settings: Settings) -> Balance | None:
     """How the tasks are balanced; None where their losses are summed.
 
-    :raises UserError: for a balancer that does not exist, a task or setting that it does not know, or fewer tasks than it needs.
+    :raises UserError: for a balancer that does not exist, a task or setting that it does not know, fewer tasks than it needs, or losses
+        below 0 where it does not take them.
     """
     name, section = settings.fit.balancer, settings.balance
     if name is None:
@@ -139,7 +140,11 @@ def balance(settings: Settings) -> Balance | None:
             raise UserError("balance: there is no balancer to take it", mend="name one in [fit], e.g. balancer = 'static'")
         return None
     given = _weighing(section, list(settings.tasks))
-    balancer(name, len(settings.tasks), given)
+    made = balancer(name, len(settings.tasks), given)
+    below = next((key for key, task in settings.tasks.items() if choose(f"tasks.{key}.kind", task.kind, TASK_KINDS).form.density), None)
+    if below is not None and not made.signed:
+        raise UserError(f"fit.balancer: {name!r} reads how large losses are, and that of tasks.{below} can be below 0",
+                        mend="choose 'static', or one that reads gradients, e.g. 'pcgrad'")
     return Balance(partial(balancer, name, settings=given), at=At(section.at), scalar=section.scalar)
 
 

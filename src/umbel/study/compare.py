@@ -22,11 +22,12 @@ from umbel.run.comparison import comparison_page
 from umbel.run.run import RESOLVED, claim, prepare
 from umbel.run.settings import Settings, read
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, Candidate, Entrant, candidates, entrants, named, seeded, taken_by
+from umbel.study.entrants import TREES, Candidate, Entrant, candidates, entrants, named, seeded
 from umbel.study.trial import Lost, Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge, judge_methods
 
 TREE_RATES = (0.03, 0.06, 0.1)
+RUNS_OF_THEIR_OWN = {"seeds", "trees", "controls"}  # what a comparison may have more or less of without touching what else it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,12 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
 
 
 def _claim(settings: Settings, folder: Path) -> None:
-    """`claim`, but that `folder` may hold the same comparison with fewer seeds, or more: every seed has runs of its own."""
+    """`claim`, but that `folder` may hold the same comparison with other numbers of seeds, without trees or controls, or with them."""
     resolved = folder / RESOLVED
     if resolved.exists():
         before = read(resolved)
-        seeds = {"compare": before.compare.model_copy(update={"seeds": settings.compare.seeds})}
-        if before.model_copy(update=seeds) == settings:
+        own = settings.compare.model_dump(include=RUNS_OF_THEIR_OWN)
+        if before.model_copy(update={"compare": before.compare.model_copy(update=own)}) == settings:
             durable.write(resolved, settings.to_toml())
     claim(settings, folder)
 
@@ -121,7 +122,7 @@ def _forest(settings: Settings) -> tuple[str, ...]:
 def _views(settings: Settings) -> dict[str, int]:
     """How many views each recipe that takes part keeps for these tasks; who does not exist is refused elsewhere."""
     schema, names = resolve.schema(settings), [name for name in named(settings) if name in RECIPES]
-    takes = {name: settings.model_copy(update={"model": taken_by(name, settings.model)}) for name in names}
+    takes = {name: Entrant(name, name).grid(settings)[0] for name in names}
     rows = dict.fromkeys(schema.tables, 1)
     return {name: views_of(partial(resolve.built(one, rows), schema)) for name, one in takes.items()}
 

@@ -20,6 +20,7 @@ CONTROLS = {"alone": "shared_bottom", "grouped": "mmoe", "me_mmoe": "mmoe", "me_
 # Who takes part where nobody is named: the tables, from no sharing to the most; what stands beside them is asked for by name.
 USUAL = ("alone", "shared_bottom", "omoe", "mmoe", "ple", "stem", "me_mmoe", "me_ple")
 TREES = ("trees", "trees + target means")
+APART = "alone"  # the separate models that others are held against
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Entrant:
     """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control).
 
     A `variant` is the run file changed as its name there says, recipe and all. `options` stand in place of the run file's.
+    Separate models (`alone`) leave out the run file's views and head, by which tasks could still learn from each other.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Entrant:
     def _with(self, settings: Settings, rate: float, dim: int) -> Settings:
         asked = settings.model if self.options is None else settings.model.model_copy(update={"options": self.options})
         model = taken_by(self.recipe, asked)
+        if self.recipe == APART and not self.variant:
+            model = model.model_copy(update={"views": None, "head": "independent"})
         views = model.views if self.wider == 1 else None  # a control keeps its recipe's one view
         model = model.model_copy(update={"dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,15 @@ import numpy as np
 from umbel import durable
 from umbel.data.table import Table
 from umbel.errors import DivergedError, UserError
-from umbel.nn.recommender import Sizes
-from umbel.recipes import RECIPES, views_of
+from umbel.recipes import views_of
+from umbel.run import resolve
 from umbel.run.run import claim
 from umbel.run.settings import Settings
 from umbel.run.slicing import slices
 from umbel.run.watch import Watch
 from umbel.schema import Schema
 from umbel.study.compare import run_compare
-from umbel.study.entrants import TREES, Entrant, taken_by
+from umbel.study.entrants import TREES, Entrant
 from umbel.study.transfer.advice import Action, Choice, advise
 from umbel.study.transfer.comparable import leaning
 from umbel.study.transfer.groups import AGAINST, by_group
@@ -32,6 +33,7 @@ from umbel.study.transfer.witness import Witnessed, witness
 from umbel.study.verdict import Comparison, Line
 
 SHARED, OWN = TOGETHER, "stem"  # one shared view, and views of one's own beside it
+PARTED = {"grouped": Action.GROUP, "stem_fields": Action.OWN_FIELDS}  # recipes that say what is parted
 
 
 def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Transfer:
@@ -42,10 +44,12 @@ def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -
     tasks, fields with tables of the tasks' own) is trained too, under the same seeds and budget, and the best on validation of
     all is recommended.
 
-    :raises UserError: for what `umbel compare` refuses, or if `folder` holds another study.
+    :raises UserError: for what `umbel compare` refuses, for a run file with `[episodes]`, or if `folder` holds another study.
     """
     names = tuple(dict.fromkeys((AGAINST, SHARED, OWN, settings.model.recipe)))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update={"recipes": names})})
+    if settings.episodes is not None:
+        raise UserError("transfer: [episodes] adapts to users and shares by that alone", mend="leave the section out, or use umbel compare")
     with durable.hold(folder):
         claim(settings, folder)
         found = run_compare(settings, folder / "compare", jobs=jobs, watch=watch)
@@ -55,7 +59,8 @@ def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -
             raise UserError("transfer: every run of the separate models diverged", mend="lower fit.rate")
         groups = leaning(table, how=settings.transfer)
         seen = [name for name in names if name in judged - {AGAINST}]
-        looked = {name: _witness(settings, name, folder, groups=groups, watch=watch) for name in dict.fromkeys((PROBED, *seen))}
+        chosen = _chosen(settings, found)
+        looked = {name: _witness(chosen[name], name, folder, groups=groups, watch=watch) for name in dict.fromkeys((PROBED, *seen))}
         why = {name: one for name, one in looked.items() if one is not None}
         probes = probed(table.schema, why[PROBED]) if PROBED in why else None
         more = checks(probes, table.schema, trained=settings.transfer.trained, controls=settings.compare.controls) if probes else ()
@@ -79,7 +84,7 @@ def _study(settings: Settings, table: Table, found: Comparison, *, more: tuple[E
     splits = {**seen.groups, **slices(table, "test", names=settings.evaluate.slices)}
     cells = by_group(table, _whole(found), splits, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
     labels = look(table)
-    choices = {**{name: Choice(_action(table.schema, name)) for name in settings.compare.recipes}, **_choices(more)}
+    choices = {**{name: _choice(settings, table.schema, name) for name in settings.compare.recipes}, **_choices(more)}
     advice = advise(found, choices, cells=cells, labels=labels.sentences(), probes=seen.probes)
     return Transfer(found, cells, seen.why, labels, advice, seen.probes)
 
@@ -91,14 +96,22 @@ def _whole(found: Comparison) -> tuple[Line, ...]:
 
 def _choices(more: tuple[Entrant, ...]) -> dict[str, Choice]:
     """What the probes' entrants mean; width controls are recommended to nobody."""
-    means = {"grouped": Action.GROUP, "stem_fields": Action.OWN_FIELDS}
-    return {one.name: Choice(means[one.recipe], one.options) for one in more if one.recipe in means}
+    return {one.name: Choice(PARTED[one.recipe], one.options) for one in more if one.recipe in PARTED}
 
 
-def _witness(settings: Settings, recipe: str, folder: Path, *, groups: Mapping[str, np.ndarray], watch: Watch) -> Witnessed | None:
+def _chosen(settings: Settings, found: Comparison) -> dict[str, Settings]:
+    """Each recipe as it was compared, with the rate and the width that it chose; who was not compared as the run file says."""
+    best = {one.name: (one.chosen["rate"], one.chosen["dim"]) for one in found.recipes if one.name not in TREES}
+    made = {}
+    for name in dict.fromkeys((PROBED, *settings.compare.recipes)):
+        grid = Entrant(name, name).grid(settings)
+        made[name] = next((one for one in grid if (one.fit.rate, one.model.dim) == best.get(name)), grid[0])
+    return made
+
+
+def _witness(own: Settings, recipe: str, folder: Path, *, groups: Mapping[str, np.ndarray], watch: Watch) -> Witnessed | None:
     """What was seen of it; None where its training diverged."""
     watch.stage(f"{recipe}, observed")
-    own = settings.model_copy(update={"model": taken_by(recipe, settings.model)})
     try:
         return witness(own, Table.open(folder / "compare" / "table"), folder / "observed" / recipe, watch=watch, splits=groups)
     except DivergedError as error:
@@ -106,9 +119,12 @@ def _witness(settings: Settings, recipe: str, folder: Path, *, groups: Mapping[s
         return None
 
 
-def _action(schema: Schema, recipe: str) -> Action:
-    """What a recipe means: several views of every field, or one."""
+def _choice(settings: Settings, schema: Schema, recipe: str) -> Choice:
+    """What a recipe means as the run file has it: groups or fields that it names, or else several views of every field, or one."""
+    own = Entrant(recipe, recipe).grid(settings)[0]
     if recipe == AGAINST:
-        return Action.SEPARATE
-    own = views_of(lambda: RECIPES[recipe](schema, Sizes(dict.fromkeys(schema.tables, 1)))) > 1
-    return Action.OWN_VIEWS if own else Action.SHARE
+        return Choice(Action.SEPARATE)
+    if recipe in PARTED:
+        return Choice(PARTED[recipe], own.model.options)
+    several = views_of(partial(resolve.built(own, dict.fromkeys(schema.tables, 1)), schema)) > 1
+    return Choice(Action.OWN_VIEWS if several else Action.SHARE)

@@ -60,6 +60,8 @@ def run_tune(settings: Settings, folder: Path, *, trials: int, jobs: int, watch:
     :raises UserError: for what `train` refuses, a space or objectives that the run file does not allow, if `folder` holds another
         search, another process works in it, or no trial finished.
     """
+    if settings.episodes is not None:
+        raise UserError("tune: no search knows what [episodes] can be set to", mend="leave it out, or use umbel compare and its methods")
     with durable.hold(folder):
         durable.sweep(folder / "trials")
         claim(settings, folder)
