@@ -16,6 +16,7 @@ from umbel.bundle import Built
 from umbel.data.source import Join
 from umbel.data.split import ByColumn, ByTime, ByUser
 from umbel.errors import UserError
+from umbel.kinds import TASK_KINDS
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
 from umbel.learn.taps import At
@@ -238,6 +239,22 @@ def test_every_balancer_is_made_with_all_that_it_takes(name: str) -> None:
             assert made.state_dict()["weights"].tolist() == [2.0, 1.0, 0.5], "a task that is not named weighs 1"
         elif hasattr(made, key):
             assert getattr(made, key) == SETTINGS[key]
+
+
+KINDS_OF = {"ordinal": {"name": "ordinal", "grades": 3}, "multiclass": {"name": "multiclass", "classes": 3}}
+
+
+@pytest.mark.parametrize("kind", sorted(TASK_KINDS))
+@pytest.mark.parametrize("name", sorted(BALANCERS))
+def test_who_reads_how_large_losses_are_takes_none_below_zero(name: str, kind: str) -> None:
+    """Ratios and logarithms of a loss below 0 mean nothing: weights of 1e-42 beside 2 came of them."""
+    tasks = {"click": {}, "like": {}, "spend": {"kind": KINDS_OF.get(kind, kind)}}
+    asked = told(fit={"balancer": name}, tasks=tasks, balance={})
+    if kind in {"lognormal", "zero_inflated"} and name in {"normalised", "uncertainty", "dwa", "geometric", "gradnorm"}:
+        with pytest.raises(UserError, match=rf"fit.balancer: {name!r} reads how large losses are, and that of tasks.spend can be below 0"):
+            resolve.balance(asked)
+    else:
+        assert resolve.balance(asked) is not None
 
 
 def test_every_setting_of_a_balancer_is_taken_by_one() -> None:

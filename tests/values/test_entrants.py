@@ -6,6 +6,7 @@ import pytest
 
 from umbel.errors import UserError
 from umbel.recipes import RECIPES
+from umbel.run import resolve
 from umbel.run.settings import OptionSection, Settings, parse
 from umbel.study.entrants import CONTROLS, USUAL, Entrant, control, entrants, seeded
 
@@ -68,6 +69,25 @@ def test_a_control_is_as_wide_in_all() -> None:
     grid = Entrant("ple x3", "ple", wider=3).grid(settings())
     assert [one.model.dim for one in grid] == [24]
     assert grid[0].model.recipe == "ple"
+
+
+@pytest.mark.parametrize("head", ["esmm", "aitm", "dbmtl", "escm2", "independent"])
+@pytest.mark.parametrize("views", [None, "shared"])
+def test_separate_models_are_separate_whatever_the_run_file_says(head: str, views: str | None) -> None:
+    """No number of them is taught by two tasks; others keep the head and the views that they are asked to have."""
+    plain = settings()
+    tasks = plain.tasks | {"buy": plain.tasks["like"].model_copy(update={"given": "click"})}
+    asked = plain.model_copy(update={"tasks": tasks, "model": plain.model.model_copy(update={"head": head, "views": views})})
+    (apart,), (together,) = (Entrant(name, name).grid(asked) for name in ("alone", "stem"))
+    taught = resolve.built(apart, {"user": 5})(resolve.schema(asked)).reach
+    assert {len(tasks) for tasks in taught.values()} == {1}
+    assert (together.model.head, together.model.views) == (head, views)
+
+
+def test_a_variant_of_separate_models_is_what_it_says() -> None:
+    asked = settings(variants={"apart but for a chain": {"model": {"recipe": "alone", "head": "esmm"}}})
+    (found,) = Entrant("apart but for a chain", "alone", variant=True).grid(asked)
+    assert found.model.head == "esmm"
 
 
 def test_everyone_chooses_from_the_same_number_of_settings() -> None:
