@@ -295,3 +295,30 @@ def test_feedback_has_the_columns_of_the_log_and_the_labels_of_its_tasks() -> No
     assert found is not None
     assert [one.task for one in found.rules] == ["click"]
     assert resolve.feedback(told()) is None
+
+
+# statistics of labels that are known late
+
+LATE: dict[str, Any] = {
+    "tasks": {"click": {"feedback": {"window": "30m", "positive_when": "kind = 'click'"}},
+              "buy": {"feedback": {"window": "7d", "positive_when": "kind = 'buy'"}}, "like": {}},
+}  # fmt: skip
+
+
+def late(**field: object) -> Settings:
+    data = {"log": "log.parquet", "time": "at", "user": "user", "item": "item"}
+    fields = {"user": {"kind": "id"}, "past": {"kind": "statistic", "by": ["user"], **field}}
+    return told(data=data, fields=fields, **LATE)
+
+
+def test_a_statistic_of_late_labels_says_how_late() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve.schema(late())
+    said = str(caught.value)
+    assert "fields.past: no window, but labels of buy are known 7d after the row (tasks.buy.feedback)" in said
+    assert "window = 604800000 if at holds milliseconds, 604800 if it holds seconds or dates" in said
+
+
+@pytest.mark.parametrize("field", [{"window": 604_800_000}, {"window": 0}, {"mode": "folds"}, {"tasks": ["like"]}])
+def test_a_statistic_that_says_so_or_reads_no_time_or_no_late_label_is_taken(field: dict[str, object]) -> None:
+    assert resolve.schema(late(**field)).fields[1].statistic is not None

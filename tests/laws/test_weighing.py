@@ -19,6 +19,7 @@ from umbel.learn.plan import Plan
 from umbel.learn.step import Exact, Fast, Step
 from umbel.learn.taps import At, Taps
 from umbel.learn.weigh import Balance, Weigher
+from umbel.nn.bank import Experts
 from umbel.nn.heads import HEADS
 from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import Parts, Recommender
@@ -152,6 +153,13 @@ def test_without_a_shared_part_it_is_the_identity() -> None:
 def test_where_only_a_view_is_shared_it_is_taken_there() -> None:
     model = everykind.build("alone", "shared", sizes(), tasks=3)
     assert [place.module for place in Taps(model, At.EXPERTS).places] == [model.views]
+
+
+@pytest.mark.parametrize("recipe", ["mmoe", "ple", "stem", "home", "snr_trans", "adatt"])
+def test_where_experts_are_shared_it_is_taken_at_experts(recipe: str) -> None:
+    """Whatever kind of experts they are: at the views it costs a backward pass a task through the whole model."""
+    model = everykind.build(recipe, None, sizes(), tasks=3)
+    assert all(isinstance(place.module, Experts) for place in Taps(model, At.EXPERTS).places)
 
 
 @pytest.mark.parametrize(("recipe", "paradigm", "layers"), everykind.cover(3))

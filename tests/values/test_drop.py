@@ -27,7 +27,7 @@ def test_a_share_is_dropped_and_the_mean_stays(road: str, share: float) -> None:
     x = dropped(torch.ones(400, 501), share, training=True)
     kept = x[x != 0]
     assert 1 - kept.numel() / x.numel() == pytest.approx(share, abs=0.005)
-    assert kept.unique().tolist() == pytest.approx([1 / (1 - share)], rel=1e-4)
+    assert sorted(set(kept.tolist())) == pytest.approx([1 / (1 - share)], rel=1e-4)
     assert x.mean().item() == pytest.approx(1.0, abs=0.02)
 
 
@@ -48,7 +48,7 @@ def test_any_shape(road: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("share", "left"), [(0.0, 1.0), (1.0, 0.0)])
 def test_none_and_all(road: str, share: float, left: float) -> None:
-    assert dropped(torch.ones(50), share, training=True).unique().tolist() == [left]
+    assert set(dropped(torch.ones(50), share, training=True).tolist()) == {left}
 
 
 def test_nothing_is_dropped_in_evaluation(road: str) -> None:
@@ -67,7 +67,7 @@ def test_one_seed_drops_the_same(road: str) -> None:
 def test_a_gradient_passes_where_a_number_passed(road: str) -> None:
     x = torch.ones(1000, requires_grad=True)
     y = dropped(x, 0.4, training=True)
-    y.sum().backward()
+    torch.autograd.backward(y.sum())
     assert x.grad is not None
     assert torch.equal(x.grad, y.detach())
 
@@ -80,7 +80,7 @@ def test_a_mapped_function_drops_as_torch_does() -> None:
     """Drawn bits cannot be mapped over; then torch draws."""
     torch.manual_seed(5)
     found = vmap(lambda x: dropped(x, 0.5, training=True), randomness="different")(torch.ones(40, 50))
-    assert found.unique().tolist() == [0.0, 2.0]
+    assert set(found.flatten().tolist()) == {0.0, 2.0}
     assert not torch.equal(found[0], found[1])
 
 
@@ -99,7 +99,7 @@ def outcome(made: Block, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[T
     y = made(given)
     leaves = [given, *made.parameters()]
     first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
-    second = torch.autograd.grad(sum(one.square().sum() for one in first), leaves)
+    second = torch.autograd.grad(torch.stack([one.square().sum() for one in first]).sum(), leaves)
     return y.detach(), tuple(one.detach() for one in first), second
 
 
@@ -120,7 +120,7 @@ def test_plain_gradients_are_those_of_the_graph() -> None:
     _, graphed, _ = outcome(made, x)
     torch.manual_seed(7)
     given = x.clone().requires_grad_()
-    made(given).square().sum().backward()
+    torch.autograd.backward(made(given).square().sum())
     for own, other in zip([given, *made.parameters()], graphed, strict=True):
         assert own.grad is not None
         torch.testing.assert_close(own.grad, other, atol=1e-4, rtol=1e-5)

@@ -176,7 +176,7 @@ def scored(folder: Path, score: float) -> None:
     Trial(score, 1, 1.0, 1.0, 1).save(folder)
 
 
-@pytest.mark.parametrize(("views", "kept"), [(None, {"alone": 2, "stem": 3, "ple": 1}), ("shared", {"alone": 1, "stem": 1, "ple": 1})])
+@pytest.mark.parametrize(("views", "kept"), [(None, {"alone": 2, "stem": 3, "ple": 1}), ("shared", {"alone": 2, "stem": 1, "ple": 1})])
 def test_the_views_that_recipes_keep_are_counted_for_their_controls(views: str | None, kept: dict[str, int]) -> None:
     asked = settings(recipes=["alone", "stem", "ple"])
     model = asked.model.model_copy(update={"views": views})
@@ -250,7 +250,7 @@ def test_a_lost_seed_is_not_run_again(tmp_path: Path) -> None:
     gone = compare._folder(tmp_path, one, seeded(asked, 4))
     gone.mkdir(parents=True)
     Lost("the loss ran away").save(gone)
-    left = [run.folder.name for run in compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked))]
+    left = [run.folder.name for run in compare._finals({"stem": asked}, tmp_path, (one,), seeds=compare._seeds(asked))]
     assert left == ["rate=0.002 dim=4 seed=3", "rate=0.002 dim=4 seed=5"]
 
 
@@ -289,12 +289,19 @@ def test_finals_are_the_seeds_without_predictions(tmp_path: Path) -> None:
     done = compare._folder(tmp_path, one, seeded(asked, 4))
     done.mkdir(parents=True)
     (done / "predictions.npz").touch()
-    assert len(list(compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked)))) == 3, "cut off before it said that it was done"
+    left = compare._finals({"stem": asked}, tmp_path, (one,), seeds=compare._seeds(asked))
+    assert len(list(left)) == 3, "cut off before it said that it was done"
     scored(done, 0.7)
-    runs = list(compare._finals(asked, tmp_path, one, seeds=compare._seeds(asked)))
+    runs = list(compare._finals({"stem": asked}, tmp_path, (one,), seeds=compare._seeds(asked)))
     assert [each.folder.name for each in runs] == ["rate=0.002 dim=4 seed=3", "rate=0.002 dim=4 seed=5"]
     assert all(each.words[-1] == "--test" for each in runs)
     assert [read(Path(each.words[1])).fit.seed for each in runs] == [3, 5]
+
+
+def test_finals_go_seed_by_seed(tmp_path: Path) -> None:
+    asked, names = settings(seeds=2), (Entrant("stem", "stem"), Entrant("ple", "ple"))
+    runs = compare._finals({one.name: asked for one in names}, tmp_path, names, seeds=compare._seeds(asked))
+    assert [(run.folder.parent.name, run.folder.name[-1]) for run in runs] == [("stem", "3"), ("ple", "3"), ("stem", "4"), ("ple", "4")]
 
 
 def test_trees_are_two_lines_of_every_seed(tmp_path: Path) -> None:

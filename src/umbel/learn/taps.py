@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from umbel.nn.bank import Bank, Block, Part
+from umbel.nn.bank import Bank, Block, Experts, Part
 
 
 class At(StrEnum):
@@ -101,13 +101,13 @@ def _inner(one: list[Tensor], other: list[Tensor]) -> Float[Tensor, ""]:
 
 
 def _experts(model: Declared) -> tuple[Place, ...]:
-    """The experts of the topmost layer that has any which two tasks or more teach: banks, but for those of gates and towers."""
+    """The experts of the topmost layer that has any which two tasks or more teach, but for those of gates and towers."""
     reach = model.reach
     taught = [part for group, parts in model.groups().items() if len(reach[group]) > 1 for part in parts]
     found: dict[int, list[Place]] = {}
     for name, module in model.named_modules():
         first, _, rest = name.partition(".")
-        if first == "layers" and isinstance(module, Bank) and not _linear(module):
+        if first == "layers" and isinstance(module, Experts) and not _linear(module):
             shared = [tuple(place for place, member in enumerate(members) if module.parts(member)[0].under(name) in taught)
                       for members in module.members]
             if any(shared):
@@ -115,8 +115,8 @@ def _experts(model: Declared) -> tuple[Place, ...]:
     return tuple(found[max(found)]) if found else ()
 
 
-def _linear(bank: Bank) -> bool:
-    return all(isinstance(block, Block) and block.linear for block in bank.blocks)
+def _linear(module: Experts) -> bool:
+    return isinstance(module, Bank) and all(isinstance(block, Block) and block.linear for block in module.blocks)
 
 
 def _views(model: Declared) -> tuple[Place, ...]:

@@ -13,7 +13,7 @@ from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError, nearest
-from umbel.feedback import Feedback
+from umbel.feedback import Feedback, duration
 from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
@@ -32,7 +32,7 @@ from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, T
 from umbel.run.sizing import check_size
 from umbel.run.slicing import check_slices
 from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema, Task
-from umbel.statistic import check_time
+from umbel.statistic import Statistic, check_time
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
@@ -78,7 +78,19 @@ def schema(settings: Settings) -> Schema:
     for field in found.fields:
         if field.statistic is not None:
             check_time(f"fields.{field.name}", field.statistic, settings.data.time)
+            _check_window(settings, field.name, field.statistic)
     return found
+
+
+def _check_window(settings: Settings, name: str, statistic: Statistic) -> None:
+    """:raises UserError: where labels are known only after a while, and the run file does not say how long a row must not see them."""
+    late = {task: rule for task in statistic.tasks if (rule := settings.tasks[task].feedback) is not None}
+    if not late or settings.fields[name].window is not None or not statistic.timed(settings.data.time):
+        return
+    task = max(late, key=lambda one: duration(late[one].window))
+    needs = duration(late[task].window)
+    raise UserError(f"fields.{name}: no window, but labels of {task} are known {late[task].window} after the row (tasks.{task}.feedback)",
+                    mend=f"give window = {needs} if {settings.data.time} holds milliseconds, {needs / 1000:g} if it holds seconds or dates")
 
 
 def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:

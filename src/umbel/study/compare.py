@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -67,9 +68,7 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     names = tuple(entrant for entrant in names if entrant.name in chosen)
-    # Seed by seed, so that a comparison that is stopped has about as many of each.
-    finals = [run for seed in _seeds(settings) for entrant in names for run in _final(chosen[entrant.name], folder, entrant, seed=seed)]
-    _run_all([*_trees(settings, folder), *finals], jobs=jobs, watch=watch)
+    _run_all([*_trees(settings, folder), *_finals(chosen, folder, names, seeds=_seeds(settings))], jobs=jobs, watch=watch)
     lines = (*(_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names), *_tree_lines(settings, folder))
     lost = _lost(folder)
     if not any(line.finished for line in lines if line.name not in TREES):
@@ -153,12 +152,13 @@ def _lost(folder: Path) -> dict[str, str]:
     return {f"{at.parent.name} {at.name}": lost.why for at, lost in found.items() if lost is not None}
 
 
-def _final(chosen: Settings, folder: Path, entrant: Entrant | Candidate, *, seed: int) -> Iterator[Run]:
-    """The run of that seed, unless it is done."""
-    one = seeded(chosen, seed)
-    at = _folder(folder, entrant, one)
-    if predicted(at) is None and Lost.load(at) is None:
-        yield _neural(entrant.name, one, at, test=True)
+def _finals(chosen: dict[str, Settings], folder: Path, names: tuple[Entrant | Candidate, ...], *, seeds: range) -> Iterator[Run]:
+    """Every entrant's runs that are left, seed by seed: a comparison that is stopped has about as many of each."""
+    for seed, entrant in itertools.product(seeds, names):
+        one = seeded(chosen[entrant.name], seed)
+        at = _folder(folder, entrant, one)
+        if predicted(at) is None and Lost.load(at) is None:
+            yield _neural(entrant.name, one, at, test=True)
 
 
 def _folder(folder: Path, entrant: Entrant | Candidate, settings: Settings) -> Path:
