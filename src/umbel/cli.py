@@ -103,7 +103,7 @@ def compare(
     run: RunFile,
     out: Annotated[Path, typer.Option("-o", help="folder to leave; an interrupted one is resumed")],
     *,
-    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; all if none is named")] = None,
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="a recipe to compare; repeat; the usual eight if none")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="runs of each recipe")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 1,
     change: Change = None,

@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 import typer.main
 
+from umbel.balance.losses import DWA, STCH, Geometric, Normalised, RandomWeights, Static, Uncertainty
+from umbel.balance.named import BALANCERS
 from umbel.cli import app
 from umbel.nn.heads import HEADS
+from umbel.nn.interact import INTERACTS
 from umbel.nn.routing import PARADIGMS
+from umbel.nn.sequence import SEQUENCES
 from umbel.recipes import RECIPES, taken
 from umbel.run import resolve
 from umbel.run.settings import Settings, parse
@@ -161,6 +165,21 @@ def test_the_table_of_heads_has_every_head_and_its_parameters() -> None:
 def test_paradigms_that_are_shown_are_paradigms() -> None:
     (shown,) = re.findall(r"takes any paradigm of views: (.*)\.$", SHOWN, re.MULTILINE)
     assert set(re.findall(r"views=(\w+)|`([a-z+]+)`", shown)) <= {(name, "") for name in PARADIGMS} | {("", name) for name in PARADIGMS}
+
+
+def test_recipes_that_take_no_paradigm_are_named() -> None:
+    (named,) = re.findall(r"^Any recipe but (.*), whose tables are their own, takes any paradigm", SHOWN, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", named)) == {name for name in RECIPES if "paradigm" not in taken(name)}
+
+
+@pytest.mark.parametrize(("of", "known"), [("interact", INTERACTS), ("sequence", SEQUENCES), ("by losses", None), ("by gradients", None)])
+def test_what_stands_in_a_table_of_pieces_exists_and_is_all(of: str, known: Mapping[str, object] | None) -> None:
+    """Interactions and sequence encoders each in a table of their own, balancers in two."""
+    heading = f"`{of}`" if known else of
+    table = (ROOT / "docs" / "architectures.md").read_text().split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+    named = {name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    losses = {name for name in BALANCERS if BALANCERS[name] in (Static, Normalised, Uncertainty, DWA, Geometric, STCH, RandomWeights)}
+    assert named == set(known or (losses if of == "by losses" else BALANCERS.keys() - losses))
 
 
 # commands

@@ -13,7 +13,7 @@ from torch import Tensor
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.seam import Model
-from umbel.nn.mixture import Mixture
+from umbel.nn.mixture import mixture_of
 from umbel.nn.recommender import Recommender
 from umbel.schema import Schema
 
@@ -60,8 +60,8 @@ def votes(model: Recommender, batches: Iterable[Batch]) -> dict[str, Float[np.nd
     A task without a gate is left out; all are where the last layer is no mixture. In evaluation mode, and without a hook: a model that
     answers others meanwhile is left alone.
     """
-    last = model.layers[-1]
-    if not isinstance(last, Mixture):
+    last = mixture_of(model.layers[-1])
+    if last is None:
         return {}
     gated = [reader for reader in range(len(last.routing.table)) if len(last.routing.heard(reader)) > 1]
     total = torch.zeros(len(last.routing.table), len(last.routing.views), dtype=torch.float64)

@@ -85,7 +85,7 @@ class Block(nn.Module):
         return tuple(Part(f"{kind}.{level}", (rest if level else wide,)) for kind, level in names)
 
     def _layers(
-        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor] = (),
+        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, masks: Sequence[Tensor] = (),
     ) -> Float[Tensor, "members rows out"]:
         """Layer by layer; `masks`, one a layer, in place of those that dropout draws."""
         y = self._bend(nn.functional.linear(x, weights[0], biases[0]), 0, masks)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch.autograd.function import FunctionCtx
 
 from umbel.nn.drop import kept, spared
 
-Formula = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Tensor]  # of the input, weights, biases, masks
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -25,6 +24,15 @@ def worth(x: Tensor) -> bool:
         return False  # before the number of rows is looked at, which a graph under export does not know
     training = torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     return training and x.dtype is torch.float32 and x.device.type == "cpu" and len(x) > 0 and x.stride(-1) == 1
+
+
+@runtime_checkable
+class Formula(Protocol):
+    """The layers one by one, of an input, weights and biases; `masks`, one a layer, in place of those that dropout draws."""
+
+    def __call__(self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, masks: Sequence[Tensor] = ()) -> Tensor:
+        """The last layer's outputs."""
+        ...
 
 
 class Form(NamedTuple):
@@ -74,7 +82,7 @@ class _Mlps(torch.autograd.Function):
         scale = kept(form.drop)
         if torch.is_grad_enabled():
             wanted = [one for one in (x, *parameters) if one.requires_grad]
-            again = ctx.formula(x, *_halves(parameters), _masks(outputs, scale) if form.drop else ())  # type: ignore[attr-defined]
+            again = ctx.formula(x, *_halves(parameters), masks=_masks(outputs, scale) if form.drop else ())  # type: ignore[attr-defined]
             found = iter(torch.autograd.grad(again, wanted, grad, create_graph=True))
             x_grad, *rest = [next(found) if one.requires_grad else None for one in (x, *parameters)]
             return (x_grad, None, *rest)

@@ -120,6 +120,18 @@ class Mixture(Layer):
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
 
 
+def mixture_of(layer: nn.Module) -> Mixture | None:
+    """The mixture that a layer is, or that it holds and adds to (`adatt`, `home`); none where it mixes otherwise.
+
+    Example
+    -------
+    >>> mixture_of(nn.Linear(1, 1)) is None
+    True
+    """
+    inner = getattr(layer, "mixture", layer)
+    return inner if isinstance(inner, Mixture) else None
+
+
 def _gate(routing: Routing, reader: int) -> int | None:
     """The gate that decides what a reader hears; none where it hears one expert, which then must not be stopped."""
     return routing.gate[reader] if len(routing.heard(reader)) > 1 else None

@@ -21,6 +21,7 @@ from umbel.learn.plan import MEAN, Plan
 from umbel.learn.shards import Shards
 from umbel.learn.taps import At
 from umbel.learn.weigh import Balance
+from umbel.nn.heads.chain import chains
 from umbel.nn.interact import InteractSizes
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
@@ -36,13 +37,14 @@ from umbel.statistic import Statistic, check_time
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ROWS = {"adam": RowAdam, "adagrad": RowAdagrad}
+CHAINED = {"esmm", "escm2", "aitm"}  # recipes of a chain of tasks
 
 
 def check(settings: Settings) -> None:
     """Find what is wrong with a run file by itself, before hours go into its log.
 
-    :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, an impossible slice, or rows
-        shared out in a training that needs all of them.
+    :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, a recipe of a chain where
+        there is none, an impossible slice, or rows shared out in a training that needs all of them.
     """
     found = schema(settings)
     fit, new = settings.fit, settings.episodes is not None
@@ -51,6 +53,9 @@ def check(settings: Settings) -> None:
             raise UserError(f'fit.tables = "shards": {key} needs the whole table', mend="leave one of both out")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1))
     built(settings, dict.fromkeys(found.tables, 1))(found)
+    if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):
+        raise UserError(f"model.recipe: {settings.model.recipe!r}, but no yes-or-no task is given another",
+                        mend="say it, e.g. given = 'click' under [tasks.buy], or use recipe 'alone' with views 'shared'")
     plan(fit, balance(settings), keep(settings))
     check_slices(found, settings.evaluate.slices)
     feedback(settings)

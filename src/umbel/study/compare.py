@@ -63,8 +63,9 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     cold = settings.episodes is not None
     names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings, _views(settings))
     names = tuple({entrant.name: entrant for entrant in (*names, *more)}.values())
-    for variant in (entrant for entrant in names if isinstance(entrant, Entrant) and entrant.variant):
-        resolve.check(variant.grid(settings)[0])
+    for entrant in names:
+        if isinstance(entrant, Entrant):
+            resolve.check(entrant.grid(settings)[0])
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     names = tuple(entrant for entrant in names if entrant.name in chosen)

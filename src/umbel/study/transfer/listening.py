@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from umbel.data.batch import Batch
 from umbel.evaluate.slices import cut
-from umbel.nn.mixture import Mixture
+from umbel.nn.mixture import Mixture, mixture_of
 from umbel.nn.recommender import Recommender
 
 DEAD = 0.9  # of an expert's numbers are 0: HoME (https://arxiv.org/abs/2408.05430) calls such an expert collapsed
@@ -97,12 +97,12 @@ def listen(model: Recommender, batches: Sequence[Batch]) -> tuple[tuple[Listenin
 
 @torch.no_grad()
 def hear(model: Recommender, batches: Sequence[Batch]) -> dict[int, Heard]:
-    """What is said and heard at each layer that is a mixture, by its number."""
-    mixtures = {number: layer for number, layer in enumerate(model.layers) if isinstance(layer, Mixture)}
+    """What is said and heard at each layer that is a mixture or holds one, by its number."""
+    mixtures = {number: found for number, layer in enumerate(model.layers) if (found := mixture_of(layer)) is not None}
     heard = {number: Heard() for number in mixtures}
     with ExitStack() as hooks:
         for number, mixture in mixtures.items():
-            hooks.callback(mixture.register_forward_pre_hook(_gatherer(heard[number])).remove)
+            hooks.callback(model.layers[number].register_forward_pre_hook(_gatherer(mixture, heard[number])).remove)
         for batch in batches:
             model(batch.fields)
     return heard
@@ -115,9 +115,9 @@ def listen_by(model: Recommender, batches: Iterable[Batch], splits: Mapping[str,
     Empty where the last layer is no mixture.
     """
     last = len(model.layers) - 1
-    if not isinstance(mixture := model.layers[last], Mixture):
+    if mixture_of(model.layers[last]) is None:
         return ()
-    shares = _every_share(model, mixture, batches)
+    shares = _every_share(model, last, batches)
     masks = [(split, group, mask) for split, labels in splits.items() for group, mask in cut(labels).items()]
     return tuple(Ear(split, group, int(mask.sum()), _listening(model, last, shares[mask].mean(0))) for split, group, mask in masks)
 
@@ -136,9 +136,11 @@ def abundances(model: Recommender, sizes: Mapping[str, int]) -> tuple[Abundance,
     return tuple(found)
 
 
-def _every_share(model: Recommender, mixture: Mixture, batches: Iterable[Batch]) -> Float[np.ndarray, "rows readers experts"]:
+def _every_share(model: Recommender, number: int, batches: Iterable[Batch]) -> Float[np.ndarray, "rows readers experts"]:
     kept: list[Tensor] = []
-    hook = mixture.register_forward_pre_hook(lambda layer, given: kept.append(mixture.shares(given[0])))
+    mixture = mixture_of(model.layers[number])
+    assert mixture is not None
+    hook = model.layers[number].register_forward_pre_hook(lambda layer, given: kept.append(mixture.shares(given[0])))
     with ExitStack() as hooks:
         hooks.callback(hook.remove)
         for batch in batches:
@@ -146,9 +148,8 @@ def _every_share(model: Recommender, mixture: Mixture, batches: Iterable[Batch])
     return torch.cat(kept).double().numpy()
 
 
-def _gatherer(heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], None]:
-    def gather(mixture: nn.Module, given: tuple[Sequence[Tensor]]) -> None:
-        assert isinstance(mixture, Mixture)
+def _gatherer(mixture: Mixture, heard: Heard) -> Callable[[nn.Module, tuple[Sequence[Tensor]]], None]:
+    def gather(layer: nn.Module, given: tuple[Sequence[Tensor]]) -> None:
         (inputs,) = given
         heard.shares.append(mixture.shares(inputs).mean(0))
         back = [mixture.bank.order.index(expert) for expert in range(len(mixture.bank.order))]
@@ -164,8 +165,8 @@ def _listening(model: Recommender, layer: int, shares: Float[np.ndarray, "reader
 
 def teachers(model: Recommender, layer: int) -> list[tuple[int, ...]]:
     """The tasks that teach each expert of a mixture."""
-    mixture = model.layers[layer]
-    assert isinstance(mixture, Mixture)
+    mixture = mixture_of(model.layers[layer])
+    assert mixture is not None
     reach = model.reach
     return [reach[f"layer {layer} expert {expert}"] for expert in range(len(mixture.routing.views))]
 
