@@ -300,7 +300,8 @@ def test_feedback_has_the_columns_of_the_log_and_the_labels_of_its_tasks() -> No
 @pytest.mark.parametrize("recipe", ["esmm", "escm2", "aitm"])
 def test_a_recipe_of_a_chain_needs_one(recipe: str) -> None:
     """Without it towers would be independent, under the name of a model of chains; another head that is asked for is another matter."""
-    apart, chained = {"click": {}, "buy": {}}, {"click": {}, "buy": {"given": "click"}}
+    apart: dict[str, dict[str, str]] = {"click": {}, "buy": {}}
+    chained = {"click": {}, "buy": {"given": "click"}}
     with pytest.raises(UserError, match=f"model.recipe: '{recipe}', but no yes-or-no task is given another; say it"):
         resolve.check(told(model={"recipe": recipe}, tasks=apart))
     resolve.check(told(model={"recipe": recipe}, tasks=chained))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,28 +11,13 @@ from jaxtyping import Bool, Float, Int
 from umbel.data.table import Table
 from umbel.evaluate.judge import mean_score
 from umbel.evaluate.metrics import Undefined
-from umbel.kinds import BINARY, REGRESSION
 from umbel.schema import Field
+from umbel.study.forest import LEAVES, Rows, forest
 
 LEAST_CODES = 256    # more codes than scikit-learn's trees can split as categories: the field gets target means
 FOLDS = 5
 PRIOR = 20.0         # rows that the global mean weighs in a smoothed target mean
-TREES = 500          # at most; early stopping on validation finds how many
-PATIENCE = 20        # trees without a gain
-LEAVES = 31          # at most, in each tree
-GROWN = (BINARY, REGRESSION)
 PARTS = ("train", "valid", "test")
-
-
-@runtime_checkable
-class Trees(Protocol):
-    """What is used of scikit-learn's boosted trees."""
-
-    n_iter_: int
-
-    def predict(self, x: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows"]:
-        """Predictions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +42,8 @@ def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
 
     Categories of up to 255 codes are split as categories; larger vocabularies as numbers in order of frequency; statistics are
     numbers. With `means`, each of the large ones that no statistic is by brings per task its smoothed mean label and its count
-    in training: out of fold on training rows, from all training rows elsewhere. Tasks of other kinds than `GROWN` get no trees:
-    their outputs are NaN, their figures undefined.
+    in training: out of fold on training rows, from all training rows elsewhere. Which models a kind of task needs says
+    `umbel.study.forest`.
     """
     columns = _columns(table)
     if means:
@@ -68,28 +52,14 @@ def grow(table: Table, *, rate: float, means: bool, seed: int) -> Grown:
     outputs = {part: np.full((len(table.parts[part]), width), np.nan) for part in ("valid", "test")}
     leaves = 0
     for task, own in enumerate(table.schema.outputs):
-        if table.schema.tasks[task].kind not in GROWN:
-            continue
-        model = _grow_one(table, columns, task, rate=rate, seed=seed)
-        leaves += LEAVES * model.n_iter_
+        (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task=task) for part in ("train", "valid"))
+        grown = forest(table.schema.tasks[task].kind, Rows(x, y, x_valid, y_valid, columns.categories, rate, seed))
+        leaves += LEAVES * grown.trees
         for part, out in outputs.items():
-            out[:, own.start] = getattr(model, "decision_function", model.predict)(columns.parts[part])
+            out[:, own] = grown.outputs(columns.parts[part])
     labels, seen = table.labels("valid")
     score = mean_score(table.schema, labels, seen, logits=outputs["valid"])
     return Grown(outputs, float("-inf") if isinstance(score, Undefined) else score, leaves)
-
-
-def _grow_one(table: Table, columns: Columns, task: int, *, rate: float, seed: int) -> Trees:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    binary = table.schema.tasks[task].kind == BINARY
-    make = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
-    stop = {"early_stopping": True, "n_iter_no_change": PATIENCE}
-    sizes = {"max_iter": TREES, "max_leaf_nodes": LEAVES}
-    model = make(learning_rate=rate, categorical_features=columns.categories, random_state=seed, **sizes, **stop)
-    (x, y), (x_valid, y_valid) = (_seen(table, columns, part, task=task) for part in ("train", "valid"))
-    grown: Trees = model.fit(x, y, X_val=x_valid, y_val=y_valid)
-    return grown
 
 
 def _seen(table: Table, columns: Columns, part: str, *, task: int) -> tuple[Float[np.ndarray, "some columns"], Float[np.ndarray, "some"]]:
