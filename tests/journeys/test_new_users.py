@@ -297,11 +297,15 @@ def test_one_task_of_events_is_enough(tmp_path: Path) -> None:
     assert bundle.ladder.rung(0) is Rung.CONTENT
 
 
-def test_a_user_who_trained_for_long_is_read_by_id(tmp_path: Path) -> None:
-    """Where validation holds rows of users who trained: from how many rows on the id answers is in the report and in the bundle alike."""
+MELU = '"melu", steps = 2, rate = 0.05 }'
+
+
+@pytest.mark.parametrize("own", [strings(("users = 16", "users = 16\nids = 0.5")), strings((MELU, '"mean_embedding" }'))])
+def test_a_user_who_trained_for_long_is_read_by_id(tmp_path: Path, own: dict[str, str]) -> None:
+    """Where validation holds rows of users who trained by id: from how many on the id answers is in report and bundle alike."""
     frame = rated_runs.frame(users=120)
     again = frame.filter(pl.col("part") == "train").with_columns(part=pl.lit("valid"))
-    changes = strings(("users = 16", "users = 16\nids = 0.5"), ("epochs = 2", "epochs = 6"), ("rate = 0.01", "rate = 0.03"))
+    changes = own | strings(("epochs = 2", "epochs = 6"), ("rate = 0.01", "rate = 0.03"))
     said = say("train", rated_runs.write(tmp_path, log=pl.concat([frame, again]), changes=changes), "-o", tmp_path / "run")
     assert said.code == 0, said.err
     told = json.loads((tmp_path / "run" / "report.json").read_text())["episodes"]["ladder"]
@@ -321,3 +325,19 @@ def test_users_whom_nobody_read_by_id_are_one(job: Job) -> None:
     bundle = Bundle.load(job.run / "bundle")
     users = bundle.model.places.span("user")
     assert len(np.unique(bundle.model.table[users.start : users.stop].detach().numpy(), axis=0)) == 1
+
+
+@pytest.mark.parametrize("method", ["mean_embedding", "dropoutnet"])
+def test_users_whom_a_method_reads_by_id_are_who_they_are(tmp_path: Path, method: str) -> None:
+    """Their embeddings are in the bundle; a new user is the mean of them where training never met one, and what it learned otherwise."""
+    file = rated_runs.write(tmp_path, log=rated_runs.frame(users=60), changes=strings((MELU, f'"{method}" }}')))
+    said = say("train", file, "-o", tmp_path / "run")
+    assert said.code == 0, said.err
+    bundle = Bundle.load(tmp_path / "run" / "bundle")
+    users = bundle.model.places.span("user")
+    unknown, *known = bundle.model.table[users.start : users.stop].detach().numpy()
+    assert len(np.unique(known, axis=0)) == len(known) == 36
+    assert np.allclose(np.mean(known, axis=0), unknown, atol=1e-6) is (method == "mean_embedding")
+    told = json.loads((tmp_path / "run" / "report.json").read_text())["episodes"]
+    if method == "mean_embedding":
+        assert told["curve"]["3"] == told["curve"]["0"] == told["served"]["0"], "the bundle's new user is the method's"

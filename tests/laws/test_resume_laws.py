@@ -13,14 +13,14 @@ from tests import rated
 from torch import Tensor
 
 from umbel.coldstart.gradient import Anil, Maml, Melu, MetaSgd
-from umbel.coldstart.method import Method, Prepared
+from umbel.coldstart.method import Method, Prepared, Teaching
 from umbel.data.batch import Batch
 from umbel.data.episodes import Protocol, episodes
 from umbel.data.shots import PRIOR
 from umbel.data.table import Table
 from umbel.learn import checkpoint
 from umbel.learn.episode import Learner
-from umbel.learn.fit import Batches, Epoch, fit
+from umbel.learn.fit import Epoch, fit
 from umbel.learn.plan import Plan
 from umbel.nn.losses import Denominator
 
@@ -79,8 +79,12 @@ def test_it_goes_on_from_every_step_to_the_same_bytes(table: Table, tmp_path: Pa
 class Spoilt:
     """Batches whose first user's support has no finite prior at some steps."""
 
-    batches: Batches
+    batches: Teaching
     steps: tuple[int, ...] = (0,)
+
+    @property
+    def ids(self) -> float:
+        return self.batches.ids
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         for step, batch in enumerate(self.batches(epoch, start), start=start):

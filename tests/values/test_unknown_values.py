@@ -73,7 +73,7 @@ def test_what_training_met_as_unknown_often_enough_stays(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("forget", [0.0, 0.5])
 def test_training_ends_with_it_and_new_items_stay_what_they_were_learned_as(tmp_path: Path, forget: float) -> None:
-    settings = read(rated_runs.write(tmp_path), ["fit.epochs=1", "episodes.method=anil", f"episodes.forget={forget}"])
+    settings = read(rated_runs.write(tmp_path), ["fit.epochs=1", "episodes.method=dropoutnet", f"episodes.forget={forget}"])
     made = ingest(resolve.source(settings), resolve.schema(settings), resolve.split(settings), folder=tmp_path / "table")
     model = learn(settings, made, tmp_path / "run", watch=Silence()).newcomers.prepared.learner.model
     torch.testing.assert_close(unknown(model, "genres"), mean_row(model, made, "genres"))

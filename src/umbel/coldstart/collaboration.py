@@ -48,6 +48,11 @@ class Collaboration:
     warmup: int = 1
     refresh: int | None = None
 
+    @property
+    def ids(self) -> float:
+        """The share of users who are read by id."""
+        return self.training.ids
+
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, from a step on."""
         own = self.training.episodes(epoch)

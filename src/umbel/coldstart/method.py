@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from umbel.coldstart.source import Reader, Training
 from umbel.data.batch import Batch
-from umbel.data.episodes import Episodes, Protocol, user_field
+from umbel.data.episodes import Episodes, user_field
+from umbel.data.episodes import Protocol as Division
 from umbel.learn.episode import Adapter, Learner
-from umbel.learn.fit import Batches
 from umbel.nn.recommender import Recommender
 from umbel.schema import Schema
 
@@ -25,7 +25,7 @@ class Setup:
 
     reader: Reader
     build: Callable[[Schema], Recommender]
-    protocol: Protocol
+    protocol: Division
     size: int = 32
     seed: int = 1
     forget: float = 0.0
@@ -46,6 +46,20 @@ class Setup:
         return Learner(model, adapter, user=user_field(self.reader.table))
 
 
+@runtime_checkable
+class Teaching(Protocol):
+    """The batches that train a method, and the share `ids` of their users who are read by id."""
+
+    @property
+    def ids(self) -> float:
+        """0: nobody ever is; 1: everyone always."""
+        ...
+
+    def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch, from a step on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A method at its start: what is trained, on which batches (None: nothing is), and how episodes become what it reads.
@@ -54,9 +68,14 @@ class Prepared:
     """
 
     learner: Learner
-    batches: Batches | None
+    batches: Teaching | None
     read: Callable[[Episodes], Batch]
     lone: Callable[[Episodes], Batch] | None = None
+
+    @property
+    def ids(self) -> float:
+        """The share of users whom training reads by id; 0 where nothing is trained."""
+        return 0.0 if self.batches is None else self.batches.ids
 
     @property
     def served(self) -> Callable[[Episodes], Batch]:

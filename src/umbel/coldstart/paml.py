@@ -69,6 +69,11 @@ class Among:
     training: Training
     friends: Friends
 
+    @property
+    def ids(self) -> float:
+        """The share of users who are read by id."""
+        return self.training.ids
+
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, from a step on."""
         own = self.training.episodes(epoch)

@@ -62,7 +62,7 @@ class Newcomers:
     def taught(self) -> Int64[np.ndarray, "users"]:
         """Raw users who may have been read by id in training."""
         own: Int64[np.ndarray, "users"] = episodes(self.table, "train", self.section.training()).user
-        return own if self.section.ids else own[:0]
+        return own if self.prepared.ids else own[:0]
 
     def valid(self) -> Episodes:
         """Validation users by the protocol of training."""
@@ -109,7 +109,7 @@ class Newcomers:
         if not curve:
             return None
         found = climb(self.prepared.learner, curve, self.prepared.served)
-        return replace(found, ladder=replace(found.ladder, known=self._known(found.ladder))) if self.section.ids else found
+        return replace(found, ladder=replace(found.ladder, known=self._known(found.ladder))) if self.prepared.ids else found
 
     def _known(self, ladder: Ladder) -> int | None:
         """From how many training rows a user's id answers, chosen on validation rows of users who trained; None where there are none."""
@@ -123,9 +123,10 @@ class Newcomers:
         return known_from(self.prepared.learner, ladder, own, read=self.prepared.served, trained=trained)
 
     def finish(self) -> None:
-        """After training: values that it met too rarely as unknown are read as the mean of the known ones."""
+        """After training: values that it met too rarely as unknown are the mean of the known ones, users it never read by id unknown."""
         learned = [user_field(self.table), item_field(self.table) if self.section.forget else None]
         average_unknown(self.prepared.learner.model, self.table, learned=[name for name in learned if name is not None])
+        _as_unknown(self.prepared.learner.model, self.table, self.taught(), always=self.prepared.ids == 1)
 
     def lost(self) -> int:
         """Inner steps that were no finite number and were not taken, since the learner was made or its weights were loaded."""
@@ -195,7 +196,6 @@ def fit_episodes(settings: Settings, table: Table, folder: Path, *, watch: Watch
     item, rows = item_field(table), vocabulary(table)
     built = replace(resolve.built(settings, rows, edges=table.encoder.edges), offset=item)
     offset = _take_offsets(model, found.means, field=item, codes=rows[table.schema.field(item).table])
-    _as_unknown(model, table, found.taught())
     return Fitted(offset, built, learned.history, learned.keep), found
 
 
@@ -249,8 +249,11 @@ def _take_offsets(model: Recommender, means: ItemMeans, *, field: str, codes: in
     return model
 
 
-def _as_unknown(model: Recommender, table: Table, taught: Int64[np.ndarray, "users"]) -> None:
-    """Users whom no episode read by id become the unknown user: their own rows of the table are as they were drawn, near 0."""
+def _as_unknown(model: Recommender, table: Table, taught: Int64[np.ndarray, "users"], *, always: bool) -> None:
+    """Users whom no episode read by id become the unknown user: their own rows of the table are as they were drawn, near 0.
+
+    So is the unknown user's where the others were `always` read by id: it becomes their mean.
+    """
     name = user_field(table)
     if name is None or sum(field.table == table.schema.field(name).table for field in table.schema.fields if field.coded) > 1:
         return
@@ -259,4 +262,7 @@ def _as_unknown(model: Recommender, table: Table, taught: Int64[np.ndarray, "use
     with torch.no_grad():
         own = model.table[rows.start : rows.stop]
         new = torch.ones(len(own), dtype=torch.bool).index_fill(0, torch.from_numpy(codes).long(), False)
+        new[0] = True
+        if always and not new.all():
+            own[0] = own[~new].mean(0)
         own[new] = own[0].clone()
