@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -399,11 +400,18 @@ def test_the_published_choices_train(table: Table) -> None:
 @pytest.mark.parametrize(("change", "says"), [
     ({"predictor": "vae"}, "avae"), ({"rates": "fix"}, "fixed"), ({"grad_scope": "first"}, "all, last"), ({"grad_target": "both"}, "query"),
     ({"warmup": -1}, "at least 0"), ({"refresh": 0}, "at least 1"), ({"scope": "all layers"}, "no 'all layers'"),
-    ({"filter": "most"}, "filter"),
+    ({"filter": "most"}, "filter"), ({"scope": "embedding"}, "no layer whose gradients .* grad_scope = 'last'"),
 ])
 def test_a_switch_that_does_not_exist_is_refused(change: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Ccml(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"grad_scope": "last"}, {"share": 0.0}, {"kept": 0}], ids=["last", "share", "kept"])
+def test_an_embedding_alone_is_adapted_where_no_gradient_of_it_is_compared(table: Table, change: dict[str, Any]) -> None:
+    made = prepared(table, replace(PLAIN, scope="embedding", test_collab=True, **change))
+    assert all(one.isfinite().all() for one in trained(made, 2).values())
+    assert made.learner.eval()(made.read(episodes(table, "test", rated.SHORT)).fields).isfinite().all()
 
 
 def test_a_graph_over_what_is_no_attribute_of_items_is_refused(table: Table) -> None:

@@ -19,7 +19,7 @@ from umbel.learn.graph import Between, Graph
 from umbel.learn.joint import Enriched, Joint, Price
 from umbel.learn.offset import SHRINK
 from umbel.learn.rates import MakeRates, fixed, per_layer, per_weight
-from umbel.learn.scope import LAST, scope
+from umbel.learn.scope import EMBEDDING, LAST, scope
 from umbel.nn.avae import AttentionVae, Widths
 from umbel.nn.propagate import Propagation
 from umbel.nn.recommender import Recommender
@@ -102,8 +102,10 @@ class Ccml(Method):
                 raise UserError(f"ccml.{what}: no {one!r}", mend=nearest(one, among))
         if min(self.steps, self.pool, self.sketch, self.warmup, self.layers) < 0 or (self.refresh is not None and self.refresh < 1):
             raise UserError("ccml: steps, pool, sketch, warmup and layers are at least 0, refresh at least 1", mend="raise them")
-        self._choice(0)
-        scope(self.scope)
+        choice, adapted = self._choice(0), scope(self.scope)
+        if self.grad_scope == "all" and adapted == EMBEDDING and choice.helps:
+            raise UserError(f"ccml.scope = {self.scope!r}: adapts no layer whose gradients would say who is similar",
+                            mend="add grad_scope = 'last', or another scope")
 
     def prepare(self, setup: Setup) -> Prepared:
         """The learner, and batches in which collaborators stand beside each user."""
@@ -123,7 +125,7 @@ class Ccml(Method):
         sampler = Sampler(setup.reader, self._choice(setup.seed), self._looks(), known=(attributes, known, pool))
         joining = Joining(self.normalise, self.eta)
         batches = Collaboration(setup.training, learner, sampler, joining, self.warmup, self.refresh)
-        judged = Judged(setup.training, learner, sampler, self.test_collab, joining)
+        judged = Judged(setup.training, learner, sampler, self.test_collab and sampler.choice.helps, joining)
         return Prepared(learner, batches, judged, lone=replace(judged, collaborate=False))
 
     def _choice(self, seed: int) -> Choice:

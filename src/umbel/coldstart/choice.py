@@ -58,6 +58,11 @@ class Choice:
             numbers = f"similar {self.most}, kept {self.kept}, share {self.share}, temperature {self.temperature}"
             raise UserError(f"ccml: {numbers}", mend="keep at most as many as are similar, and nothing below 0")
 
+    @property
+    def helps(self) -> bool:
+        """Whether anyone is chosen, and has a share."""
+        return self.kept > 0 and self.share > 0
+
     def __call__(self, own: Traits, among: Traits, near: Int[Tensor, "users near"], *, moment: int) -> Chosen:
         """The collaborators of each of `own` among training users, of whom `near` are candidates."""
         size = max(1, HELD // max(1, near.shape[1] * among.slope.shape[1]))

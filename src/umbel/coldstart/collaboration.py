@@ -56,7 +56,7 @@ class Collaboration:
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, from a step on."""
         own = self.training.episodes(epoch)
-        alone = epoch < self.warmup or not self.sampler.choice.kept or not self.sampler.choice.share
+        alone = epoch < self.warmup or not self.sampler.choice.helps
         for step, (places, *marks) in enumerate(self.training.drawn(own, epoch, start), start=start):
             if alone:
                 yield joined(self.sampler.reader, own.of(places), marks=Marked(*marks))
