@@ -168,8 +168,9 @@ def test_no_rows_are_the_shared_model_bit_for_bit(model: Recommender, batch: Bat
     ladder = Ladder(user="user", steps_from=0, steps=2, rates={})
     state = Ladder(user="user").adapt(model, nothing)
     assert state == UserState(Rung.CONTENT, 0)
-    assert torch.equal(Ladder(user="user").answer(model, own.fields, state), model(_new(own)))
-    assert ladder.rung(0) is Rung.STEPS, "steps from none are allowed, and change nothing without rows"
+    assert torch.equal(Ladder(user="user").answer(model, own.fields, state), model(own.fields))
+    assert (ladder.rung(0), ladder.rung(1)) == (Rung.CONTENT, Rung.STEPS), "there is nothing to step by without rows"
+    assert torch.equal(ladder.answer(model, own.fields, ladder.adapt(model, nothing)), model(own.fields))
 
 
 def test_a_state_is_small_and_comes_back(model: Recommender, batch: Batch) -> None:

@@ -121,7 +121,22 @@ def test_a_known_user_is_read_by_id(bundle: Bundle) -> None:
     frame = rows(0)
     batch = encoded(frame, known.encoder)
     assert np.array_equal(known.predict(batch, known.adapt(frame)), known.predict(batch))
-    assert not np.array_equal(known.predict(batch, known.adapt(frame.head(0))), known.predict(batch)), "without rows nobody is known"
+
+
+@pytest.mark.parametrize("known", [None, 8])
+def test_without_rows_a_user_who_trained_is_answered_as_without_a_state(bundle: Bundle, known: int | None) -> None:
+    """Bit for bit, whether the id would answer or not: also of a ladder whose steps begin at no row."""
+    batch = encoded(rows(0), bundle.encoder)
+    plain = bundle.predict(batch)
+    assert not np.array_equal(plain, bundle.predict(encoded(rows(0).with_columns(user=pl.lit(None, pl.Int64)), bundle.encoder)))
+    rates = {name: torch.tensor(0.1) for name, _ in bundle.model.named_parameters() if name.startswith(("layers.", "head."))}
+    for ladder in (replace(HEAD, known=known), replace(HEAD, known=known, head=None, steps_from=0, steps=2, rates=rates)):
+        one = replace(bundle, ladder=ladder)
+        for none in (rows(0).head(0), rows(0).with_columns(rating=pl.lit(None, pl.Float64), click=pl.lit(None, pl.Int64))):
+            state = one.adapt(none)
+            assert state.rows == 0
+            assert state.shared
+            assert np.array_equal(one.predict(batch, state), plain)
 
 
 def test_a_user_whom_no_episode_read_by_id_is_unknown(bundle: Bundle) -> None:

@@ -49,7 +49,7 @@ class UserState:
     @property
     def shared(self) -> bool:
         """Whether it is the shared model that answers."""
-        return self.lean is None and not self.own
+        return not self.rows or (self.lean is None and not self.own)
 
     def to_bytes(self) -> bytes:
         """The head form and content as bytes: 12 and four for every weight of a last layer (under 1 kB up to three tasks of 64).
@@ -95,7 +95,7 @@ class Ladder:
         """Which rung answers for a user with so many rows, and so many among those that the model was trained on."""
         if self.known is not None and trained >= self.known:
             return Rung.ID
-        if self.steps_from is not None and rows >= self.steps_from:
+        if self.steps_from is not None and rows >= max(self.steps_from, 1):
             return Rung.STEPS
         return Rung.HEAD if self.head is not None and rows >= max(self.head, 1) else Rung.CONTENT
 
@@ -125,13 +125,17 @@ class Ladder:
         return UserState(rung, rows, own=descended(model, known, inner=inner, rates=self.rates))
 
     def answer(self, model: Recommender, rows: Mapping[str, Tensor], state: UserState) -> Float[Tensor, "rows outputs"]:
-        """The user's logits for rows; for a user of whom nothing is known, the shared model's."""
-        read = rows if state.rung is Rung.ID else self.unnamed(rows)
+        """The user's logits for rows; for a user of whom nothing is known, the shared model's, bit for bit."""
+        read = self.read(rows, state)
         if state.shared:
             plain: Tensor = model(read)
             return plain
         logits = beyond(model, model.views(model.rows(read), read), state=state)
         return logits if model.offsets is None else raised(logits, model.offsets(read))
+
+    def read(self, rows: Mapping[str, Tensor], state: UserState) -> Mapping[str, Tensor]:
+        """Rows as the state reads them: as they are where the id answers or nothing is known of the user, else as an unknown user's."""
+        return rows if state.rung is Rung.ID or not state.rows else self.unnamed(rows)
 
     def unnamed(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Rows as those of an unknown user."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from umbel.bundle import Bundle
 from umbel.data.derive import field_values
 from umbel.data.vocab import Encoded
-from umbel.learn.ladder import Rung, UserState, beyond
+from umbel.learn.ladder import UserState, beyond
 from umbel.learn.predict import lowered
 from umbel.nn.apart import Apart
 from umbel.serve.records import Decision, Shown, Value
@@ -61,7 +61,7 @@ class Reader:
             if len(self._cuts) >= CUTS:
                 self._cuts.pop(next(iter(self._cuts)))
             cut = self._cuts[owned] = _Cut(self.bundle, self.reads, owned, typed=self._typed)
-        logits = cut.logits(shared, items, None if state is None or state.rung is Rung.ID else state)
+        logits = cut.logits(shared, items, state)
         return self.bundle.calibrated(lowered(self.bundle.schema, logits))
 
     def frame(self, rows: Sequence[Raw]) -> pl.DataFrame:
@@ -98,7 +98,7 @@ class _Cut:
         self._said: dict[Key, Tensor] = {}
 
     def logits(self, shared: Raw, items: Sequence[Raw], state: UserState | None) -> Float[np.ndarray, "items outputs"]:
-        """The model's logits for each item, or the user's own, whom the model reads as unknown then."""
+        """The model's logits for each item, or the user's own, by the state."""
         numbers = self._find(items)
         rest: dict[str, Tensor] = {}
         if self._rest:
@@ -108,7 +108,7 @@ class _Cut:
             rest = self._tensors(self._encoder.some(both, self._rest))
         asked: Mapping[str, Tensor] = self._common(shared)
         if state is not None and self._ladder is not None:
-            asked = self._ladder.unnamed(asked)
+            asked = self._ladder.read(asked, state)
         above = None if state is None or state.shared else partial(beyond, self._model, state=state)
         found: Float[np.ndarray, "items outputs"] = self._apart.logits(numbers, asked, rest, beyond=above).float().numpy()
         return found
