@@ -116,3 +116,20 @@ def test_a_method_that_does_not_exist_is_told_in_one_line(
     assert len(err.strip().splitlines()) == 1
     assert "compare.methods" in err
     assert "melu" in err
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ("tasks.click.negatives=0.1", "tasks.click.negatives: episodes are trained on whole"),
+    ("episodes.support=-1", "episodes.support = -1"),
+    ("episodes.support=7", "let history begin at 8 or more"),
+    ("episodes.curve=[0, 9]", "9 support rows leave no query"),
+])
+def test_what_training_refuses_is_refused_before_the_log_is_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str, says: str
+) -> None:
+    monkeypatch.chdir(place)
+    code, _, err = told(capsys, "compare", "run.toml", "-o", f"refused {says[:9]}", "--set", change)
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert says in err
+    assert not [*place.glob("refused*/table")]
+    assert not [*place.glob("refused*/runs")]

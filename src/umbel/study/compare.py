@@ -18,7 +18,7 @@ from umbel.cores import threads
 from umbel.data.table import Table
 from umbel.errors import UserError
 from umbel.recipes import RECIPES, views_of
-from umbel.run import resolve
+from umbel.run import ready, resolve
 from umbel.run.comparison import comparison_page
 from umbel.run.run import RESOLVED, claim, prepare
 from umbel.run.settings import Settings, read
@@ -61,6 +61,8 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     _claim(settings, folder)
     resolve.check(settings)
     cold = settings.episodes is not None
+    if cold:
+        ready.check(settings)
     names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings, _views(settings))
     names = tuple({entrant.name: entrant for entrant in (*names, *more)}.values())
     for entrant in names:
