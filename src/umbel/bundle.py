@@ -147,10 +147,14 @@ class Bundle:
 
         Rows hold every column that fields and labels read, joined ones too. No rows give the shared model, bit for bit.
 
-        :raises UserError: for a bundle without a ladder, a missing column, or a label out of its range.
+        :raises UserError: for a bundle without a ladder, rows of several users, a missing column, or a label out of its range.
         """
         if self.ladder is None:
             raise UserError("bundle: has no ladder", mend="train it with [episodes] in the run file")
+        name = self.source.user
+        users = 1 if name is None or name not in rows.columns else rows[name].drop_nulls().n_unique()
+        if users > 1:
+            raise UserError(f"bundle: rows of {users:,} users in column {name!r}", mend="adapt one user at a time")
         support = encoded(rows, self.encoder, labels=True)
         return self.ladder.adapt(self.model, support, trained=self._trained(support))
 

@@ -94,6 +94,15 @@ def test_only_the_rows_count_not_their_order_nor_who_is_said_to_be_the_user(bund
         torch.testing.assert_close(state.lean, one.lean, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_of_several_users_are_refused(bundle: Bundle) -> None:
+    """Nobody's state is made of another's rows; who is not named is nobody else."""
+    both = pl.concat([rows(3), rows(7)])
+    with pytest.raises(UserError, match="rows of 2 users in column 'user'; adapt one user at a time"):
+        bundle.adapt(both)
+    assert bundle.adapt(rows().with_columns(user=pl.when(pl.int_range(pl.len()) > 2).then("user"))).rows == 6
+    assert bundle.adapt(both.with_columns(user=pl.lit(None, pl.Int64))).rows == 12
+
+
 def test_a_state_is_under_a_kilobyte_and_comes_back(bundle: Bundle) -> None:
     frame, _ = asked(bundle)
     state = bundle.adapt(rows())
