@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from umbel.data.episodes import FIRST_TEN, LAST_TEN, Protocol
 from umbel.errors import UserError
+from umbel.run.episodic import EpisodeSection
 from umbel.run.settings import ColumnSplit, Settings, TimeSplit, UserSplit, read
 
 WHOLE = """
@@ -161,3 +164,29 @@ def test_settings_are_frozen(run_file: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         setattr(settings, "fit", settings.fit)  # noqa: B010
     assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize(("given", "protocol"), [
+    ({}, FIRST_TEN), ({"query": 10}, LAST_TEN), ({"query": None}, FIRST_TEN), ({"support": None, "query": 10}, LAST_TEN),
+    ({"support": 3, "query": 4}, Protocol(3, 4)), ({"support": 3}, Protocol(3, None)),
+])
+def test_what_is_left_out_of_an_episode_is_the_rest(run_file: Path, tmp_path: Path, given: dict[str, Any], protocol: Protocol) -> None:
+    """Both of the literature's protocols can be said, and come back from the resolved file."""
+    made = EpisodeSection(**given)
+    assert made.protocol() == protocol
+    whole = read(run_file).model_copy(update={"episodes": made})
+    (tmp_path / "resolved.toml").write_text(whole.to_toml())
+    again = read(tmp_path / "resolved.toml").episodes
+    assert again == made
+    assert again is not None
+    assert again.protocol() == protocol
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_examples_of_ratings_tell_their_scale() -> None:
+    """The scales of the owners' ratings, so that a label outside is refused and a service knows what a rating is."""
+    files = {path.stem: read(path) for path in EXAMPLES.glob("*.toml")}
+    rated = {name: [task.range for task in one.tasks.values()] for name, one in files.items() if one.episodes is not None}
+    assert rated == {"movielens": [(1, 5)], "book-crossing": [(1, 10)]}

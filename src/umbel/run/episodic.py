@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from umbel.data.episodes import Protocol
 from umbel.run.section import Section
@@ -17,11 +17,11 @@ class EpisodeSection(Section):
     """`[episodes]`: which cold-start method, and how users' rows become support and query.
 
     `method` is a name of `umbel.coldstart.methods.METHODS`, or `{ name = "...", parameter = ... }`. `support` rows come first and the last
-    `query` are judged; leave one out and it is the rest. Users of `history` rows are episodes; `by_time` keeps their order. With `longer`
-    users of more rows train, too, by so many of them, drawn anew every epoch. `users` make a training step. In a share `forget` of the
-    training episodes all items are new, in a share `ids` the user is known by id. `prior` starts from an item's shrunk mean label, or
-    from the mean of all. `curve` are sizes of the support that test users are shown at; `relevant` is the least rating that counts as
-    relevant; `groups` are fields by which users are compared.
+    `query` are judged; leave one out and it is the rest, leave both out and ten are the support. Users of `history` rows are episodes;
+    `by_time` keeps their order. With `longer` users of more rows train, too, by so many of them, drawn anew every epoch. `users` make a
+    training step. In a share `forget` of the training episodes all items are new, in a share `ids` the user is known by id. `prior`
+    starts from an item's shrunk mean label, or from the mean of all. `curve` are sizes of the support that test users are shown at;
+    `relevant` is the least rating that counts as relevant; `groups` are fields by which users are compared.
     """
 
     method: Chosen = "melu"
@@ -38,6 +38,12 @@ class EpisodeSection(Section):
     curve_history: tuple[int, int] = (30, 100)
     relevant: float = 4.0
     groups: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rest(cls, given: object) -> object:
+        """Beside a query the support is the rest, unless it is given."""
+        return {"support": None, **given} if isinstance(given, dict) and given.get("query") is not None else given
 
     def protocol(self) -> Protocol:
         """How users' rows are divided; :raises UserError: where the sizes do not go together."""
