@@ -13,12 +13,13 @@ from umbel.study.verdict import Comparison, Standing
 def standings(found: Comparison) -> None:
     """Print each entrant's first metric per task, what was chosen for it and its cost; then the differences that are more than noise."""
     tasks = list(found.recipes[0].tasks)
+    alike = len({next(iter(found.recipes[0].tasks[task])) for task in tasks}) == 1  # a mean of errors and AUCs is of nothing
     table = Table(title=f"test: {found.rows['test']:,} rows; mean over seeds, 95 % over users")
-    for name in ("recipe", *tasks, "mean", "rate", "dim", "parameters", "rows/s", "memory"):
+    for name in ("recipe", *tasks, *(["mean"] if alike else []), "rate", "dim", "parameters", "rows/s", "memory"):
         table.add_column(name, justify="left" if name == "recipe" else "right")
     for one in found.recipes:
         first = [next(iter(one.tasks[task].values())) for task in tasks]
-        table.add_row(one.name, *map(cell, first), _mean(one), *_cost(one))
+        table.add_row(one.name, *map(cell, first), *([_mean(one)] if alike else []), *_cost(one))
     show(table)
     pairs = Table(title="differences")
     for name in ("task", "recipe", "against", "difference", "p", "verdict"):
