@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from numpy.testing import assert_allclose
 
 from tests.journeys.conftest import Job
 from tests.loads import Load, event, kept
-from tests.server import Here, Server, here, problem, serving
+from tests.server import Here, Server, command, here, problem, serving
 from umbel.bundle import Bundle
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
@@ -210,6 +212,30 @@ def test_another_bundle_than_at_the_last_start_is_served_unless_one_was_promoted
         assert check(rank(server), names) == "a"
     with here(root / "b" / "bundle", tmp_path) as server:
         assert check(rank(server), names) == "a", "it was rolled back since"
+
+
+@pytest.mark.parametrize("words", [(), ("reset=true",)])
+def test_a_bundle_to_go_back_to_that_is_gone_ends_no_service(
+    root: Path, names: dict[str, Served], tmp_path: Path, words: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(root / "a" / "bundle", tmp_path / "gone" / "bundle")
+    for folder in (tmp_path / "gone" / "bundle", root / "b" / "bundle"):
+        with here(folder, tmp_path) as server:
+            assert server.client.get("/v1/bundles").status_code == 200
+    shutil.rmtree(tmp_path / "gone")
+    with caplog.at_level("WARNING"), here(root / "b" / "bundle", tmp_path, *words) as server:
+        assert check(rank(server), names) == "b"
+        assert server.client.get("/v1/bundles").json()["previous"] is None
+        assert "no bundle to go back to" in problem(server.client.post("/v1/bundles:rollback", json={}), 409)
+    assert "gone" in caplog.text
+
+
+def test_a_start_that_fails_is_one_line(root: Path, tmp_path: Path) -> None:
+    for name, said in (("c", "the bundle has no fusion policy; give one: --fusion FILE"), ("broken", "weights.safetensors")):
+        words = command(root / name / "bundle", "--port", "0", "--store", tmp_path / "umbel.db")
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert said in done.stderr
 
 
 def test_keys_decide_who_may(root: Path, tmp_path: Path) -> None:

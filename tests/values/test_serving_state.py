@@ -273,6 +273,39 @@ def test_what_cannot_be_served_leaves_all_as_it_was(
         assert len(told) == 1, "it is told once, not at every look"
 
 
+@pytest.mark.parametrize(("label", "name", "said"), [
+    ("previous", "none", "not a bundle"), ("canary", "none", "not a bundle"), ("canary", "bare", "no fusion policy"),
+    ("shadow", "none", "not a bundle"),
+])  # fmt: skip
+def test_a_start_leaves_out_what_cannot_be_served_any_more(
+    folders: Mapping[str, Path], tmp_path: Path, label: str, name: str, said: str
+) -> None:
+    """Whether the service starts anew, or one of its workers."""
+    told: list[Exception] = []
+    whole = State(stable=str(folders["a"]), previous=str(folders["b"]), canary=str(folders["c"]), share=0.5, shadow=str(folders["b"]))
+    gone = replace(whole, number=3, since=5, **{label: str(folders[name])})  # type: ignore[arg-type]
+    with Store(tmp_path / "umbel.db") as store:
+        keep(store, gone)
+        one = opened(store, gone, told)
+        left = replace(gone, number=4, since=one.state.since, share=0.0 if label == "canary" else 0.5, **{label: None})  # type: ignore[arg-type]
+        assert one.state == saved(store) == left
+        assert (one.state.since == 5) == (label != "canary"), "what is compared has changed only where it was the canary"
+        assert [said in str(error) for error in told] == [True]
+        assert [note[1:3] for note in store.notes()] == [("umbel serve", f"drop {label}")]
+        assert store.notes()[0][3]["folder"] == str(folders[name])
+        other = opened(store, gone, told)
+        assert (other.state, len(told)) == (left, 1), "it is left out once"
+        assert len({*other.labels, *one.labels}) == (2 if label in ("canary", "shadow") else 3)
+
+
+def test_a_start_needs_the_stable_bundle(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    with Store(tmp_path / "umbel.db") as store:
+        for name, said in (("none", "not a bundle"), ("bare", "no fusion policy")):
+            with pytest.raises(UserError, match=said):
+                opened(store, State(stable=str(folders[name]), previous=str(folders["none"])))
+        assert (saved(store), store.notes()) == (None, []), "what does not start leaves no trace"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_canary_answers_its_share(folders: Mapping[str, Path], tmp_path: Path, share: float) -> None:
     with Store(tmp_path / "umbel.db") as store:

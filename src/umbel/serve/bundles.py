@@ -75,7 +75,8 @@ class _Serving:
 class Bundles:
     """The rankers of a worker, kept to the state in the store: `change` writes it, `refresh` follows what other workers wrote.
 
-    What cannot be served is refused, and what was served goes on. `prepare` is told of each bundle before it answers.
+    What cannot be served is refused, and what was served goes on; at the start it is left out (`started`), so that a folder that is gone
+    ends no service. `prepare` is told of each bundle before it answers.
 
     :raises UserError: if the first bundle cannot be served.
     """
@@ -83,10 +84,9 @@ class Bundles:
     def __init__(self, store: Store, first: State, ordering: Ordering, *, failed: Callable[[Exception], None],
                  prepare: Callable[[Served], object] | None = None) -> None:
         self._store, self._ordering, self._failed, self._prepare = store, ordering, failed, prepare
-        self._loaded: dict[str, Served] = {}
-        self._serving = self._made(saved(store) or first)
-        if saved(store) is None:
-            keep(store, self.state)
+        found = started(store, saved(store) or first, ordering, failed=failed)
+        self._serving, self._loaded = found.serving, found.loaded
+        self._prepared()
 
     @property
     def state(self) -> State:
@@ -137,26 +137,87 @@ class Bundles:
             self._serving = replace(self._serving, state=replace(self.state, number=found.number))
 
     def _made(self, state: State) -> _Serving:
-        wanted = [folder for folder in (state.stable, state.previous, state.canary, state.shadow) if folder is not None]
-        loaded = {folder: self._loaded.get(folder) or load(Path(folder)) for folder in wanted}
-        made = _Serving(
-            state=state,
-            stable=self._ranker(loaded[state.stable], state, "stable"),
-            canary=None if state.canary is None else self._ranker(loaded[state.canary], state, "canary"),
-            shadow=None if state.shadow is None else self._ranker(loaded[state.shadow], state, "shadow"),
-        )
-        if self._prepare is not None:
-            for one in loaded.values():
-                self._prepare(one)
-        if made.canary is not None:
-            guarded(made.stable, state.guard)
-        self._loaded = loaded
+        made, self._loaded = _made(state, self._ordering, failed=self._failed, loaded=self._loaded)
+        self._prepared()
         return made
 
-    def _ranker(self, served: Served, state: State, label: Label) -> Ranker:
-        fusion = active(served, state)
-        policy = Policy(fusion=fusion, order=self._ordering.order, diversity=self._ordering.diversity)
-        return Ranker(served, policy, failed=self._failed, arm=label)
+    def _prepared(self) -> None:
+        if self._prepare is not None:
+            for one in self.loaded:
+                self._prepare(one)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What of a state can be served, and why what else it names cannot be, by label or as `previous`."""
+
+    serving: _Serving
+    loaded: Mapping[str, Served]
+    lost: Mapping[str, UserError]
+
+    @property
+    def state(self) -> State:
+        """What is served."""
+        return self.serving.state
+
+
+def started(store: Store, wanted: State, ordering: Ordering, *, failed: Callable[[Exception], None]) -> Started:
+    """Serve what can be of a state: a bundle to go back to, a canary or a shadow that cannot be is told to `failed` and the audit.
+
+    The store has the state as it is served then.
+
+    :raises UserError: if the stable bundle cannot be served.
+    """
+    found = possible(wanted, ordering, failed=failed)
+    if found.state != saved(store):
+        keep(store, found.state)
+    gone = {"previous": wanted.previous, "canary": wanted.canary, "shadow": wanted.shadow}
+    for label, error in found.lost.items():
+        failed(error)
+        store.note("umbel serve", f"drop {label}", {"folder": gone[label], "why": str(error)})
+    return found
+
+
+def possible(state: State, ordering: Ordering, *, failed: Callable[[Exception], None]) -> Started:
+    """What of a state can be served; :raises UserError: if the stable bundle cannot be."""
+    bare = replace(state, previous=None, canary=None, share=0.0, shadow=None)
+    serving, loaded = _made(bare, ordering, failed=failed, loaded={})
+    lost: dict[str, UserError] = {}
+    more: dict[str, Callable[[State], State]] = {
+        "previous": lambda found: replace(found, previous=state.previous),
+        "canary": lambda found: replace(found, canary=state.canary, share=state.share),
+        "shadow": lambda found: replace(found, shadow=state.shadow),
+    }
+    for label, add in more.items():
+        try:
+            serving, loaded = _made(add(serving.state), ordering, failed=failed, loaded=loaded)
+        except UserError as error:
+            lost[label] = error
+    if lost:
+        since = state.since if serving.state.compares(state) else now()
+        serving = replace(serving, state=replace(serving.state, number=state.number + 1, since=since))
+    return Started(serving, loaded, lost)
+
+
+def _made(
+    state: State, ordering: Ordering, *, failed: Callable[[Exception], None], loaded: Mapping[str, Served],
+) -> tuple[_Serving, dict[str, Served]]:
+    """A state ready to answer, and the bundles that it names, of which some are loaded; :raises UserError: if it cannot be served."""
+    wanted = [folder for folder in (state.stable, state.previous, state.canary, state.shadow) if folder is not None]
+    bundles = {folder: loaded.get(folder) or load(Path(folder)) for folder in wanted}
+
+    def ranker(folder: str | None, label: Label) -> Ranker | None:
+        if folder is None:
+            return None
+        policy = Policy(fusion=active(bundles[folder], state), order=ordering.order, diversity=ordering.diversity)
+        return Ranker(bundles[folder], policy, failed=failed, arm=label)
+
+    stable = ranker(state.stable, "stable")
+    assert stable is not None
+    made = _Serving(state=state, stable=stable, canary=ranker(state.canary, "canary"), shadow=ranker(state.shadow, "shadow"))
+    if made.canary is not None:
+        guarded(stable, state.guard)
+    return made, bundles
 
 
 def saved(store: Store) -> State | None:

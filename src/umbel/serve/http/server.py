@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
@@ -20,14 +20,14 @@ from types import FrameType
 from fastapi import FastAPI
 
 from umbel.errors import UserError
-from umbel.serve.bundles import keep, saved
+from umbel.serve.bundles import saved, started
 from umbel.serve.http.app import Opening, make
 from umbel.serve.http.metrics import SHARED
 from umbel.serve.http.told import Told, check
-from umbel.serve.served import load
 from umbel.serve.store.engine import place, sole
 from umbel.serve.store.store import Store
 
+LOG = logging.getLogger("umbel.serve")
 TOLD = "UMBEL_SERVE"  # the variable in which worker processes find what they are told
 PATIENCE = 30  # seconds without a sign of life after which a worker is replaced: on a busy machine one takes 5 to import torch
 
@@ -58,6 +58,7 @@ def begin(told: Told, opening: Opening) -> str:
     """Bring the store to what is to be served, and see that it can be; the folder of the bundle that is.
 
     What was put into service since the last start stays so after a restart, unless `reset`; otherwise it is the bundle that is told now.
+    A bundle to go back to, a canary or a shadow that cannot be served any more is left out, with a warning.
 
     :raises UserError: if the bundle cannot be served.
     """
@@ -70,16 +71,15 @@ def begin(told: Told, opening: Opening) -> str:
         else:
             previous = None if before is None else before.previous if told.reset else before.stable
             new = replace(first, previous=previous, number=0 if before is None else before.number + 1)
-        new = replace(new, named=first.stable)
-        served = load(Path(new.stable))
-        if served.bundle.feedback is not None:
-            store.declare(served.bundle.feedback)
-        if new != before:
-            keep(store, new)
+        found = started(store, replace(new, named=first.stable), opening.serving.ordering, failed=LOG.warning)
+        feedback = found.serving.stable.served.bundle.feedback
+        if feedback is not None:
+            store.declare(feedback)
+        if found.state != before:
             store.note("umbel serve", "start", {"folder": new.stable})
         if new.stable != first.stable:
             told_otherwise = "serves %s, which was put into service since the last start; --set reset=true serves %s"
-            logging.getLogger("umbel.serve").warning(told_otherwise, new.stable, first.stable)
+            LOG.warning(told_otherwise, new.stable, first.stable)
     return new.stable
 
 
@@ -122,12 +122,16 @@ def _listen(told: Told, opening: Opening, listening: socket) -> None:
         timeout_worker_healthcheck=PATIENCE,
     )  # fmt: skip
     if told.workers > 1:
-        Multiprocess(config, sockets=[listening]).run()
-        return
-    server = uvicorn.Server(config)
-    server.run(sockets=[listening])
-    if not server.started:
-        raise UserError(f"{told.bundle}: cannot be served", mend="see the line above")
+        several = Multiprocess(config, sockets=[listening])
+        several.run()
+        failed = any(one.exitcode == uvicorn.config.STARTUP_FAILURE for one in several.processes)
+    else:
+        server = uvicorn.Server(config)
+        with suppress(SystemExit):  # the code that uvicorn ends with where nothing started
+            server.run(sockets=[listening])
+        failed = not server.started
+    if failed:
+        raise UserError(f"{told.bundle}: cannot be served", mend="see the lines above")
 
 
 def _end_after(parent: BaseProcess) -> None:
