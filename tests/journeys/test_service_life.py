@@ -22,6 +22,7 @@ from tests.server import Here, Server, command, here, problem, serving
 from umbel.bundle import Bundle
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
+from umbel.serve.bundles import saved, swapped
 from umbel.serve.http.keys import PREFIX, add_key
 from umbel.serve.served import Served, load
 from umbel.serve.store.store import Store
@@ -236,6 +237,22 @@ def test_a_start_that_fails_is_one_line(root: Path, tmp_path: Path) -> None:
         done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert said in done.stderr
+
+
+def test_what_another_worker_changed_is_looked_at_first(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umbel.serve.service.REFRESH", 600.0)
+    policy = Fusion((Term("like", Linear(1.0)),), "likes")
+    with here(root / "a" / "bundle", tmp_path) as server, Store(tmp_path / "umbel.db") as store:
+        before = saved(store)
+        assert before is not None
+        changed = replace(before, previous=str(root / "b" / "bundle"), number=before.number + 1)
+        assert swapped(store, before.number, changed)
+        assert "the bundles were changed meanwhile" in problem(server.client.put("/v1/fusion", json=policy.to_json()), 409)
+        assert saved(store) == changed
+        assert server.client.get("/v1/bundles").json()["previous"] == str(root / "b" / "bundle")
+        assert server.client.put("/v1/fusion", json=policy.to_json()).status_code == 200
+        assert saved(store) == replace(changed, fusion=policy.to_json(), number=changed.number + 1)
+        assert [note[2] for note in store.notes(2)] == ["activate fusion", "refused: activate fusion"]
 
 
 def test_keys_decide_who_may(root: Path, tmp_path: Path) -> None:

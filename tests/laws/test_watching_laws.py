@@ -16,7 +16,7 @@ from umbel.serve.monitor.guard import SETTLES, Guard
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.records import Adapted, Rung, request_id
 from umbel.serve.store import Store
-from umbel.serve.store.facts import get, lease, put
+from umbel.serve.store.facts import get, lease, put, swap
 from umbel.serve.store.labels import START, among_latest
 from umbel.serve.store.sampled import SAMPLED, latest, sampled
 from umbel.serve.store.session import Session, now
@@ -104,6 +104,23 @@ def test_a_lease_that_has_run_out_is_free(store: Store) -> None:
     session: Session = store.session
     put(session, "watch", {"holder": "gone", "until": now() - 1})
     assert lease(session, "watch", holder="next", until=now() + 60_000)
+
+
+@pytest.mark.parametrize("number", [None, 3])
+def test_of_many_who_change_a_fact_at_once_one_does(store: Store, number: int | None) -> None:
+    if number is not None:
+        put(store.session, "service", {"number": number})
+
+    def change(whose: int) -> bool:
+        return swap(store.session, "service", {"number": 4, "whose": whose}, number=number)
+
+    with ThreadPoolExecutor(4) as pool:
+        changed = list(pool.map(change, range(12)))
+    assert sum(changed) == 1
+    assert get(store.session, "service") == {"number": 4, "whose": changed.index(True)}
+    assert not swap(store.session, "service", {"number": 5}, number=None), "there is one"
+    assert not swap(store.session, "another", {"number": 5}, number=4), "there is none"
+    assert get(store.session, "another") is None
 
 
 def test_every_engine_comes_to_the_same_findings(store: Store) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 
@@ -22,7 +22,7 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.serve import ranker as module
 from umbel.serve import service as service_module
-from umbel.serve.bundles import Bundles, Ordering, State, active, hashed, keep, saved
+from umbel.serve.bundles import FACT, Bundles, Ordering, State, active, hashed, saved
 from umbel.serve.http.limits import Limits
 from umbel.serve.known import OVERLAP, Memory
 from umbel.serve.order import Order
@@ -33,6 +33,7 @@ from umbel.serve.requests import PredictRequest, RankRequest
 from umbel.serve.served import Served, load
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.engine import UnavailableError
+from umbel.serve.store.facts import put
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
@@ -202,6 +203,11 @@ def test_a_ranker_names_itself_and_refuses_nothing_to_rank(served: Served) -> No
 # States
 
 
+def keep(store: Store, state: State) -> None:
+    """What another worker would leave."""
+    put(store.session, FACT, asdict(state))
+
+
 def test_a_state_is_kept_whole(tmp_path: Path) -> None:
     state = State(stable="s", previous="p", canary="c", share=0.25, shadow="h", fusion={"format": 1, "tasks": {"é": [1, None]}}, number=7)
     with Store(tmp_path / "umbel.db") as store:
@@ -236,7 +242,7 @@ def test_a_change_counts_is_noted_and_followed(folders: Mapping[str, Path], tmp_
     told: list[Exception] = []
     with Store(tmp_path / "umbel.db") as store:
         one, other = (opened(store, State(stable=str(folders["a"])), told) for _ in range(2))
-        one.change(replace(one.state, canary=str(folders["c"]), share=1.0, number=99), actor="ops", action="try", detail={"x": 1})
+        one.change(replace(one.state, canary=str(folders["c"]), share=1.0), actor="ops", action="try", detail={"x": 1})
         assert one.state.number == 1
         assert set(one.labels) == {"stable", "canary"}
         assert one.labels["canary"].arm == "canary"
@@ -268,9 +274,29 @@ def test_what_cannot_be_served_leaves_all_as_it_was(
         keep(store, replace(new, number=4))
         one.refresh()
         assert [said in str(error) for error in told] == [True]
-        assert (one.stable, one.state.number) == (stable, 4)
+        assert (one.stable, one.state.number, one.wanted.number) == (stable, 0, 4)
         one.refresh()
         assert len(told) == 1, "it is told once, not at every look"
+        one.change(replace(one.wanted, **{label: str(folders["b"]) for label in change}), actor="x", action="y", detail={})  # type: ignore[arg-type]
+        assert (one.state, one.state.number) == (saved(store), 5), "what could not be followed can be changed"
+
+
+def test_of_two_workers_that_change_the_same_the_second_is_refused(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    """A canary that the one dropped does not come back with what the other changes, and both serve the same in the end."""
+    with Store(tmp_path / "umbel.db") as store:
+        first = State(stable=str(folders["a"]), canary=str(folders["c"]), share=0.5)
+        one, other = (opened(store, first) for _ in range(2))
+        one.change(replace(one.wanted, canary=None, share=0.0), actor="guard", action="drop canary", detail={})
+        new = replace(other.wanted, fusion=BOTH.to_json())
+        with pytest.raises(UserError, match="the bundles were changed meanwhile; look again"):
+            other.change(new, actor="ops", action="activate fusion", detail={})
+        assert other.state == one.state == saved(store), "whoever was refused follows at once"
+        other.change(replace(other.wanted, fusion=BOTH.to_json()), actor="ops", action="activate fusion", detail={})
+        one.refresh()
+        assert one.state == other.state == saved(store) == replace(one.state, canary=None, fusion=BOTH.to_json(), number=2)
+        assert [set(each.labels) for each in (one, other)] == [{"stable"}] * 2
+        assert {each.stable.policy.fusion for each in (one, other)} == {BOTH}
+        assert [note[2] for note in store.notes()] == ["activate fusion", "drop canary"]
 
 
 @pytest.mark.parametrize(("label", "name", "said"), [

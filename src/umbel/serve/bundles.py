@@ -16,7 +16,7 @@ from umbel.serve.order import Order
 from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.records import Value
 from umbel.serve.served import Served, load
-from umbel.serve.store.facts import get, put
+from umbel.serve.store.facts import get, swap
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 
@@ -75,6 +75,7 @@ class _Serving:
 class Bundles:
     """The rankers of a worker, kept to the state in the store: `change` writes it, `refresh` follows what other workers wrote.
 
+    A change is one of the state that the store has: of two workers that change the same one, the second is refused.
     What cannot be served is refused, and what was served goes on; at the start it is left out (`started`), so that a folder that is gone
     ends no service. `prepare` is told of each bundle before it answers.
 
@@ -84,14 +85,19 @@ class Bundles:
     def __init__(self, store: Store, first: State, ordering: Ordering, *, failed: Callable[[Exception], None],
                  prepare: Callable[[Served], object] | None = None) -> None:
         self._store, self._ordering, self._failed, self._prepare = store, ordering, failed, prepare
-        found = started(store, saved(store) or first, ordering, failed=failed)
-        self._serving, self._loaded = found.serving, found.loaded
-        self._prepared()
+        found = started(store, lambda before: before or first, ordering, failed=failed)
+        self._serving, self._loaded, self._wanted = found.serving, found.loaded, found.state
+        self._prepared(found.loaded)
 
     @property
     def state(self) -> State:
         """What is served now."""
         return self._serving.state
+
+    @property
+    def wanted(self) -> State:
+        """What is to be served, as the store was last read: what every change begins with, though it could not be followed here."""
+        return self._wanted
 
     @property
     def stable(self) -> Ranker:
@@ -116,10 +122,16 @@ class Bundles:
         return now.canary if now.canary is not None and hashed(whom, now.canary.served.name) < now.state.share else now.stable
 
     def change(self, new: State, *, actor: str, action: str, detail: Mapping[str, Value]) -> None:
-        """Serve another state, and tell the other workers and the audit; :raises UserError: if it cannot be served, and nothing changed."""
-        since = self.state.since if new.compares(self.state) else now()
-        self._serving = self._made(replace(new, number=self.state.number + 1, since=since))
-        keep(self._store, self.state)
+        """Serve another state, made of the one `wanted`, and tell the other workers and the audit.
+
+        :raises UserError: if it cannot be served, or another worker has changed what is wanted; nothing is changed then.
+        """
+        since = self._wanted.since if new.compares(self._wanted) else now()
+        made, loaded = self._made(replace(new, number=new.number + 1, since=since))
+        if not swapped(self._store, new.number, made.state):
+            self.refresh()
+            raise UserError("the bundles were changed meanwhile", mend="look again, then decide")
+        self._serving, self._loaded, self._wanted = made, loaded, made.state
         feedback = self.stable.served.bundle.feedback
         if feedback is not None:
             self._store.declare(feedback)
@@ -128,22 +140,22 @@ class Bundles:
     def refresh(self) -> None:
         """Follow the state in the store; what cannot be served is told to `failed`, and left."""
         found = saved(self._store)
-        if found is None or found.number == self.state.number:
+        if found is None or found.number == self._wanted.number:
             return
+        self._wanted = found
         try:
-            self._serving = self._made(found)
+            self._serving, self._loaded = self._made(found)
         except UserError as error:
             self._failed(error)
-            self._serving = replace(self._serving, state=replace(self.state, number=found.number))
 
-    def _made(self, state: State) -> _Serving:
-        made, self._loaded = _made(state, self._ordering, failed=self._failed, loaded=self._loaded)
-        self._prepared()
-        return made
+    def _made(self, state: State) -> tuple[_Serving, Mapping[str, Served]]:
+        made, loaded = _made(state, self._ordering, failed=self._failed, loaded=self._loaded)
+        self._prepared(loaded)
+        return made, loaded
 
-    def _prepared(self) -> None:
+    def _prepared(self, loaded: Mapping[str, Served]) -> None:
         if self._prepare is not None:
-            for one in self.loaded:
+            for one in loaded.values():
                 self._prepare(one)
 
 
@@ -161,16 +173,26 @@ class Started:
         return self.serving.state
 
 
-def started(store: Store, wanted: State, ordering: Ordering, *, failed: Callable[[Exception], None]) -> Started:
-    """Serve what can be of a state: a bundle to go back to, a canary or a shadow that cannot be is told to `failed` and the audit.
+def started(
+    store: Store, wants: Callable[[State | None], State], ordering: Ordering, *, failed: Callable[[Exception], None],
+) -> Started:
+    """Serve what can be of the state `wants` makes of the store's: who to go back to, a canary or a shadow that cannot be is left out.
 
-    The store has the state as it is served then.
+    The store has the state as it is served then; `failed` and the audit are told of what was left out.
 
     :raises UserError: if the stable bundle cannot be served.
     """
-    found = possible(wanted, ordering, failed=failed)
-    if found.state != saved(store):
-        keep(store, found.state)
+    while True:
+        before = saved(store)
+        wanted = wants(before)
+        found = possible(wanted, ordering, failed=failed)
+        state = replace(found.state, number=0 if before is None else before.number)
+        if state == before:
+            break
+        state = replace(state, number=0 if before is None else before.number + 1)
+        found = replace(found, serving=replace(found.serving, state=state))
+        if swapped(store, None if before is None else before.number, state):
+            break
     gone = {"previous": wanted.previous, "canary": wanted.canary, "shadow": wanted.shadow}
     for label, error in found.lost.items():
         failed(error)
@@ -193,9 +215,8 @@ def possible(state: State, ordering: Ordering, *, failed: Callable[[Exception], 
             serving, loaded = _made(add(serving.state), ordering, failed=failed, loaded=loaded)
         except UserError as error:
             lost[label] = error
-    if lost:
-        since = state.since if serving.state.compares(state) else now()
-        serving = replace(serving, state=replace(serving.state, number=state.number + 1, since=since))
+    since = state.since if serving.state.compares(state) else now()
+    serving = replace(serving, state=replace(serving.state, since=since))
     return Started(serving, loaded, lost)
 
 
@@ -226,9 +247,9 @@ def saved(store: Store) -> State | None:
     return None if found is None else State(**found)
 
 
-def keep(store: Store, state: State) -> None:
-    """Let a store have a state, in place of the one before."""
-    put(store.session, FACT, asdict(state))
+def swapped(store: Store, before: int | None, state: State) -> bool:
+    """Let a store have a state in place of the one of this number; False where it has another by now, which stays."""
+    return swap(store.session, FACT, asdict(state), number=before)
 
 
 def active(served: Served, state: State) -> Fusion:

@@ -70,7 +70,7 @@ class Service:
         self.whom = Whom(store.session)
         self.changing = asyncio.Lock()
         self.ready = True
-        self._told: list[tuple[str, str]] = []
+        self._told: set[tuple[str, str]] = set()
         self.changed()
 
     async def rank(self, sent: RankRequest, arrived: float, *, sources: Mapping[str, Sequence[str]] = SENT) -> RankAnswer:
@@ -128,22 +128,19 @@ class Service:
 
     def changed(self) -> None:
         """Tell the metrics which bundles answer now."""
-        for told in self._told:
-            self.metrics.bundles.labels(*told).set(0)
-        self._told = [(label, ranker.served.name) for label, ranker in self.bundles.labels.items()]
-        for told in self._told:
-            self.metrics.bundles.labels(*told).set(1)
+        told = {(str(label), ranker.served.name) for label, ranker in self.bundles.labels.items()}
+        for one in self._told | told:
+            self.metrics.bundles.labels(*one).set(one in told)
+        self._told = told
 
     def _refresh(self) -> None:
-        before = self.bundles.state.number
         self.users.refresh(now())
         if self.states.refresh():
             for ranker in self.bundles.labels.values():
                 ranker.forget()
         self.bundles.refresh()
         self.items.refresh(now(), tell=partial(self.shelves.follow, serving=self.bundles.loaded))
-        if self.bundles.state.number != before:
-            self.changed()
+        self.changed()
 
     async def _asked(self, sent: RankRequest, arrived: float, sources: Mapping[str, Sequence[str]]) -> tuple[Asked, Ranker]:
         """All that is known of a request, and who is to answer it."""

@@ -94,7 +94,7 @@ async def show_bundles(call: Call) -> Reply:
 
 async def label(call: Call) -> Reply:
     """Serve a bundle under a label; the stable one's predecessor is kept for a rollback."""
-    asked, name, state = decode(call.body, LabelRequest), _label(call), call.service.bundles.state
+    asked, name, state = decode(call.body, LabelRequest), _label(call), call.service.bundles.wanted
     folder = str(_folder(call.service, asked.folder))
     changes: dict[str, Callable[[], State]] = {
         "stable": lambda: replace(state, stable=folder, previous=state.stable),
@@ -112,7 +112,7 @@ async def label(call: Call) -> Reply:
 async def promote(call: Call) -> Reply:
     """Make the canary the stable bundle."""
     decode(call.body, Nothing)
-    state = call.service.bundles.state
+    state = call.service.bundles.wanted
     if state.canary is None:
         raise ProblemError(HTTPStatus.CONFLICT, "there is no canary", mend="POST /v1/bundles/canary first")
     new = replace(state, stable=state.canary, previous=state.stable, canary=None, share=0.0)
@@ -122,7 +122,7 @@ async def promote(call: Call) -> Reply:
 async def rollback(call: Call) -> Reply:
     """Go back to the stable bundle before this one, without a canary."""
     decode(call.body, Nothing)
-    state = call.service.bundles.state
+    state = call.service.bundles.wanted
     if state.previous is None:
         raise ProblemError(HTTPStatus.CONFLICT, "there is no bundle to go back to", mend="POST /v1/bundles/stable")
     new = replace(state, stable=state.previous, previous=state.stable, canary=None, share=0.0)
@@ -131,7 +131,7 @@ async def rollback(call: Call) -> Reply:
 
 async def drop(call: Call) -> Reply:
     """Serve no canary, or no shadow, any more."""
-    name, state = _label(call), call.service.bundles.state
+    name, state = _label(call), call.service.bundles.wanted
     if name == "stable":
         raise ProblemError(HTTPStatus.CONFLICT, "something has to answer", mend="serve another bundle as stable instead")
     new = replace(state, canary=None, share=0.0) if name == "canary" else replace(state, shadow=None)
@@ -148,12 +148,12 @@ async def activate(call: Call) -> Reply:
     policy = parse(decode_object(call.body), where="fusion")
     detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
     await asyncio.to_thread(remember, call.service.store.session, policy)
-    return await _change(call, replace(call.service.bundles.state, fusion=policy.to_json()), action="activate fusion", detail=detail)
+    return await _change(call, replace(call.service.bundles.wanted, fusion=policy.to_json()), action="activate fusion", detail=detail)
 
 
 async def deactivate(call: Call) -> Reply:
     """Rank by the policies that the bundles carry."""
-    return await _change(call, replace(call.service.bundles.state, fusion=None), action="deactivate fusion", detail={})
+    return await _change(call, replace(call.service.bundles.wanted, fusion=None), action="deactivate fusion", detail={})
 
 
 async def erase(call: Call) -> Reply:
@@ -203,14 +203,13 @@ def _changes() -> Iterator[Route]:
 async def _change(call: Call, new: State, *, action: str, detail: dict[str, Value]) -> Reply:
     service = call.service
     async with service.changing:
-        if new.number != service.bundles.state.number:
-            raise ProblemError(HTTPStatus.CONFLICT, "the bundles were changed meanwhile", mend="look again, then decide")
         try:
             await asyncio.to_thread(service.bundles.change, new, actor=call.actor, action=action, detail=detail)
         except UserError as error:
             await asyncio.to_thread(service.store.note, call.actor, f"refused: {action}", {**detail, "why": str(error)})
             raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
-    service.changed()
+        finally:
+            service.changed()
     return await show_bundles(call)
 
 

@@ -20,7 +20,7 @@ from types import FrameType
 from fastapi import FastAPI
 
 from umbel.errors import UserError
-from umbel.serve.bundles import saved, started
+from umbel.serve.bundles import State, saved, started
 from umbel.serve.http.app import Opening, make
 from umbel.serve.http.metrics import SHARED
 from umbel.serve.http.told import Told, check
@@ -62,25 +62,27 @@ def begin(told: Told, opening: Opening) -> str:
 
     :raises UserError: if the bundle cannot be served.
     """
-    with Store(told.store) as store:
-        before = saved(store)
-        first = opening.serving.first
+    first = opening.serving.first
+
+    def wants(before: State | None) -> State:
         stays = before is not None and not told.reset and Path(before.stable).is_dir() and before.stable != before.named
         if before is not None and (stays or before.stable == first.stable):
-            new = before if first.fusion is None else replace(before, fusion=first.fusion, number=before.number + 1)
-        else:
-            previous = None if before is None else before.previous if told.reset else before.stable
-            new = replace(first, previous=previous, number=0 if before is None else before.number + 1)
-        found = started(store, replace(new, named=first.stable), opening.serving.ordering, failed=LOG.warning)
-        feedback = found.serving.stable.served.bundle.feedback
+            return replace(before, fusion=first.fusion or before.fusion, named=first.stable)
+        previous = None if before is None else before.previous if told.reset else before.stable
+        return replace(first, previous=previous, named=first.stable)
+
+    with Store(told.store) as store:
+        before = saved(store)
+        found = started(store, wants, opening.serving.ordering, failed=LOG.warning)
+        stable, feedback = found.state.stable, found.serving.stable.served.bundle.feedback
         if feedback is not None:
             store.declare(feedback)
         if found.state != before:
-            store.note("umbel serve", "start", {"folder": new.stable})
-        if new.stable != first.stable:
+            store.note("umbel serve", "start", {"folder": stable})
+        if stable != first.stable:
             told_otherwise = "serves %s, which was put into service since the last start; --set reset=true serves %s"
-            LOG.warning(told_otherwise, new.stable, first.stable)
-    return new.stable
+            LOG.warning(told_otherwise, stable, first.stable)
+    return stable
 
 
 def worker() -> FastAPI:

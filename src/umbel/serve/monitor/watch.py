@@ -109,7 +109,7 @@ class Watch:
         """Serve no canary any more, unless what is served was changed meanwhile."""
         service, guard = self._service, self._guard
         async with service.changing:
-            state = service.bundles.state
+            state = service.bundles.wanted
             if guard is None or state.canary is None or not guard.state.compares(state) or guard.state.since != state.since:
                 return
             why = [one.says for one in against]

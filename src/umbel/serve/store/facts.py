@@ -50,6 +50,21 @@ def put_new(session: Session, name: str, content: dict[str, Any]) -> dict[str, A
     return found
 
 
+def swap(session: Session, name: str, content: object, *, number: int | None) -> bool:
+    """Keep a fact in place of the one with this `number` in it (None: where there is none); whether that was the one there."""
+    row = facts.c.name == name
+    with session.writing() as connection:
+        if number is None:
+            insert = session.place.insert(facts).values(name=name, content=json.dumps(content)).on_conflict_do_nothing()
+            return connection.execute(insert.returning(facts.c.name)).first() is not None
+        # The row is locked, as in `lease`.
+        found = connection.execute(sa.select(facts.c.content).where(row).with_for_update()).scalar_one_or_none()
+        if found is None or json.loads(found)["number"] != number:
+            return False
+        connection.execute(sa.update(facts).where(row).values(content=json.dumps(content)))
+    return True
+
+
 def put_in(connection: sa.Connection, place: Place, *, name: str, content: object) -> None:
     """Keep a fact as part of a transaction."""
     insert = place.insert(facts).values(name=name, content=json.dumps(content))
