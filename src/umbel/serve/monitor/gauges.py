@@ -41,7 +41,8 @@ class Gauges:
     def lately(self, drifted: Iterable[Finding], figures: Iterable[Quality], found: Iterable[Finding]) -> None:
         """What a bundle met lately: each field's, prediction's and gate's index, each task's metrics, and all alarms."""
         for one in drifted:
-            self.psi.labels(one.what).set(one.value or 0.0)
+            if one.value is not None:
+                self.psi.labels(one.what).set(one.value)
         for each in figures:
             self.rows.labels(each.task, each.label).set(each.figures.rows)
             for name, value in each.figures.metrics.items():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
+from umbel.data.batch import Batch
 from umbel.data.raw import encoded
+from umbel.errors import UserError
 from umbel.evaluate.figures import Figures, Rows, binary_figures
 from umbel.evaluate.intervals import resample
 from umbel.feedback import Feedback, Rule
@@ -19,7 +22,8 @@ from umbel.run.report import Report
 from umbel.serve.bundles import hashed
 from umbel.serve.monitor.guarded import guarded
 from umbel.serve.ranker import Ranker
-from umbel.serve.reader import logged_rows
+from umbel.serve.reader import Raw, logged_rows
+from umbel.serve.recommend.forms import MISSING, SINGLE, form
 from umbel.serve.served import Served
 from umbel.serve.store.labels import Extent, among_latest, label_column, pages
 from umbel.serve.store.logged import PREDICTED, predictions
@@ -49,10 +53,32 @@ def drifts(session: Session, served: Served) -> tuple[Finding, ...]:
     found = [(rows, one.request) for one in latest(session, served.name, LATEST) if (rows := logged_rows(one, one.shown))]
     if not found or bundle.profile is None:
         return ()
-    drifting = Drifting(bundle, where=str(served.folder))
-    batch = encoded(served.reader.frame([rows[int(hashed(request, "row") * len(rows))] for rows, request in found]), bundle.encoder)
-    drifting.count(batch, bundle.predict(batch))
-    return tuple(drifting.findings())
+    drifting, counted = Drifting(bundle, where=str(served.folder)), 0
+    for batch in _read(served, [rows[int(hashed(request, "row") * len(rows))] for rows, request in found]):
+        drifting.count(batch, bundle.predict(batch))
+        counted += len(batch.index)
+    lost = len(found) - counted
+    unread = [Finding("requests", False, f"requests: {lost:,} of the latest {len(found):,} cannot be read again")] if lost else []
+    return (*(drifting.findings() if counted else ()), *unread)
+
+
+def _read(served: Served, rows: Sequence[Raw]) -> Iterator[Batch]:
+    """Rows of several requests, those together in which the same columns have lists of the same: one frame takes no others.
+
+    What cannot be read even by itself is left out.
+    """
+    alike: dict[tuple[tuple[str, int], ...], list[Raw]] = {}
+    for row in rows:
+        forms = ((column, form(row.get(column))) for column in sorted(served.reader.columns))
+        alike.setdefault(tuple(one for one in forms if one[1] not in (MISSING, SINGLE)), []).append(row)
+    encoder = served.bundle.encoder
+    for some in alike.values():
+        try:
+            yield encoded(served.reader.frame(some), encoder)
+        except UserError:
+            for row in some:
+                with suppress(UserError):
+                    yield encoded(served.reader.frame([row]), encoder)
 
 
 def qualities(session: Session, labels: Mapping[str, Ranker], clock: int) -> Iterator[Quality]:

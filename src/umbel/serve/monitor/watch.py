@@ -7,9 +7,11 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from threading import Lock
-from typing import final
+from typing import TypeVar, final
 
 from umbel.run.drifting import Finding
 from umbel.serve.monitor.guard import SETTLES, Guard
@@ -28,6 +30,8 @@ FACT = "watch"   # under which the store keeps who watches
 SPARE = 30_000  # milliseconds that a look may take beyond three intervals before another worker takes over
 ACTOR = "umbel guard"
 
+T = TypeVar("T")
+
 
 @final
 class Watch:
@@ -38,6 +42,7 @@ class Watch:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._guard: Guard | None = None
         self._rescored: Rescored | None = None
+        self._failed: list[Finding] = []
         self._busy = Lock()  # a look that was begun ends before its store is closed
 
     async def run(self) -> None:
@@ -50,32 +55,49 @@ class Watch:
                 self._service.failed(error)
 
     async def look(self) -> tuple[Finding, ...]:
-        """Look once, and drop a canary that fails; nothing is found while another worker holds the lease."""
-        canary, found = await asyncio.to_thread(self._alone)
+        """Look once, and drop a canary that fails before anything else is looked at; nothing is found while another holds the lease."""
+        canary = await asyncio.to_thread(self._alone, self._guarded)
+        if canary is None:
+            return ()
         if against := [one for one in canary if one.alarm]:
             await self._drop(against)
-        return canary + found
+        return canary + await asyncio.to_thread(self._alone, partial(self._watched, canary))
 
     def end(self) -> None:
         """Let another worker watch; :raises UnavailableError: if the store does not answer."""
         with self._busy:
             lease(self._service.store.session, FACT, holder=self._holder, until=0)
 
-    def _alone(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    def _alone(self, look: Callable[[], T]) -> T:
         with self._busy:
-            return self._looked()
+            return look()
 
-    def _looked(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-        """How the canary does, and all else."""
+    def _tried(self, what: str, look: Callable[[], Sequence[T]]) -> Sequence[T]:
+        """A part of a look; one that fails is an alarm of its own, and takes nothing from the others."""
+        try:
+            return look()
+        except Exception as error:
+            self._service.failed(error)
+            says = f"{what}: could not be looked at ({type(error).__name__}); the log of the service says why"
+            self._failed.append(Finding(what, True, says))
+            return ()
+
+    def _guarded(self) -> tuple[Finding, ...] | None:
+        """How the canary does; None while another holds the lease."""
         service = self._service
         session, until = service.store.session, now() + round(3000 * self._every) + SPARE
         if not lease(session, FACT, holder=self._holder, until=until):
             self._guard = self._rescored = None
-            return (), ()
-        guard = self._current()
-        canary = () if guard is None else guard.look(session, now())
+            return None
+        self._failed = []
+
+        def look() -> tuple[Finding, ...]:
+            guard = self._current()
+            return () if guard is None else guard.look(session, now())
+
+        canary = tuple(self._tried("guard", look))
         service.metrics.watched.canary(canary)
-        return canary, self._watched(canary)
+        return canary
 
     def _watched(self, canary: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """Score some requests again, look at the latest ones and at the latest labels, and keep what was found for whoever asks."""
@@ -84,15 +106,21 @@ class Watch:
         if self._rescored is None:
             time, request = (get(session, FOUND) or {}).get("cursor", (now(), ""))
             self._rescored = Rescored((time, request))
-        watched.again(self._rescored.read(session, {one.name: one for one in bundles.loaded}, now() - SETTLES))
+        rescored = self._rescored
         labels: dict[str, Ranker] = {label: ranker for label, ranker in bundles.labels.items() if label != "shadow"}
-        figures = list(qualities(session, labels, min(watermark(session), now())))
-        drifted = drifts(session, bundles.stable.served)
-        told = [finding for one in figures for finding in judged(one, labels[one.label].served)]
-        found = (*drifted, *self._rescored.findings(), *told)
+
+        def skew() -> tuple[Finding, ...]:
+            watched.again(rescored.read(session, {one.name: one for one in bundles.loaded}, now() - SETTLES))
+            return tuple(rescored.findings())
+
+        skewed = self._tried("skew", skew)
+        figures = self._tried("quality", lambda: list(qualities(session, labels, min(watermark(session), now()))))
+        drifted = self._tried("drift", lambda: drifts(session, bundles.stable.served))
+        told = self._tried("quality", lambda: [finding for one in figures for finding in judged(one, labels[one.label].served)])
+        found = (*drifted, *skewed, *told, *self._failed)
         watched.lately(drifted, figures, found)
         findings, quality = [asdict(one) for one in canary + found], [one.to_json() for one in figures]
-        put(session, FOUND, {"time": now(), "cursor": self._rescored.cursor, "findings": findings, "quality": quality})
+        put(session, FOUND, {"time": now(), "cursor": rescored.cursor, "findings": findings, "quality": quality})
         return found
 
     def _current(self) -> Guard | None:
