@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -253,6 +254,21 @@ def test_what_another_worker_changed_is_looked_at_first(root: Path, tmp_path: Pa
         assert server.client.put("/v1/fusion", json=policy.to_json()).status_code == 200
         assert saved(store) == replace(changed, fusion=policy.to_json(), number=changed.number + 1)
         assert [note[2] for note in store.notes(2)] == ["activate fusion", "refused: activate fusion"]
+
+
+def test_what_a_policy_file_decided_is_explained(root: Path, tmp_path: Path) -> None:
+    """While it is in force, and after a start without it."""
+    policy = Fusion((Term("like", Linear(2.0)),), "likes")
+    (tmp_path / "fusion.json").write_text(json.dumps(policy.to_json()))
+    with here(root / "a" / "bundle", tmp_path, f"fusion={tmp_path / 'fusion.json'}") as server:
+        request = rank(server)["request_id"]
+        told = server.client.get(f"/v1/decisions/{request}").json()
+        assert (told["fusion"], told["no_contributions"]) == (f"likes@{policy.version}", None)
+        assert [one["contributions"] for one in told["items"]] == [{"like": pytest.approx(one["score"])} for one in told["items"]]
+        assert server.client.delete("/v1/fusion").status_code == 200
+    with here(root / "a" / "bundle", tmp_path) as server:
+        assert rank(server)["fusion"] != told["fusion"]
+        assert server.client.get(f"/v1/decisions/{request}").json()["items"] == told["items"]
 
 
 def test_keys_decide_who_may(root: Path, tmp_path: Path) -> None:

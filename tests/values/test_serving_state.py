@@ -36,6 +36,7 @@ from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.facts import put
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.why import policy_of
 
 CLICK = Fusion((Term("click", Linear(1.0)),), "clicks")
 BOTH = Fusion((Term("click", Linear(1.0)), Term("spent", Linear(2.0), -1)), "both")
@@ -349,6 +350,21 @@ def test_a_state_s_fusion_stands_before_the_bundle_s(folders: Mapping[str, Path]
     assert active(own, State(stable="", fusion=BOTH.to_json())) == active(bare, State(stable="", fusion=BOTH.to_json())) == BOTH
     with pytest.raises(UserError, match="give one: --fusion FILE, or PUT /v1/fusion"):
         active(bare, State(stable=""))
+
+
+def test_what_decides_can_be_explained_later(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    """The policy of a start, of a change, and those that bundles carry, once neither is in service any more."""
+    named = {policy: f"{policy.name}@{policy.version}" for policy in (CLICK, BOTH)}
+    with Store(tmp_path / "start.db") as store:
+        one = opened(store, State(stable=str(folders["bare"]), fusion=BOTH.to_json()))
+        assert [policy_of(store.session, name, []) for name in named.values()] == [None, BOTH]
+        one.change(replace(one.state, fusion=CLICK.to_json()), actor="x", action="y", detail={})
+        assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, BOTH]
+    with Store(tmp_path / "own.db") as store:
+        one = opened(store, State(stable=str(folders["a"])))
+        assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, None]
+        one.change(replace(one.state, canary=str(folders["c"]), share=0.5), actor="x", action="y", detail={})
+        assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, BOTH]
 
 
 # Memories

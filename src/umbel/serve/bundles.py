@@ -19,6 +19,7 @@ from umbel.serve.served import Served, load
 from umbel.serve.store.facts import get, swap
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.why import remember
 
 FACT = "service"  # under which the store keeps the state
 SHARES = 10_000   # into which users are hashed
@@ -128,6 +129,7 @@ class Bundles:
         """
         since = self._wanted.since if new.compares(self._wanted) else now()
         made, loaded = self._made(replace(new, number=new.number + 1, since=since))
+        _remember(self._store, made)
         if not swapped(self._store, new.number, made.state):
             self.refresh()
             raise UserError("the bundles were changed meanwhile", mend="look again, then decide")
@@ -186,6 +188,7 @@ def started(
         before = saved(store)
         wanted = wants(before)
         found = possible(wanted, ordering, failed=failed)
+        _remember(store, found.serving)
         state = replace(found.state, number=0 if before is None else before.number)
         if state == before:
             break
@@ -198,6 +201,13 @@ def started(
         failed(error)
         store.note("umbel serve", f"drop {label}", {"folder": gone[label], "why": str(error)})
     return found
+
+
+def _remember(store: Store, serving: _Serving) -> None:
+    """Let a store know the policies that decide from now on, so that it can say later why."""
+    for ranker in (serving.stable, serving.canary):
+        if ranker is not None:
+            remember(store.session, ranker.policy.fusion)
 
 
 def possible(state: State, ordering: Ordering, *, failed: Callable[[Exception], None]) -> Started:

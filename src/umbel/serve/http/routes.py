@@ -42,7 +42,6 @@ from umbel.serve.requests import (
     decode_object,
 )
 from umbel.serve.service import Service
-from umbel.serve.why import remember
 
 LABELS = ("stable", "canary", "shadow")
 
@@ -147,7 +146,6 @@ async def activate(call: Call) -> Reply:
     """Rank by another policy from now on."""
     policy = parse(decode_object(call.body), where="fusion")
     detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
-    await asyncio.to_thread(remember, call.service.store.session, policy)
     return await _change(call, replace(call.service.bundles.wanted, fusion=policy.to_json()), action="activate fusion", detail=detail)
 
 
