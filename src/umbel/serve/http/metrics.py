@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -38,6 +39,18 @@ class Metrics:
         """The exposition format; of all workers where they share a folder."""
         if SHARED not in os.environ:
             return generate_latest(self.registry)
+        _bury(Path(os.environ[SHARED]))
         every = CollectorRegistry()
         MultiProcessCollector(every)  # type: ignore[no-untyped-call]
         return generate_latest(every)
+
+
+def _bury(folder: Path) -> None:
+    """Remove what workers that are gone put there of the present, so that it counts no more; what they counted stays."""
+    for file in folder.glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(file.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except PermissionError:  # another user's: it lives
+            pass
