@@ -139,6 +139,14 @@ def test_what_a_user_has_seen_is_not_shown_again(running: Running) -> None:
     assert {"5", "6"} <= set(ids(post(running.client, user_id="43", n=200)))
 
 
+def test_what_happened_to_an_answer_is_its_users_though_the_event_names_only_the_request(running: Running) -> None:
+    answer = post(running.client, user_id="45", n=200)
+    event = {"event_id": "of 45", "type": "click", "item_id": "7", "request_id": answer["request_id"], "occurred_at": now()}
+    assert running.client.post("/v1/events", json=[event]).status_code == 200
+    assert "7" in ids(answer)
+    assert set(ids(answer)) - set(ids(post(running.client, user_id="45", n=200))) == {"7"}
+
+
 def test_without_personalization_everybody_gets_one_list(running: Running) -> None:
     happened(running.client, "44", "0", "1", "2")
     about = {"n": 200, "seed": 3, "personalization": "off", "user": {"device": "tv"}}

@@ -114,6 +114,19 @@ def test_a_users_events_come_the_latest_first(store: Store) -> None:
     assert store.history("u2") == []
 
 
+def test_a_users_events_are_those_of_the_users_requests_too(store: Store) -> None:
+    for made in (decision("r1"), decision("r2", time=NOW + 5), decision("other", user="u2"), decision("nobody", user=None)):
+        store.log(made).result()
+    named = [event("named", request=None, time=NOW + 3), event("both", time=NOW + 2)]
+    told = [event(f"of {request}", request=request, time=NOW + at) for at, request in enumerate(("r1", "r2", "other", "nobody", "lost"))]
+    store.record([*named, *(replace(one, user=None) for one in told)], received=NOW + 9).result()
+    assert [one.id for one in store.history("u1")] == ["named", "both", "of r2", "of r1"]
+    assert [one.id for one in store.history("u1", since=NOW + 1, most=2)] == ["named", "both"]
+    assert [one.id for one in store.history("u1", since=NOW + 3)] == ["named"]
+    assert [one.id for one in store.history("u1", most=1)] == ["named"]
+    assert [one.id for one in store.history("u2")] == ["of other"]
+
+
 def test_what_a_user_has_seen(store: Store) -> None:
     of_another = decision("c", user="u2", items=("i9",))
     for made in (decision("a", items=("i1", "i2")), decision("b", time=NOW + 5, items=("i2", "i3")), of_another):

@@ -92,10 +92,14 @@ class Store:
         return to_decision(row, places, chosen)
 
     def history(self, user: str, *, since: int = 0, most: int = 1_000) -> list[Event]:
-        """A user's events from `since` on, the latest first."""
-        wanted = sa.select(events).where(events.c.user == user, events.c.time >= since)
+        """A user's events from `since` on, the latest first: those that name the user, or one of the user's `most` latest decisions."""
+        own = sa.select(decisions.c.request).where(decisions.c.user == user).order_by(decisions.c.time.desc()).limit(most)
+        found: dict[str, Event] = {}
         with self._session.reading() as connection:
-            return [to_event(row) for row in connection.execute(wanted.order_by(events.c.time.desc(), events.c.id).limit(most))]
+            for whose in (events.c.user == user, events.c.request.in_(own)):  # each by an index of its own
+                wanted = sa.select(events).where(whose, events.c.time >= since).order_by(events.c.time.desc(), events.c.id).limit(most)
+                found |= {row.id: to_event(row) for row in connection.execute(wanted)}
+        return sorted(found.values(), key=lambda one: (-one.time, one.id))[:most]
 
     def seen(self, user: str, *, since: int = 0) -> set[str]:
         """The items that were shown to a user from `since` on."""
