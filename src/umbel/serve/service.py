@@ -33,7 +33,7 @@ from umbel.serve.whom import Whom
 
 LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote
-SHARE = 0.5      # of the time that is left for an answer, that its user's own state may take
+SHARE = 0.5      # of the time that is left for an answer, that each look at the store may take
 PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
 SENT: Mapping[str, Sequence[str]] = MappingProxyType({})  # the sources of items that whoever asks has brought
 
@@ -189,11 +189,12 @@ class Service:
         self.metrics.states.labels(how.value).inc()
 
     async def _known(self, memory: Memory, ids: Sequence[str], deadline: float) -> dict[str, dict[str, Value]]:
-        """What the store knows of some ids; what it does not tell in time counts as not known."""
+        """What the store knows of some ids; what it does not tell in a share of the time that is left counts as not known."""
         found, missing = memory.at_hand(ids)
         if missing:
             try:
-                found |= await asyncio.wait_for(asyncio.to_thread(memory.fetch, missing), max(0.001, deadline - monotonic()))
+                wait = max(0.001, SHARE * (deadline - monotonic()))
+                found |= await asyncio.wait_for(asyncio.to_thread(memory.fetch, missing), wait)
             except (TimeoutError, UnavailableError):
                 self.metrics.failures.labels("store").inc()
         return found
