@@ -154,6 +154,16 @@ def test_a_store_that_does_not_tell_events_fails_no_answer(near: Setting, monkey
     assert b'umbel_failures_total{part="store"}' in near.service.metrics.text()
 
 
+def test_a_user_whose_attributes_cannot_be_read_is_recommended_to_as_one_without(near: Setting) -> None:
+    near.store.users.put([Known(id="5", fields={"taste": ["x"], "price": 2.0}, time=1)])
+    answer, other = near(RecommendRequest(user_id="5", seed=1)), near(RecommendRequest(user_id="5", user={"taste": None}, seed=1))
+    assert (answer.rung, len(answer.items)) == (Rung.FULL, 20)
+    assert [one.item_id for one in answer.items] == [one.item_id for one in other.items]
+    assert answer.candidates["nearest"] == 100
+    with pytest.raises(UserError, match="taste"):
+        near(RecommendRequest(user_id="5", user={"taste": ["x"]}))
+
+
 def test_more_is_brought_where_more_is_wanted(near: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EACH", 5)
     few, many = (near(RecommendRequest(n=n, filters=Filters(seen=False))).candidates for n in (1, 40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -18,6 +18,7 @@ from umbel.serve.bundles import Bundles, Ordering, State
 from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
 from umbel.serve.known import Memory
+from umbel.serve.legible import legible
 from umbel.serve.ranker import Asked, Ranked, Ranker
 from umbel.serve.reader import Raw
 from umbel.serve.recommend.asked import RecommendRequest
@@ -76,12 +77,12 @@ class Service:
     async def rank(self, sent: RankRequest, arrived: float, *, sources: Mapping[str, Sequence[str]] = SENT) -> RankAnswer:
         """The order of the items, of which `sources` say what brought them; :raises UserError: for items or fields that cannot be."""
         asked, ranker = await self._asked(sent, arrived, sources)
-        ranked = ranker.rank(asked)
+        ranked = self._ranked(ranker, asked, sent)
         self.metrics.rungs.labels(ranked.rung.value, ranker.arm).inc()
         self.metrics.candidates.inc(len(asked.items))
         logged = self.serving.logged and await self._logged(ranked.decision)
         if (shadow := self.bundles.labels.get("shadow")) is not None:
-            asyncio.get_running_loop().call_soon(self._follow, shadow, asked)
+            asyncio.get_running_loop().call_soon(self._follow, shadow, asked, sent)
         inline = [one.fields for one in sent.items if not isinstance(one, str)]
         ignored = ranker.served.reader.ignored([sent.user, sent.context, *inline])  # type: ignore[list-item]
         return _answer(ranked, ranker.policy.fusion.tasks if sent.explain else (), ignored=ignored, logged=logged)
@@ -199,6 +200,21 @@ class Service:
                 self.metrics.failures.labels("store").inc()
         return found
 
+    def _ranked(self, ranker: Ranker, asked: Asked, sent: RankRequest) -> Ranked:
+        """An answer; what the store has of user and items and the bundle cannot read is missing there, and counted."""
+        try:
+            return ranker.rank(asked)
+        except UserError:
+            reader, source = ranker.served.reader, ranker.served.bundle.source
+            (shared,), lost = legible(reader, [asked.shared], [{source.user, *sent.user, *sent.context}])
+            inline = [{source.item} if isinstance(one, str) else {source.item, *one.fields} for one in sent.items]
+            own, more = legible(reader, asked.own, inline)
+            if not lost + more:
+                raise
+        ranked = ranker.rank(replace(asked, shared=shared, own=tuple(own)))
+        self.metrics.failures.labels("attributes").inc(lost + more)
+        return ranked
+
     async def _logged(self, decision: Decision) -> bool:
         """Keep a decision; whether it is durable."""
         try:
@@ -211,10 +227,10 @@ class Service:
             return False
         return True
 
-    def _follow(self, shadow: Ranker, asked: Asked) -> None:
+    def _follow(self, shadow: Ranker, asked: Asked, sent: RankRequest) -> None:
         """Let the shadow answer, to nobody."""
         try:
-            self.metrics.rungs.labels(shadow.rank(asked).rung.value, "shadow").inc()
+            self.metrics.rungs.labels(self._ranked(shadow, asked, sent).rung.value, "shadow").inc()
         except Exception as error:  # nobody waits for it
             self.failed(error)
 

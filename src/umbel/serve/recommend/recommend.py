@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
 
 from umbel.errors import UserError
+from umbel.serve.legible import legible
 from umbel.serve.recommend.asked import Filters, RecommendAnswer, RecommendedItem, RecommendRequest
-from umbel.serve.recommend.shelf import Shelf, Visitor, united
+from umbel.serve.recommend.shelf import Places, Shelf, Visitor, united
 from umbel.serve.recommend.stock import Mask
 from umbel.serve.records import Event, Rung, request_id
 from umbel.serve.requests import RankedItem, RankRequest, check_ids
+from umbel.serve.served import Served
 from umbel.serve.service import Service
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
@@ -35,7 +39,7 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
         shared = await service.shared(sent, ranker.served.bundle.source.user, deadline)
         whom = Visitor(shared, list(dict.fromkeys(one.item for one in events)))
     among = _open(shelf, sent.filters, events)
-    found = shelf.found(whom, among, max(EACH, sent.n))
+    found = _found(shelf, ranker.served, whom, among=among, sent=sent)
     chosen = {shelf.stock.ids[place]: sources for place, sources in united(found, service.serving.limits.items).items()}
     if not chosen:
         names = {"bundle": ranker.served.name, "fusion": ranker.fusion}
@@ -63,6 +67,20 @@ def _open(shelf: Shelf, filters: Filters, events: list[Event]) -> Mask:
     if filters.exclude:
         among &= stock.lacking(filters.exclude)
     return among
+
+
+def _found(shelf: Shelf, served: Served, whom: Visitor | None, *, among: Mask, sent: RecommendRequest) -> Mapping[str, Places]:
+    """What each source brings; what the store has of the user and the bundle cannot read is missing."""
+    most = max(EACH, sent.n)
+    try:
+        return shelf.found(whom, among, most)
+    except UserError:
+        if whom is None:
+            raise
+        (shared,), lost = legible(served.reader, [whom.shared], [{served.bundle.source.user, *sent.user, *sent.context}])
+        if not lost:
+            raise
+    return shelf.found(replace(whom, shared=shared), among, most)
 
 
 async def _events(service: Service, user: str, deadline: float) -> list[Event]:
