@@ -219,6 +219,55 @@ def test_too_many_at_once_are_turned_away_and_the_others_answered() -> None:
     assert asyncio.run(crowd(Gate(route(slow), desk(limits=Limits(at_once=6))))) == [200] * 6
 
 
+async def unhurried(gate: Gate, rest: asyncio.Event) -> Answer:
+    """One call whose body ends when it is let."""
+    sent: list[MutableMapping[str, Any]] = []
+    parts = [b"{", b"}"]
+
+    async def receive() -> MutableMapping[str, Any]:
+        if len(parts) == 1:
+            await rest.wait()
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await gate({"method": "POST", "headers": JSON, "path_params": {}, "client": ("10.0.0.7", 1)}, receive, send)
+    start, end = sent
+    return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, end["body"])
+
+
+def test_bodies_that_do_not_come_keep_nobody_out_and_are_given_up() -> None:
+    async def crowd(gate: Gate) -> tuple[Answer, list[Answer]]:
+        idle = [asyncio.create_task(unhurried(gate, asyncio.Event())) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        return await ask(gate), await asyncio.wait_for(asyncio.gather(*idle), 1.5)
+
+    held = desk(limits=Limits(at_once=2, slow=0.3))
+    prompt, idle = asyncio.run(crowd(Gate(route(), held)))
+    assert prompt.status == 200
+    assert {(one.status, one.headers.get("connection")) for one in idle} <= {(408, "close"), (503, None)}
+    assert {one.json["detail"] for one in idle if one.status == 408} == {"the body did not come in time; send all of it within 0.3 s"}
+    assert held.at_once == 0
+
+
+def test_bodies_that_come_at_the_same_moment_are_as_many_as_may_be_at_once() -> None:
+    async def slow(call: Call) -> Reply:
+        await asyncio.sleep(0.05)
+        return Reply({})
+
+    async def crowd(gate: Gate) -> list[int]:
+        idle = []
+        rest = asyncio.Event()
+        for _ in range(6):  # one after the other, so that each finds room
+            idle.append(asyncio.create_task(unhurried(gate, rest)))
+            await asyncio.sleep(0.001)
+        rest.set()
+        return sorted([one.status for one in await asyncio.gather(*idle)])
+
+    assert asyncio.run(crowd(Gate(route(slow), desk(limits=Limits(at_once=4))))) == [200] * 4 + [503] * 2
+
+
 @pytest.mark.parametrize(("error", "status"), [
     (UserError("items: none", mend="send some"), 422), (ValueError("/home/secret"), 500), (KeyError("inside"), 500),
     (RecursionError(), 500),

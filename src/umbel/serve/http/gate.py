@@ -90,15 +90,19 @@ class Gate:
         await asyncio.sleep(0)  # those that came at once are all counted, and their time runs, before the first is answered
         headers = dict(scope["headers"])
         actor, trusted = self._who(headers, scope)
-        if desk.full:
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", mend="try again", headers=AGAIN)
+        self._enter()
         body = b""
         if scope["method"] in BODIES:
             if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
                 raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is no application/json", mend="name its content-type so")
             body = await self._body(headers, receive)
+            self._enter()
         query = scope.get("query_string", b"")
         return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived, query, trusted))
+
+    def _enter(self) -> None:
+        if self._desk.full:
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", mend="try again", headers=AGAIN)
 
     def _who(self, headers: dict[bytes, bytes], scope: Scope) -> tuple[str, bool]:
         """The name of the key, which has the scope that the route takes and asks no more often than it may, and whether it may do all."""
@@ -126,7 +130,19 @@ class Gate:
         return actor, trusted
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, no longer than it may be, whatever length was told."""
+        """The whole body, no longer than it may be, whatever length was told; while it comes it takes nobody's place."""
+        desk, seconds = self._desk, self._desk.limits.slow
+        desk.at_once -= 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._received(headers, receive)
+        except TimeoutError:
+            late, mend = "the body did not come in time", f"send all of it within {seconds:g} s"
+            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, late, mend=mend, headers={"connection": "close"}) from None
+        finally:
+            desk.at_once += 1
+
+    async def _received(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         most = self._desk.limits.body
         large = ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", mend=f"send at most {most:,} bytes")
         told = headers.get(b"content-length", b"0")

@@ -17,6 +17,7 @@ class Limits:
     once in a process.
 
     Whoever comes while a process is more than `late` seconds behind is told to come again, at once, so that it catches up.
+    A body has `slow` seconds to come.
     `rate` is requests a second of one client (a key, or an address where there are no keys), None for any; it may save up `burst`.
     """
 
@@ -27,6 +28,7 @@ class Limits:
     known: int = 1_000
     at_once: int = 256
     late: float = 5.0
+    slow: float = 30.0
     rate: float | None = None
     burst: float = 100.0
 

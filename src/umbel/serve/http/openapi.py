@@ -21,9 +21,9 @@ PROBLEM = {
     "properties": {"type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}},
 }  # fmt: skip
 FAILURES = {
-    "400": "no strict JSON", "401": "no valid key", "403": "not allowed", "404": "not known", "409": "not possible now",
-    "413": "too large", "415": "no application/json", "422": "a wrong value", "429": "too often", "500": "a failure of the service",
-    "503": "not now",
+    "400": "no strict JSON", "401": "no valid key", "403": "not allowed", "404": "not known", "408": "the body did not come",
+    "409": "not possible now", "413": "too large", "415": "no application/json", "422": "a wrong value", "429": "too often",
+    "500": "a failure of the service", "503": "not now",
 }  # fmt: skip
 
 
