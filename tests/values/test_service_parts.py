@@ -233,6 +233,30 @@ def test_this_machine_needs_no_keys(host: str) -> None:
     check(Told(bundle="b", host=host))
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ("port=70000", "port=70000; give 1 to 65535, or 0"), ("port=-1", "port=-1; give"),
+    ("rate=0", "rate=0.0; give the requests a second of a client, above 0"), ("rate=-1", "rate=-1.0; give"),
+    ("burst=0.5", "burst=0.5; give the requests that a client may save up, 1 or more"), ("at_once=0", "at_once=0; give"),
+    ("at_once=-4", "at_once=-4; give"), ("late=0", "late=0; give"), ("late=-1", "late=-1; give"), ("grace=-5", "grace=-5; give"),
+    ("watch=-1", "watch=-1; give"), ("budget=0", "budget=0; give"),
+])  # fmt: skip
+def test_a_number_that_would_break_everything_is_refused(given: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check(tell("b", [given]))
+
+
+def test_the_least_of_every_number_is_served_with() -> None:
+    check(tell("b", ["port=0", "rate=0.001", "burst=1", "at_once=1", "late=0.1", "grace=0", "watch=0", "budget=0.001"]))
+    check(tell("b", ["port=65535"]))
+
+
+def test_workers_share_a_clients_rate_and_burst_out() -> None:
+    limits = Told(bundle="b", workers=4, rate=10.0, burst=40.0).opening().serving.limits
+    assert (limits.rate, limits.burst) == (2.5, 10.0)
+    plain = Told(bundle="b").opening().serving.limits
+    assert (plain.rate, plain.burst) == (None, 100.0)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
 def test_others_need_keys(host: str) -> None:
     with pytest.raises(UserError, match="there are no keys"):

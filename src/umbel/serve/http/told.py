@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -38,6 +38,7 @@ class Told:
     budget: float = 100.0
     grace: float = 0.0
     rate: float | None = None
+    burst: float = 100.0
     at_once: int = 256
     late: float = 5.0
     root: str | None = None
@@ -49,7 +50,8 @@ class Told:
         """What each worker opens; :raises UserError: for keys, a fusion or an order that cannot be."""
         folder = Path(self.bundle).resolve()
         fusion = None if self.fusion is None else read_fusion(Path(self.fusion)).to_json()
-        limits = Limits(at_once=self.at_once, late=self.late, rate=None if self.rate is None else self.rate / self.workers)
+        rate = None if self.rate is None else self.rate / self.workers
+        limits = Limits(at_once=self.at_once, late=self.late, rate=rate, burst=self.burst / self.workers)
         serving = Serving(
             first=State(stable=str(folder), fusion=fusion),
             ordering=Ordering(order=Order(self.temperature, self.penalty), diversity=self.diversity),
@@ -72,16 +74,27 @@ def tell(bundle: str, given: Sequence[str]) -> Told:
 
 
 def check(asked: Told) -> None:
-    """:raises UserError: for more processes than cores, or an address that others reach without keys."""
+    """:raises UserError: for more processes than cores, an address that others reach without keys, or a number out of its bounds."""
     if not 1 <= asked.workers <= cores():
         mend = f"there are {cores()} cores: give 1 to {cores()}"
         raise UserError(f"--workers {asked.workers}: each worker is a process with a core of its own", mend=mend)
     if asked.keys is None and not _loopback(asked.host):
         raise UserError(f"host={asked.host}: others reach it, and there are no keys", mend="give --keys FILE (`umbel key` makes one)")
-    if not asked.watch >= 0:
-        raise UserError(f"watch={asked.watch:g}", mend="give the seconds between two looks at canary, drift and quality, or 0 for none")
-    if not asked.budget > 0:
-        raise UserError(f"budget={asked.budget:g}", mend="give the milliseconds that an answer may take")
+    for said, holds, mend in _bounds(asked):
+        if not holds:
+            raise UserError(said, mend=mend)
+
+
+def _bounds(asked: Told) -> Iterator[tuple[str, bool, str]]:
+    """Each number as it was set, whether it can be, and what to give instead."""
+    yield f"port={asked.port}", 0 <= asked.port <= 65_535, "give 1 to 65535, or 0 for any that is free"
+    yield f"watch={asked.watch:g}", asked.watch >= 0, "give the seconds between two looks at canary, drift and quality, or 0 for none"
+    yield f"budget={asked.budget:g}", asked.budget > 0, "give the milliseconds that an answer may take"
+    yield f"rate={asked.rate}", asked.rate is None or asked.rate > 0, "give the requests a second of a client, above 0"
+    yield f"burst={asked.burst:g}", asked.burst >= 1, "give the requests that a client may save up, 1 or more"
+    yield f"at_once={asked.at_once}", asked.at_once >= 1, "give the requests that may be at work, 1 or more"
+    yield f"late={asked.late:g}", asked.late > 0, "give the seconds by which a process may be behind, above 0"
+    yield f"grace={asked.grace:g}", asked.grace >= 0, "give the seconds between not ready and the end, or 0"
 
 
 def _loopback(host: str) -> bool:
