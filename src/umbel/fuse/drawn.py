@@ -21,6 +21,7 @@ from umbel.evaluate.slates import NOBODY, Slates
 from umbel.fuse.ranked import Columns
 
 SIZE = 1 << 16
+UNEXPLAINED = "chances that the candidates do not explain"
 AGREE = 1e-3  # logged chances and those of the logged candidates, which are kept in single precision
 
 
@@ -80,7 +81,7 @@ def read_drawn(bundle: Bundle, source: Source, columns: Columns, *, choices: pl.
     _check_left(source.log, decisions, excluded)
     drawn, fused = _arrays(whole, columns)
     explained = _explained(drawn, fused)
-    excluded["chances that the candidates do not explain"] = int((~explained).sum())
+    excluded[UNEXPLAINED] = int((~explained).sum())
     _check_left(source.log, decisions, excluded)
     return replace(drawn.where(explained), excluded={reason: count for reason, count in excluded.items() if count})
 
@@ -91,7 +92,9 @@ def _check_left(log: str, decisions: int, excluded: Mapping[str, int]) -> None:
     if lost > UNKNOWN * decisions:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in excluded.items() if count)
         what = f"{log}: {lost:,} of {decisions:,} decisions cannot be replayed ({counts})"
-        raise UserError(what, mend="give a log of this bundle, drawn at a temperature above 0")
+        mend = "give a log of this bundle, drawn at a temperature above 0"
+        penalised = excluded.get(UNEXPLAINED, 0) > lost / 2
+        raise UserError(what, mend=f"{mend} and without a penalty, which choices do not hold" if penalised else mend)
 
 
 def _labelled(bundle: Bundle, source: Source, columns: Columns) -> pl.DataFrame:
