@@ -225,6 +225,24 @@ def test_a_server_that_goes_and_comes_back(server: stores.Server) -> None:
         assert {one.id for one in store.history("u1")} == {"before", "while"}
 
 
+@pytest.mark.parametrize(("database", "options", "found"), [
+    ("off", "", "on"), ("on", "", "on"), ("local", "", "local"), ("remote_apply", "", "remote_apply"),
+    ("on", " -c synchronous_commit=off", "off"), ("off", " -c work_mem=4MB", "on"),
+])  # fmt: skip
+def test_a_commit_waits_for_the_disk_whatever_the_database_says(server: stores.Server, database: str, options: str, found: str) -> None:
+    import psycopg
+
+    with psycopg.connect(server.base, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE postgres SET synchronous_commit = {database}")
+    url = sa.make_url(stores.database(server.base))
+    asked = url.update_query_dict({"options": f"{url.query['options']}{options}"})
+    with Store(asked.render_as_string(hide_password=False)) as store:
+        for transaction in (store.session.writing, store.session.reading):
+            with transaction() as connected:
+                assert connected.exec_driver_sql("SHOW synchronous_commit").scalar_one() == found
+                assert str(connected.exec_driver_sql("SHOW search_path").scalar_one()).startswith("umbel_")
+
+
 def test_no_server_at_all(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(UnavailableError) as caught:

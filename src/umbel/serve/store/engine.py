@@ -152,7 +152,7 @@ class Sqlite(Place):
 
 @final
 class Postgres(Place):
-    """A PostgreSQL database; an acknowledged write is what its `synchronous_commit` says."""
+    """A PostgreSQL database; an acknowledged write is on its disk, unless the URL's own options say otherwise."""
 
     mark = "%s"
 
@@ -162,9 +162,12 @@ class Postgres(Place):
     def engine(self) -> sa.Engine:
         """Connections, tried before use, so that a server that went and came back is met by a new one."""
         try:
-            return sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": WAIT // 1000})
+            engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": WAIT // 1000})
         except ModuleNotFoundError as error:
             raise UserError(f"{self.where}: PostgreSQL needs {error.name}", mend="pip install 'umbel[postgres]'") from None
+        if "synchronous_commit" not in str(self.url.query.get("options", "")):
+            sa.event.listen(engine, "connect", _commit_to_disk)
+        return engine
 
     def snapshots(self, engine: sa.Engine) -> sa.Engine:
         """Transactions of repeatable reads."""
@@ -240,5 +243,11 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
+def _commit_to_disk(connection: Any, _: object) -> None:  # noqa: ANN401
+    """Wait for the disk at a commit where the database says not to; what waits for more, such as a copy, stays."""
+    connection.execute("SELECT set_config(name, 'on', false) FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'")
+    connection.commit()
+
+
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
