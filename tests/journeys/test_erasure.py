@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from tests.journeys.conftest import Job
 from tests.server import here, problem, serving
 from umbel.serve.http.keys import add_key
+from umbel.serve.store import engine
 from umbel.serve.store.store import Store
 
 CANARY = "canary-4711-user"
@@ -77,13 +80,32 @@ def test_deleting_a_user_leaves_what_was_decided_and_erasing_does_not(served: Se
         served.client.post("/v1/events", json=[sent])
     assert served.client.delete(f"/v1/users/{CANARY}").status_code == 204
     assert files_with(served.folder, CANARY), "a decision names its user"
-    assert served.client.post("/v1/erasures", json={"user_id": CANARY}).json() == {"decisions": 2, "events": 2}
+    assert served.client.post("/v1/erasures", json={"user_id": CANARY}).json() == {"decisions": 2, "events": 2, "busy": False}
     assert files_with(served.folder, CANARY) == []
-    assert served.client.post("/v1/erasures", json={"user_id": CANARY}).json() == {"decisions": 0, "events": 0}
+    assert served.client.post("/v1/erasures", json={"user_id": CANARY}).json() == {"decisions": 0, "events": 0, "busy": False}
     with Store(served.folder / "umbel.db") as store:
         assert len(store.history(OTHERS[3])) == 1
         assert [note[1:3] for note in store.notes(1)] == [("anybody", "erase")]
     assert all(served.client.get(f"/v1/users/{user}").status_code == 200 for user in OTHERS[:24])
+
+
+def test_bytes_that_a_reader_keeps_are_told_and_go_once_it_has_ended(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(engine, "WAIT", 500)
+    folder = tmp_path / "store"
+    folder.mkdir()
+    with here(job.run / "bundle", folder, "watch=0") as server:
+        write(server.client, OTHERS[0])
+        live(server.client, CANARY)
+        with closing(sqlite3.connect(folder / "umbel.db")) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM events").fetchone() == (2,)
+            erased = server.client.post("/v1/erasures", json={"user_id": CANARY}).json()
+            assert erased == {"decisions": 1, "events": 2, "busy": True}
+            assert files_with(folder, CANARY) != []
+        assert server.client.post("/v1/erasures", json={"user_id": CANARY}).json() == {"decisions": 0, "events": 0, "busy": False}
+        assert files_with(folder, CANARY) == []
 
 
 @pytest.mark.parametrize(("body", "said"), [

@@ -210,6 +210,36 @@ def test_from_a_store_to_another_training(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "bundle" / "feedback.json").exists()
 
 
+def test_an_erased_user_is_in_no_log_and_no_table_that_is_made_afterwards(tmp_path: Path) -> None:
+    """What was made before holds the user, as `umbel erase` says: the same search finds it there."""
+    simulate(Planted(users=20, items=20, rows=800, days=6, conflict=0.0, strength=4.0, seed=3), tmp_path)
+    log = pl.read_parquet(tmp_path / "log.parquet")
+    one = log["user"].mode()[0]
+    named = pl.when(pl.col("user") == one).then(pl.lit(CANARY)).otherwise(pl.format("user-{}", "user"))
+    serve(place := tmp_path / "umbel.db", log.with_columns(user=named))
+    rule = '{ feedback = { window = "1h", positive_when = "kind = \'click\'" } }'
+    text = RUN.replace("click = {{ }}", "click = RULE").replace("like = {{ }}", "").replace('buy = {{ given = "click" }}', "")
+    found = {}
+    for when in ("before", "after"):
+        made = tmp_path / when
+        made.mkdir()
+        (made / "run.toml").write_text(text.format(log=made / "log.parquet").replace("RULE", rule) + '[feedback]\nlateness = "1m"\n')
+        collected = say("collect", place, "-o", made / "log.parquet", "--rules", made / "run.toml")
+        ingested = say("ingest", made / "run.toml", "-o", made / "table")
+        assert (collected.code, ingested.code) == (0, 0), ingested.err
+        found[when] = {kind: holds(made / kind, CANARY) for kind in ("log.parquet", "table")}
+        assert holds(made / "table", "user-") or holds(made / "log.parquet", "user-")
+        assert say("erase", CANARY, "--store", place).code == 0
+    assert found == {"before": {"log.parquet": True, "table": True}, "after": {"log.parquet": False, "table": False}}
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a text stands in a file or in any under a folder: in its bytes, or in a column of Parquet, which is packed."""
+    files = [one for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file()]
+    columns = (str(column.to_list()) for one in files if one.suffix == ".parquet" for column in pl.read_parquet(one))
+    return any(text.encode() in one.read_bytes() for one in files) or any(text in one for one in columns)
+
+
 def serve(place: Path, log: pl.DataFrame) -> None:
     """Every row as an answer of one item, and every label as an event, the events first and shuffled."""
     rows = log.to_dicts()

@@ -111,10 +111,11 @@ class EraseRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErasedAnswer(Struct, frozen=True):
-    """What is gone."""
+    """What is gone; with `busy` somebody reads the store, and bytes are left beside its file until the request is sent again."""
 
     decisions: int
     events: int
+    busy: bool
 
 
 def _policy(family: str, parameters: Json) -> Json:

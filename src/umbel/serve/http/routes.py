@@ -159,7 +159,7 @@ async def erase(call: Call) -> Reply:
     whom = decode(call.body, EraseRequest).user_id
     check_ids("user_id", [whom])
     gone = await asyncio.to_thread(call.service.store.erase, whom, actor=call.actor)
-    return Reply(ErasedAnswer(gone.decisions, gone.events))
+    return Reply(ErasedAnswer(gone.decisions, gone.events, gone.busy))
 
 
 def v1() -> list[Route]:

@@ -74,8 +74,8 @@ class Place(ABC):
         """Let nobody else change the schema until this transaction ends."""
 
     @abstractmethod
-    def write_back(self, engine: sa.Engine) -> None:
-        """Leave no byte of what was deleted in a log of changes beside the tables, as far as nobody reads it."""
+    def write_back(self, engine: sa.Engine) -> bool:
+        """Leave no byte of what was deleted in a log of changes beside the tables; False where somebody still reads it."""
 
     @abstractmethod
     def compact(self, engine: sa.Engine) -> None:
@@ -126,9 +126,9 @@ class Sqlite(Place):
     def begin_migration(self, connection: sa.Connection) -> None:
         """Nothing: a transaction that may write has the file for itself."""
 
-    def write_back(self, engine: sa.Engine) -> None:
+    def write_back(self, engine: sa.Engine) -> bool:
         """The write-ahead log emptied; in the file, deleted content was overwritten with zeros before (`secure_delete`)."""
-        self._run(engine, EMPTY_LOG)
+        return self._run(engine, EMPTY_LOG)
 
     def compact(self, engine: sa.Engine) -> None:
         """VACUUM between two times of emptying the write-ahead log."""
@@ -181,8 +181,9 @@ class Postgres(Place):
         """A lock of the database, freed with the transaction."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION)))
 
-    def write_back(self, engine: sa.Engine) -> None:
+    def write_back(self, engine: sa.Engine) -> bool:
         """Nothing: the server's own VACUUM takes deleted rows out of its tables, sooner or later; `compact` does it now."""
+        return True
 
     def compact(self, engine: sa.Engine) -> None:
         """VACUUM FULL of the store's own tables; what the server's own log and its backups hold is its administrator's."""
@@ -242,12 +243,12 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
     cursor.close()
 
 
-def _begin(connection: sa.Connection) -> None:
 def _commit_to_disk(connection: Any, _: object) -> None:  # noqa: ANN401
     """Wait for the disk at a commit where the database says not to; what waits for more, such as a copy, stays."""
     connection.execute("SELECT set_config(name, 'on', false) FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'")
     connection.commit()
 
 
+def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -18,10 +18,11 @@ AT_ONCE = 2_000  # decisions or events of one transaction, so that the service i
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many decisions and events are gone."""
+    """How many decisions and events are gone; `busy` if a reader kept their bytes in the store's log of changes."""
 
     decisions: int = 0
     events: int = 0
+    busy: bool = False
 
 
 def erase(session: Session, user: str, *, actor: str = "umbel") -> Erased:
@@ -34,8 +35,7 @@ def erase(session: Session, user: str, *, actor: str = "umbel") -> Erased:
     gone = Erased(*_gone(session, decisions.c.user == user, happened=sa.or_(events.c.user == user, events.c.request.in_(own))))
     Catalogue(session, users, personal=True).delete(user, time=now())
     _note(session, "erase", gone, actor=actor)
-    session.place.write_back(session.engine)
-    return gone
+    return replace(gone, busy=not session.place.write_back(session.engine))
 
 
 def forget(session: Session, before: int) -> Erased:
