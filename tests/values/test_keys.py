@@ -25,6 +25,7 @@ from umbel.run import settings
 from umbel.run.feeding import RuleSection
 from umbel.run.section import Section
 from umbel.run.settings import Settings
+from umbel.serve.http.keys import Scope
 from umbel.serve.http.told import Told
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -134,6 +135,12 @@ def told_as(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_every_scope_of_a_key_is_told() -> None:
+    section = (DOCS / "service.md").read_text(encoding="utf-8").partition("## Keys, retention, pseudonyms\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [one.value for one in Scope]
+    assert set(re.findall(r"--scope (\w+)", section)) <= set(Scope)
 
 
 def test_everything_that_serve_takes_is_told() -> None:
