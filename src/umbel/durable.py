@@ -21,19 +21,25 @@ LOCK = ".umbel-lock"  # of a folder, in it
 LEFT = re.compile(r"\.(?P<name>.+)\.(?:\w{8}\.umbel-part|umbel-old|umbel-lock)")
 ROOM = 200                # bytes of a name that leave room for what is added to it
 EXCHANGE, HERE = 2, -100  # Linux's RENAME_EXCHANGE and AT_FDCWD
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What libraries say of it who raise errors of their own, or an OSError without its number.
+TOLD_FULL = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b|No space left|Disk quota exceeded")
 # Not allowed, or something of another kind stands there.
 CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @contextmanager
 def disk(path: Path) -> Iterator[None]:
-    """Turn a full or closed disk under the block into a `UserError` that names `path`."""
+    """Turn a full or closed disk under the block, whichever library meets it, into a `UserError` that names `path`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except UserError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL or TOLD_FULL.search(str(error)):
             raise UserError(f"{path}: the disk is full", mend="free some space; nothing was overwritten") from error
-        if error.errno in CLOSED:
+        if number in CLOSED:
             raise UserError(f"{path}: not writable", mend="choose a folder you may write to") from error
         raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,6 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
-import polars as pl
 
 from umbel import durable
 from umbel.chosen import choose, spell
@@ -87,12 +85,7 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not a table", mend="name another folder, or remove it yourself")
     with durable.sole(folder), durable.folder(folder) as partial:
-        try:
-            yield partial
-        except pl.exceptions.PolarsError as error:
-            if "os error 28" in str(error):  # Polars hides the number of the failure in its text
-                raise OSError(errno.ENOSPC, "no space left") from error
-            raise
+        yield partial
 
 
 def _field(data: Mapping[str, object]) -> Field:
