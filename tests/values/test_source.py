@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 from pathlib import Path
 
@@ -177,6 +178,13 @@ def test_a_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
         ('a,b,c\n1,"2,2",3\n4,"5,6"\n', "line 3: 2 values"),
         ("a,b,c\n1,2,3\n4,5", "line 3: 2 values"),
         ("a,a\n1,2\n", "column 'a' stands twice"),
+        ('a,b\n1,"x\ny"\n2\n', "line 4: 1 values"),
+        ('a,b\n1,"x"\n2,"open\n3,y\n4,z\n', "a quote that opens in line 3 is never closed; close it"),
+        ('a,b\n1,"x\ny"\n2,"open', "a quote that opens in line 4 is never closed"),
+        ('a,b\n1,"x\n2,"y"\n3,z\n', "a quote that opens in line 2 is never closed"),
+        ('a,"b\n1,2\n', "a quote that opens in line 1 is not closed in it"),
+        ("a,b\r1,2\r3,4\r", "its lines end in CR alone; convert it, for example: tr '\\r' '\\n'"),
+        ("a," + "b" * (1 << 18) + "\n", "line 1: cannot be read (field larger than field limit"),
     ],
 )
 def test_a_bad_csv_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, text: str, message: str) -> None:
@@ -198,6 +206,33 @@ def test_another_encoding_names_its_line(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(files, "BLOCK", block)
     with pytest.raises(UserError, match=f"line {line}: not UTF-8; convert it"):
         Log(Source(csv(tmp_path, text)))
+
+
+@pytest.mark.parametrize("form", ["latin1", "utf-16", "utf-32"])
+def test_the_mend_names_the_encoding_that_the_file_begins_with(tmp_path: Path, form: str) -> None:
+    with pytest.raises(UserError, match=f"iconv -f {form} -t utf-8"):
+        Log(Source(csv(tmp_path, "a,é\n1,2\n".encode(form))))
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE])
+def test_either_order_of_bytes_is_known(tmp_path: Path, mark: bytes) -> None:
+    with pytest.raises(UserError, match="iconv -f utf-16 -t utf-8"):
+        Log(Source(csv(tmp_path, mark + "a".encode("utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"))))
+
+
+def test_a_value_too_long_for_a_line_is_cut(tmp_path: Path) -> None:
+    path = csv(tmp_path, "a\n" + "1\n" * (files.GUESS + 1) + "x" * 5000 + "\n")
+    with pytest.raises(UserError, match=f"row {files.GUESS + 2}: '{'x' * files.SHOWN}…' in column 'a' is no whole number"):
+        whole(Log(Source(path)))
+
+
+def test_what_polars_says_is_cut_where_the_file_cannot_be_read_again(tmp_path: Path) -> None:
+    """As of a file that changed since it was checked: there is no row to name."""
+    path = csv(tmp_path, 'a,b\n1,"open\n2,x\n')
+    said = "could not parse `" + "y" * 5000 + "` as dtype `i64` at column 'a' (column number 1)"
+    with pytest.raises(UserError, match=r"log\.csv: cannot be read \(could not parse `y+…\); correct it") as caught, files.reading(path):
+        raise pl.exceptions.ComputeError(said)
+    assert len(caught.value.what) < len(path) + files.TOLD + 50
 
 
 def test_a_type_that_changes_late_is_one_line(tmp_path: Path) -> None:

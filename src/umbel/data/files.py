@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import re
@@ -20,6 +21,10 @@ from umbel.errors import UserError
 
 GUESS = 10_000  # rows of a CSV from which the types of its columns are told
 BLOCK = 1 << 22  # bytes of a CSV that are checked or read at a time
+SHOWN, TOLD = 80, 200  # characters of a value, and of what Polars says, that stand in a message
+_MARKS = {  # what a file of another Unicode encoding begins with, the longest first
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
 _REFUSED = re.compile(r"could not parse `(.*)` as dtype `(\w+).*` at column '(.*)' \(column number \d+\)$", re.DOTALL | re.MULTILINE)
 _CALLED = {"bool": "truth value", "date": "date", "datetime": "moment", "time": "time of day", "f64": "number"}
 
@@ -59,7 +64,7 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _cut(str(error).strip().splitlines()[0], TOLD)
         text = path.endswith(".csv")
         mend = "correct it, or convert the log to Parquet" if text else "write the file again: it is damaged or no Parquet"
         raise UserError((_misfit(path, str(error)) if text else None) or f"{path}: cannot be read ({reason})", mend=mend) from error
@@ -68,7 +73,8 @@ def reading(path: str) -> Iterator[None]:
 def check_csv(path: Path) -> None:
     """Read a whole CSV once as bytes: Polars fills short lines with nulls in silence.
 
-    :raises UserError: naming the line that is not UTF-8 or has more or fewer values than the header, or the repeated column.
+    :raises UserError: naming the line that is not UTF-8, has more or fewer values than the header or a quote that is never
+        closed, or the repeated column.
     """
     with path.open("rb") as file:
         names = _names(file, path)
@@ -78,12 +84,21 @@ def check_csv(path: Path) -> None:
         line = 2
         for block in blocks(file):
             _text(block, path, line=line)
-            line += _check_block(block, len(names), path, line=line)
+            _check_block(block, len(names), path, line=line)
+            line += block.count(b"\n")
 
 
 def _names(file: BinaryIO, path: Path) -> list[str]:
-    """The names in the first line."""
-    return next(csv.reader([_text(file.readline(), path, line=1)]), [])
+    """The names in the first line; :raises UserError: where none end it, or a quote is open at its end."""
+    line = _text(file.readline(), path, line=1)
+    if line.count('"') % 2:
+        raise UserError(f"{path}: a quote that opens in line 1 is not closed in it", mend="close it: the names of columns are one line")
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as error:
+        if "\r" in line.rstrip("\r\n"):
+            raise UserError(f"{path}: its lines end in CR alone", mend="convert it, for example: tr '\\r' '\\n'") from error
+        raise UserError(f"{path}, line 1: cannot be read ({error})", mend="correct it, or convert the log to Parquet") from error
 
 
 def blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -113,25 +128,29 @@ def _last_end(block: bytes) -> int:
     return int(ends[-1]) + 1 if len(ends) else 0
 
 
-def _check_block(block: bytes, columns: int, path: Path, *, line: int) -> int:
-    """The number of lines of a block, each of which has so many columns."""
+def _check_block(block: bytes, columns: int, path: Path, *, line: int) -> None:
+    """Whether each line of a block, whose first is `line` of the file, has so many columns, and no quote is open at its end."""
     if b'"' not in block:
         lines = block.count(b"\n")
         if block.count(b",") == lines * (columns - 1) and b"\n\n" not in block and not block.startswith(b"\n"):
-            return lines  # a long line stops Polars, so equal sums leave no short one
+            return  # a long line stops Polars, so equal sums leave no short one
     data = np.frombuffer(block, np.uint8)
     outside = _outside(data)
     ends = np.flatnonzero((data == ord("\n")) & outside)
     commas = np.flatnonzero((data == ord(",")) & outside)
     values = np.diff(np.searchsorted(commas, ends), prepend=0) + 1
-    bare = ends - np.concatenate([[-1], ends[:-1]]) <= 1
+    starts = np.concatenate([[0], ends + 1])
+    bare = ends == starts[:-1]
     wrong = np.flatnonzero((values != columns) | (bare & (columns > 1)))
     if len(wrong):
         first = int(wrong[0])
         count = 0 if bare[first] else int(values[first])
-        what = f"{path}, line {line + first}: {count} values under {columns} columns"
+        at = line + block.count(b"\n", 0, int(starts[first]))
+        what = f"{path}, line {at}: {count} values under {columns} columns"
         raise UserError(what, mend="complete the line, or quote its commas")
-    return len(ends)
+    if not outside[-1]:
+        at = line + block.count(b"\n", 0, block.index(b'"', int(starts[-1])))
+        raise UserError(f"{path}: a quote that opens in line {at} is never closed", mend='close it; a quote within quotes is written ""')
 
 
 def _text(block: bytes, path: Path, *, line: int) -> str:
@@ -139,7 +158,8 @@ def _text(block: bytes, path: Path, *, line: int) -> str:
         return block.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         at = line + block[: error.start].count(b"\n")
-        raise UserError(f"{path}, line {at}: not UTF-8", mend="convert it, for example: iconv -f latin1 -t utf-8") from error
+        told = next((name for mark, name in _MARKS.items() if line == 1 and block.startswith(mark)), "latin1")
+        raise UserError(f"{path}, line {at}: not UTF-8", mend=f"convert it, for example: iconv -f {told} -t utf-8") from error
 
 
 def paths(path: str) -> list[str]:
@@ -176,11 +196,16 @@ def _told_by(path: str) -> dict[str, str]:
 
 
 def _misfit(path: str, error: str) -> str | None:
-    """Where the value stands that Polars could not read, if it says which: Polars knows neither file nor row."""
+    """Where the value stands that Polars could not read, if it says which and reads it as text: Polars knows neither file nor row."""
     refused = _REFUSED.match(error)
-    if refused is None:
+    try:
+        return _found(path, *refused.groups()) if refused else None
+    except pl.exceptions.PolarsError:
         return None
-    value, kind, name = refused.groups()
+
+
+def _found(path: str, value: str, kind: str, name: str) -> str | None:
+    """The first row of the files that holds a value, as Polars writes it, that is not of its column's kind."""
     if value[:1] == value[-1:] == '"':  # Polars says it as it is written
         value = value[1:-1].replace('""', '"')
     for one in paths(path):
@@ -188,6 +213,11 @@ def _misfit(path: str, error: str) -> str | None:
         for frame in pl.scan_csv(one, infer_schema=False, glob=False).select(name).collect_batches(maintain_order=True, lazy=True):
             places = (frame[name] == value).arg_true()
             if len(places):
-                return f"{one}, row {row + places[0] + 1}: {value!r} in column {name!r} is no {_CALLED.get(kind, 'whole number')}"
+                shown = _cut(value, SHOWN)
+                return f"{one}, row {row + places[0] + 1}: {shown!r} in column {name!r} is no {_CALLED.get(kind, 'whole number')}"
             row += frame.height
     return None
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
