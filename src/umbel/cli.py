@@ -65,6 +65,8 @@ def ingest(
         table = prepare(read(run, change or ()), out, watch=screen, spark=spark)
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in table.parts.items())
     typer.echo(f"{out}: {sizes} rows, {len(table.schema.fields)} fields, {len(table.schema.tasks)} tasks")
+    for line in table.aside.lines():
+        typer.echo(line)
 
 
 @app.command()

@@ -39,6 +39,11 @@ class Labels:
         return wrong
 
     @property
+    def amount(self) -> bool:
+        """Whether they are how much or how often, and 0 is nothing."""
+        return self.low == 0 and not self.above and self.high == np.inf
+
+    @property
     def some(self) -> float:
         """One of them, to stand where a label was not seen."""
         if self.above:

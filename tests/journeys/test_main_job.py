@@ -32,6 +32,27 @@ def test_a_run_leaves_what_the_design_says(job: Job) -> None:
     assert "buy (marginal)" in job.said.out
 
 
+def test_rows_that_fall_out_are_told_wherever_a_run_is(run_file: Path, log: Path) -> None:
+    """By ingest, by train and in both reports; and by evaluate those of its own log."""
+    place = pl.int_range(pl.len())
+    odd = run_file.parent / "odd.parquet"
+    pl.read_parquet(log).with_columns(
+        user=pl.when(place % 3 == 0).then(None).otherwise("user"), time_ms=pl.when(place == 7).then(None).otherwise("time_ms"),
+    ).write_parquet(odd)  # fmt: skip
+    run_file.write_text(run_file.read_text().replace(str(log), str(odd)))
+    run = run_file.parent / "run"
+    lost = ["1 row is in no part of the split, and left out"]
+    users = ["2,000 rows are without a user: in intervals each is a user of its own, and GAUC leaves them out"]
+    assert say("ingest", run_file, "-o", run / "table").out.splitlines()[-2:] == lost + users
+    said = say("train", run_file, "-o", run, "--set", "fit.epochs=1")
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[-3:-1] == lost + users
+    saved = report(run)
+    assert (saved["dropped"], saved["without_user"], set(saved["contradictions"])) == (1, 2000, {"click", "like", "buy"})
+    assert all(f"<li>{line}</li>" in (run / "report.html").read_text() for line in lost + users)
+    assert say("evaluate", run / "bundle", odd).out.splitlines()[-1:] == users
+
+
 def test_the_report_has_the_agreed_shape(job: Job) -> None:
     saved = report(job.run)
     assert set(saved["rows"]) == {"train", "valid", "test"}

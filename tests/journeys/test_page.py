@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from umbel.data.aside import Aside
 from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Linear, Platt
 from umbel.evaluate.figures import Figures
@@ -132,6 +133,7 @@ def report(suffix: str = "") -> Report:
         settings={"fit": {"epochs": 2}, "data": {"log" + suffix: "a" + suffix}},
         versions={"umbel": "0.1.0", "torch" + suffix: "2" + suffix},
         commit="abc" + suffix,
+        aside=Aside(12, 2000, {"click" + suffix: 3, "buy": 0}),
         kept=Kept.of(Primary("click" + suffix, {"buy": 0.1}), each, train={"click" + suffix: 0.75, "buy": 0.6, "seconds": 0.3}),
     )
 

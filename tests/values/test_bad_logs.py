@@ -32,6 +32,7 @@ from umbel.errors import UserError
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.judge import Predictions, evaluate
 from umbel.evaluate.metrics import Undefined
+from umbel.kinds import LogNormal, MultiClass, Ordinal, Poisson, TaskKind, Tweedie, ZeroInflated
 from umbel.schema import REGRESSION, Field, Schema, Task
 
 INF = float("inf")
@@ -225,9 +226,19 @@ def test_what_is_learned_from_is_seen_and_all_above_it_holds() -> None:
     assert contradictions(labels, Schema((Field("user", ID),), tasks)) == [1, 0, 1]
 
 
-def test_a_number_contradicts_no_sample_space() -> None:
-    schema = Schema((Field("user", ID),), (Task("click"), Task("spent", REGRESSION, given="click")))
-    assert contradictions(np.array([[0, 1], [0, 2.5], [1, 1]], np.float32), schema) == [0, 0]
+@pytest.mark.parametrize(("kind", "count"), [
+    (REGRESSION, 0), (ZeroInflated(), 2), (Poisson(), 2), (Tweedie(), 2), (LogNormal(), 0), (Ordinal(4), 0), (MultiClass(4), 0),
+])
+def test_an_amount_contradicts_its_sample_space_where_it_is_above_0(kind: TaskKind, count: int) -> None:
+    """Other numbers, grades and classes do not: their 0, if they have one, is not that nothing happened."""
+    schema = Schema((Field("user", ID),), (Task("click"), Task("spent", kind, given="click")))
+    rows = [[0, 1], [0, 3], [0, 0], [0, np.nan], [1, 1], [np.nan, 1]]
+    assert contradictions(np.array(rows, np.float32), schema) == [0, count]
+
+
+def test_amounts_against_their_sample_space_are_refused_as_events_are(tmp_path: Path) -> None:
+    schema = Schema((Field("user", ID),), (Task("click"), Task("spent", ZeroInflated(), given="click")))
+    bad_rows(tmp_path, changed(spent=[50.0, *logs.ROWS["spent"][1:]]), schema, says="rows hold it although 'click' does not hold")
 
 
 def test_a_regression_may_be_constant_in_its_sample_space_but_is_seen_there(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests import rated
 
 from umbel.data.episodes import FIRST_TEN, LAST_TEN, PADDING, Drawer, Protocol, Scenario, afresh, episodes, scenarios
+from umbel.data.groups import nobody
 from umbel.data.shots import even, gather
 from umbel.data.table import Table
 from umbel.errors import UserError
@@ -130,6 +131,21 @@ def test_users_who_validate_are_in_no_scenario_of_the_test_part(tmp_path: Path) 
     assert rows.any()
     assert not np.stack([one[rows] for one in scenarios(table, "test").values()]).any()
     assert scenarios(table, "valid")[Scenario.USER_COLD].all()
+
+
+def test_rows_without_a_user_are_nobodys_episode_and_in_no_scenario(tmp_path: Path) -> None:
+    """In every part, so that a user of all of them would be a known one, or the one of the longest history."""
+    gone = pl.int_range(pl.len()) % 5 == 0
+    table = rated.table(tmp_path, rated.log().with_columns(user=pl.when(gone).then(None).otherwise("user")))
+    assert table.aside.without_user > 20
+    for part in ("train", "valid", "test"):
+        lost = nobody(table.groups(part))
+        assert lost.any()
+        found = np.stack(list(scenarios(table, part).values()))
+        assert not found[:, lost].any()
+        wide = Protocol(support=0, query=None, history=(1, 1000))
+        for among in (None, np.ones(len(lost), bool)):
+            assert not nobody(episodes(table, part, wide, among=among).user).any()
 
 
 def test_padding_repeats_the_users_first_row_unseen(table: Table) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
 
+from umbel.data.groups import groups
+from umbel.data.source import Source
 from umbel.evaluate.figures import CURVE_BINS, METRICS, REGRESSION_METRICS, Rows, binary_figures, curve, regression_figures
 from umbel.evaluate.intervals import Interval, Sampled, resample
 from umbel.evaluate.metrics import Undefined
 
 
 def rows(labels: Float[np.ndarray, "rows"], scores: Float[np.ndarray, "rows"], users: int = 20) -> Rows:
-    groups = np.arange(len(labels)) % users
-    return Rows(labels, scores, 1 / (1 + np.exp(-scores)), groups, resample(groups, resamples=16, seed=0))
+    whose = np.arange(len(labels)) % users
+    return Rows(labels, scores, 1 / (1 + np.exp(-scores)), whose, resample(whose, resamples=16, seed=0))
 
 
 def noisy(seed: int, count: int = 400) -> Rows:
@@ -99,6 +102,26 @@ def test_a_perfect_model() -> None:
         assert one.value == pytest.approx(value, abs=1e-12), name
         assert one.low == pytest.approx(value, abs=1e-12), name
         assert one.high == pytest.approx(value, abs=1e-12), name
+
+
+def test_rows_without_a_user_have_no_say_in_gauc_and_are_drawn_one_by_one() -> None:
+    users = pl.DataFrame({"user": [None] * 2000 + [*range(100)] * 10})
+    whose = groups(users, Source("log.csv", user="user"), 0)
+    draw = np.random.default_rng(0)
+    scores = draw.normal(size=3000)
+    labels = (draw.random(3000) < 1 / (1 + np.exp(-scores))).astype(np.float64)
+    labels[:2000] = scores[:2000] < 0  # ranked the wrong way round: an AUC of 0
+    by = resample(whose, resamples=50)
+    found = binary_figures(Rows(labels, scores, np.full(3000, 0.5), whose, by))
+    some = np.arange(2000, 3000)
+    own = binary_figures(Rows(labels[some], scores[some], np.full(1000, 0.5), whose[some], resample(whose[some], resamples=50)))
+    (gauc, alone) = (one.metrics["gauc"] for one in (found, own))
+    assert isinstance(gauc, Interval)
+    assert isinstance(alone, Interval)
+    assert gauc.value == alone.value
+    drawn = by.count[:, by.code[:2000]]
+    assert 0.6 < (drawn > 0).mean() < 0.66  # one in e is not drawn
+    assert found.users == 2100
 
 
 def test_users_of_one_class_each_leave_gauc_undefined_and_the_rest_defined() -> None:

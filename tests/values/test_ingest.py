@@ -12,6 +12,8 @@ import torch
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
 
+from umbel.data.aside import Aside
+from umbel.data.groups import nobody
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
 from umbel.data.split import ByColumn, ByTime
@@ -30,7 +32,7 @@ def codes(table: Table, name: str) -> list[object]:
 
 def test_parts_are_contiguous(table: Table) -> None:
     assert table.parts == {"train": range(6), "valid": range(6, 8), "test": range(8, 10)}
-    assert table.dropped == 0
+    assert table.aside.dropped == 0
 
 
 def test_rows_of_a_part_keep_their_order_and_parts_follow_each_other(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_rows_outside_every_part_are_dropped_and_counted(tmp_path: Path) -> None
     part = ["train"] * 5 + ["other"] + ["valid"] * 2 + ["test"] * 2
     source = Source(logs.write(tmp_path, changed(part=part)), user="user")
     table = ingest(source, one_field(Field("item", ID)), ByColumn("part", "valid", "test"), folder=tmp_path / "table")
-    assert table.dropped == 1
+    assert table.aside.dropped == 1
     assert table.parts["train"] == range(5)
 
 
@@ -238,6 +240,25 @@ def test_contradictions_are_counted(tmp_path: Path) -> None:
     table = logs.table(tmp_path, {**many, "buy": buy})
     assert json.loads((table.folder / "meta.json").read_text())["contradictions"] == {"click": 0, "buy": 1, "spent": 0}
     assert not table.labels("train")[1][0, 1]
+
+
+def test_rows_without_a_user_are_each_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umbel.data.ingest.CHUNK", 16)  # three batches of four
+    table = logs.table(tmp_path, changed(user=[None, 1, None, 2, 3, None, 1, None, None, 8]))
+    groups = np.concatenate([table.groups(part) for part in ("train", "valid", "test")])
+    assert nobody(groups).tolist() == [one is None for one in (None, 1, None, 2, 3, None, 1, None, None, 8)]
+    assert len(np.unique(groups)) == 9
+    assert groups[[1, 3, 4, 6, 9]].tolist() == [1, 2, 3, 1, 8]
+    assert table.aside.without_user == 5
+    assert Table.open(table.folder).aside == Aside(0, 5, {"click": 0, "buy": 0, "spent": 0})
+
+
+def test_a_table_of_before_is_read_without_the_count(tmp_path: Path) -> None:
+    table = logs.table(tmp_path)
+    meta = json.loads((table.folder / "meta.json").read_text())
+    del meta["without_user"]
+    (table.folder / "meta.json").write_text(json.dumps(meta))
+    assert Table.open(table.folder).aside.without_user == 0
 
 
 def test_a_chain_of_three(tmp_path: Path) -> None:

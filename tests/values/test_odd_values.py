@@ -210,7 +210,7 @@ def test_a_time_of_nan_is_missing_and_its_row_is_dropped(tmp_path: Path) -> None
     time: list[float | None] = [NAN, 0.0, 1.0, 2.0, NAN, None, 6.0, 7.0, 8.0, 9.0]
     table = logs.table(tmp_path, changed(time=time))
     assert {part: len(rows) for part, rows in table.parts.items()} == {"train": 3, "valid": 2, "test": 2}
-    assert table.dropped == 3
+    assert table.aside.dropped == 3
     assert table.times("train").tolist() == [0, 1, 2]
 
 

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import Task
 
+from umbel.data.aside import Aside
 from umbel.evaluate.figures import Figures
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.judge import TaskReport
@@ -76,7 +77,8 @@ def test_the_table_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     figures = Figures(900, 30, 12, metrics)
     worst = Worst("tab", "3", "auc", Interval(0.6, 0.55, 0.65))
     task = TaskReport("buy", "binary", "click", figures, figures, {}, worst)
-    headline(Report("stem", 1, {"train": 5000, "test": 900}, (task,), 10, 1.0, 1.0, 1))
+    aside = Aside(1, 2000, {"click": 0, "buy": 3})
+    headline(Report("stem", 1, {"train": 5000, "test": 900}, (task,), 10, 1.0, 1.0, 1, aside=aside))
     out = capsys.readouterr().out
     assert "stem, 5,000 train, 900 test rows" in out
     assert "buy (marginal)" in out
@@ -84,6 +86,15 @@ def test_the_table_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "none: no user has both" in out.replace("\n", " ")
     assert "pr_auc" not in out
     assert "worst slice of buy: tab = 3, auc 0.6000 ±0.0500" in out
+    assert out.splitlines()[-3:] == aside.lines() == [
+        "1 row is in no part of the split, and left out",
+        "2,000 rows are without a user: in intervals each is a user of its own, and GAUC leaves them out",
+        "3 rows hold 'buy' though not what it is given: there it is unseen",
+    ]
+
+
+def test_nothing_odd_is_nothing_told() -> None:
+    assert Aside(0, 0, {"click": 0}).lines() == []
 
 
 def test_silence_hears_everything() -> None:

@@ -15,6 +15,7 @@ from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, ROWS, SCHEMA, SEQUENCE, changed
 
 from umbel.bundle import Built, Bundle, Option
+from umbel.data.aside import Aside
 from umbel.data.frequency import VALUE
 from umbel.data.loader import Loader
 from umbel.data.raw import encoded
@@ -365,6 +366,6 @@ def test_a_bundle_that_does_not_say_until_when_is_refused(new: Table, old: Table
 
 def test_a_log_without_time_cannot_tell_either(new: Table, old: Table, tmp_path: Path) -> None:
     given = Bundle.load(saved(old, tmp_path / "bundle", until=3))
-    timeless = Table(new.folder, new.encoder, source=replace(new.source, time=None), parts=new.parts, dropped=0)
+    timeless = Table(new.folder, new.encoder, source=replace(new.source, time=None), parts=new.parts, aside=Aside())
     with pytest.raises(UserError, match=r"name it in \[data\], at both trainings"):
         replay_of(given, timeless, 0.5)

@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
+from umbel.data.groups import nobody
 from umbel.data.lookup import mixed
 from umbel.data.table import Table
 from umbel.errors import UserError
@@ -111,7 +112,8 @@ def episodes(table: Table, part: str, protocol: Protocol, *, among: Bool[np.ndar
     if table.source.user is None:
         raise UserError("episodes: [data] names no user column", mend="add user = 'COLUMN' under [data]")
     groups = table.groups(part)
-    kept = np.arange(len(groups)) if among is None else np.flatnonzero(among)
+    somebody = ~nobody(groups)
+    kept = np.flatnonzero(somebody if among is None else somebody & among)
     order = kept[np.lexsort((_rank(table, part, protocol)[kept], groups[kept]))]
     users, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
     few, many = protocol.history
@@ -130,12 +132,14 @@ def episodes(table: Table, part: str, protocol: Protocol, *, among: Bool[np.ndar
 def scenarios(table: Table, part: str) -> dict[Scenario, Bool[np.ndarray, "rows"]]:
     """Which rows of a part are warm, of new users, of new items, of both: new is what no training row has.
 
-    Users who validate and do not train are in none of the test part's, since the model was chosen by them.
+    Users who validate and do not train are in none of the test part's, since the model was chosen by them; rows without a user are in none.
     :raises UserError: if no id field is the log's item column.
     """
     users = table.groups(part)
-    known_user = np.isin(users, np.unique(table.groups("train")))
-    new_user = ~known_user if part == "valid" else ~known_user & ~np.isin(users, np.unique(table.groups("valid")))
+    trained, somebody = np.isin(users, np.unique(table.groups("train"))), ~nobody(users)
+    known_user, new_user = trained & somebody, ~trained & somebody
+    if part != "valid":
+        new_user &= ~np.isin(users, np.unique(table.groups("valid")))
     known_item = table.seen_counts(part, item_field(table)) > 0
     return {
         Scenario.WARM: known_user & known_item,

@@ -199,13 +199,14 @@ def _misfit(path: str, error: str) -> str | None:
     """Where the value stands that Polars could not read, if it says which and reads it as text: Polars knows neither file nor row."""
     refused = _REFUSED.match(error)
     try:
-        return _found(path, *refused.groups()) if refused else None
+        return _found(path, refused) if refused else None
     except pl.exceptions.PolarsError:
         return None
 
 
-def _found(path: str, value: str, kind: str, name: str) -> str | None:
+def _found(path: str, refused: re.Match[str]) -> str | None:
     """The first row of the files that holds a value, as Polars writes it, that is not of its column's kind."""
+    value, kind, name = refused.groups()
     if value[:1] == value[-1:] == '"':  # Polars says it as it is written
         value = value[1:-1].replace('""', '"')
     for one in paths(path):

@@ -6,21 +6,37 @@ import hashlib
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from umbel.data.source import Source
 from umbel.errors import UserError
 
 MISSING = int(np.iinfo(np.int64).min)
+NOBODY = 1 << 36  # rows of a log without a user that each can have a number of its own, from the least int64 on
 
 
 def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray, "rows"]:
-    """The user of each row; without a user column every row is its own, numbered from `start`."""
+    """The user of each row; without a user column every row is its own, numbered from `start`.
+
+    Where the user is missing, the row is its own too: what all such rows have in common is no person.
+    """
     if source.user is None:
         return np.arange(start, start + frame.height)
     if frame[source.user].dtype.is_nested() or frame[source.user].dtype == pl.Binary:
         raise UserError(f"data.user: {source.user!r} holds {frame[source.user].dtype}", mend="name a column of numbers or text")
-    return stable(frame[source.user])
+    own = np.arange(MISSING + start, MISSING + start + frame.height)
+    return np.where(frame[source.user].is_null().to_numpy(), own, stable(frame[source.user]))
+
+
+def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
+    """Which rows have no user, by what `groups` gave them.
+
+    Example
+    -------
+    >>> nobody(groups(pl.DataFrame({"user": [7, None, 7, None]}), Source("log.csv", user="user"), 0)).tolist()
+    [False, True, False, True]
+    """
+    return groups < MISSING + NOBODY
 
 
 def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:

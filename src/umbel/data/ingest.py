@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int8
 
+from umbel.data.aside import Aside
 from umbel.data.audit import Audit
 from umbel.data.bins import binned
 from umbel.data.count import Tally
 from umbel.data.derive import needed
-from umbel.data.groups import groups, times
+from umbel.data.groups import groups, nobody, times
 from umbel.data.labels import events
 from umbel.data.laid import Elsewhere, Laid
 from umbel.data.once import Once
@@ -70,7 +71,8 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, s
     encoder.as_of(schema).save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
-    write_json(folder / MARK, {"format": FORMAT, "parts": ranges, "dropped": audit.dropped, "contradictions": audit.against})
+    aside = Aside(audit.dropped, int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum()), audit.against)
+    write_json(folder / MARK, {"format": FORMAT, "parts": ranges, **aside.to_json()})
 
 
 def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:

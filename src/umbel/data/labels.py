@@ -28,12 +28,15 @@ def events(frame: pl.DataFrame, schema: Schema, start: int = 0, *, log: str = "t
 
 
 def contradictions(labels: Float32[np.ndarray, "rows tasks"], schema: Schema) -> list[int]:
-    """For each task, the rows whose event holds although the event it is given does not; 0 for what is no event, but a number."""
+    """For each task, the rows whose event holds, or whose amount is above 0, although the event it is given does not.
+
+    0 for numbers, grades and classes whose 0 is not that nothing happened.
+    """
     place = {task.name: column for column, task in enumerate(schema.tasks)}
     counts = [0] * len(schema.tasks)
     for column, task in enumerate(schema.tasks):
-        if task.given is not None and task.kind == BINARY:
-            counts[column] = int(((labels[:, column] == 1) & (labels[:, place[task.given]] == 0)).sum())
+        if task.given is not None and (task.kind == BINARY or task.kind.labels.amount):
+            counts[column] = int(((labels[:, column] > 0) & (labels[:, place[task.given]] == 0)).sum())
     return counts
 
 

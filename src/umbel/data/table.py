@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from torch import Tensor
 
 from umbel import durable
+from umbel.data.aside import Aside
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.source import Join, Source
@@ -42,11 +43,11 @@ class Table:
         *,
         source: Source,
         parts: Mapping[str, range],
-        dropped: int,
+        aside: Aside,
         sealed: frozenset[str] = frozenset(),
     ) -> None:
         self.folder, self.encoder, self.source, self.parts = folder, encoder, source, parts
-        self.dropped = dropped  # rows of the log that belong to no part
+        self.aside = aside
         self.sealed = sealed
         self._packs = {True: _map(folder, "int32"), False: _map(folder, "float32")}
         self._labels: Float32[np.ndarray, "rows tasks"] = _map(folder, "labels")
@@ -69,7 +70,7 @@ class Table:
             raise UserError(f"{path}: a table of format {meta['format']}, this version reads {FORMAT}", mend="ingest again")
         source = Source(**{**place, "joins": tuple(Join(**join) for join in place["joins"])})
         parts = {part: range(*meta["parts"][part]) for part in PARTS}
-        return Table(path, Encoder.load(path), source=source, parts=parts, dropped=meta["dropped"])
+        return Table(path, Encoder.load(path), source=source, parts=parts, aside=Aside.from_json(meta))
 
     def seal(self, *parts: str) -> Table:
         """The same table with parts that cannot be read."""
@@ -80,7 +81,7 @@ class Table:
         return self._but(self.encoder.as_of(Schema(self.schema.fields, tasks)), self.sealed)
 
     def _but(self, encoder: Encoder, sealed: frozenset[str]) -> Table:
-        return Table(self.folder, encoder, source=self.source, parts=self.parts, dropped=self.dropped, sealed=sealed)
+        return Table(self.folder, encoder, source=self.source, parts=self.parts, aside=self.aside, sealed=sealed)
 
     @property
     def schema(self) -> Schema:

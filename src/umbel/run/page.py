@@ -80,7 +80,8 @@ def _head(report: Report, names: str) -> str:
         "peak memory": f"{report.peak_memory_bytes / 2**30:.2f} GiB",
     }
     under = f"<p class='mute'>{escape(names)} · seed {report.seed}</p>"
-    return f"<header><h1>{escape(report.recipe)}</h1>{under}{html.facts(entries)}</header>"
+    odd = "".join(f"<li>{escape(line)}</li>" for line in report.aside.lines())
+    return f"<header><h1>{escape(report.recipe)}</h1>{under}{html.facts(entries)}{odd and f'<ul>{odd}</ul>'}</header>"
 
 
 def _results(title: str, tasks: Sequence[TaskReport]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from umbel.data.aside import Aside
 from umbel.errors import UserError
 from umbel.evaluate.judge import TaskReport
 from umbel.run.kept import Kept
@@ -55,6 +56,7 @@ class Report:
     `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
     `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
+    `aside` counts what is odd about the log's rows: those left out, without a user, or against their `given`.
     `until` is the time of the latest training row, in the unit of `umbel.data.table.Table.times`.
     `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them; `retrieval` what `umbel.run.recalls` does.
     """
@@ -74,6 +76,7 @@ class Report:
     commit: str | None = None
     kept: Kept | None = None
     until: int | None = None
+    aside: Aside = field(default_factory=Aside)
     episodes: Mapping[str, object] = field(default_factory=dict)
     retrieval: Mapping[str, object] = field(default_factory=dict)
 
@@ -87,6 +90,7 @@ class Report:
             "history": [moment.to_json() for moment in self.history],
             "kept": None if self.kept is None else self.kept.to_json(),
             "until": self.until,
+            **self.aside.to_json(),
             **({"episodes": dict(self.episodes)} if self.episodes else {}),
             **({"retrieval": dict(self.retrieval)} if self.retrieval else {}),
         }
@@ -107,6 +111,7 @@ class Report:
                 history=tuple(Moment.of(line) for line in history),
                 kept=Kept.from_json(kept) if isinstance(kept := saved.get("kept"), Mapping) else None,
                 until=until if isinstance(until := saved.get("until"), int) else None,
+                aside=Aside.from_json(saved),
                 episodes=episodes if isinstance(episodes := saved.get("episodes"), Mapping) else {},
                 retrieval=retrieval if isinstance(retrieval := saved.get("retrieval"), Mapping) else {},
             )

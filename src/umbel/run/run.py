@@ -183,6 +183,7 @@ def _report(
         versions=made.versions,
         commit=made.commit,
         until=None if table.source.time is None else int(table.times("train").max()),
+        aside=table.aside,
     )
 
 

@@ -101,7 +101,7 @@ def tell(line: str) -> None:
 
 
 def headline(report: Report) -> None:
-    """Print a report's figures, one task a line and one table for each set of metrics, intervals at 95 %."""
+    """Print a report's figures, a line a task and a table for each set of metrics, intervals at 95 %, and what is odd about its rows."""
     title: str | None = f"{report.recipe}, {', '.join(f'{count:,} {part}' for part, count in report.rows.items())} rows"
     for names in dict.fromkeys(tuple(task.figures.metrics) for task in report.tasks):
         show(_figures(title, [task for task in report.tasks if tuple(task.figures.metrics) == names], names))
@@ -111,6 +111,8 @@ def headline(report: Report) -> None:
             worst = task.worst
             where = f"{worst.slice} = {worst.label}"
             _plain().print(f"worst slice of {task.name}: {where}, {worst.metric} {cell(worst.value)}", highlight=False)
+    for line in report.aside.lines():
+        tell(line)
 
 
 def _figures(title: str | None, tasks: Sequence[TaskReport], metrics: Sequence[str]) -> Table:

@@ -15,9 +15,11 @@ from jaxtyping import Float
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.data.aside import Aside
 from umbel.data.batch import Batch
 from umbel.data.derive import reads
 from umbel.data.files import column_names
+from umbel.data.groups import nobody
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.rejoin import rejoined
@@ -75,7 +77,8 @@ def judge_log(
     by = resample(test.groups, resamples=asked.resamples)
     tasks = evaluate(test, calibrate_all(made.schema, test.logits, made.calibrators), slices=labels, by=by)
     seconds = time.monotonic() - began
-    report = replace(trained, rows={"log": len(test.groups)}, tasks=tasks, seconds=seconds, peak_memory_bytes=peak_memory())
+    aside = Aside(without_user=int(nobody(test.groups).sum()))
+    report = replace(trained, rows={"log": len(test.groups)}, tasks=tasks, seconds=seconds, peak_memory_bytes=peak_memory(), aside=aside)
     if out is not None:
         durable.write(out, json.dumps(report.to_json(), indent=1))
     return report
