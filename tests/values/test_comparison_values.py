@@ -35,6 +35,7 @@ def test_seeds_are_listed() -> None:
     [
         ("stem", {"recipe": "stem"}, False),
         ("ple x4", {"recipe": "ple"}, True),
+        ("stem, cross layers, ple x4", {"recipe": "ple"}, True),
         ("ple x4", {"recipe": "ple x4"}, False),
         ("trees + target means", {"recipe": "trees + target means"}, False),
         ("stem", {}, False),

@@ -8,11 +8,7 @@ from umbel.errors import UserError
 from umbel.recipes import RECIPES
 from umbel.run import resolve
 from umbel.run.settings import OptionSection, Settings, parse
-from umbel.study.entrants import CONTROLS, USUAL, Entrant, control, entrants, seeded
-
-VIEWS = {
-    "alone": 2, "grouped": 2, "stem_fields": 3, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3,
-}  # fmt: skip
+from umbel.study.entrants import USUAL, Entrant, control, controls, entrants, kept, seeded
 
 
 def settings(**compare: object) -> Settings:
@@ -30,38 +26,55 @@ def settings(**compare: object) -> Settings:
 
 
 def test_the_usual_recipes_by_default_with_a_control_for_each_width() -> None:
-    names = [entrant.name for entrant in entrants(settings(), VIEWS)]
+    names = [entrant.name for entrant in entrants(settings())]
     assert names[: len(USUAL)] == list(USUAL)
     assert names[len(USUAL) :] == ["mmoe x4", "ple x3", "shared_bottom x2"]
     assert set(USUAL) <= set(RECIPES)
 
 
 def test_any_recipe_takes_part_when_asked_for() -> None:
-    assert [entrant.name for entrant in entrants(settings(recipes=["adatt", "cross_stitch"]), {"adatt": 1, "cross_stitch": 1})] == [
+    assert [entrant.name for entrant in entrants(settings(recipes=["adatt", "cross_stitch"]))] == [
         "adatt", "cross_stitch"]
 
 
 def test_a_control_stands_for_several_recipes_once() -> None:
-    names = [entrant.name for entrant in entrants(settings(recipes=["stem", "me_ple"]), VIEWS)]
+    names = [entrant.name for entrant in entrants(settings(recipes=["stem", "me_ple"]))]
     assert names == ["stem", "me_ple", "ple x3"]
 
 
 def test_a_shared_view_needs_no_control() -> None:
-    assert [entrant.name for entrant in entrants(settings(recipes=["mmoe"]), VIEWS)] == ["mmoe"]
+    assert [entrant.name for entrant in entrants(settings(recipes=["mmoe"]))] == ["mmoe"]
 
 
 def test_controls_can_be_left_out() -> None:
-    assert [entrant.name for entrant in entrants(settings(recipes=["stem"], controls=False), VIEWS)] == ["stem"]
+    assert [entrant.name for entrant in entrants(settings(recipes=["stem"], controls=False))] == ["stem"]
 
 
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(UserError, match=r"recipe: no 'stemm'; did you mean 'stem'\?"):
-        entrants(settings(recipes=["stemm"]), VIEWS)
+        entrants(settings(recipes=["stemm"]))
 
 
-def test_every_control_reads_one_view() -> None:
-    assert all(VIEWS[control] == 1 for control in CONTROLS.values())
-    assert set(CONTROLS) == {name for name, views in VIEWS.items() if views > 1}
+@pytest.mark.parametrize("views", [None, "own+shared"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_whoever_keeps_several_views_has_a_control_of_one(recipe: str, views: str | None) -> None:
+    """Whatever the recipe and the run file's views; as wide in all as its views together."""
+    plain = settings(recipes=[recipe])
+    asked = plain.model_copy(update={"model": plain.model.model_copy(update={"views": views})})
+    own, *found = entrants(asked)
+    several = kept(own.grid(asked)[0])
+    assert len(found) == (several > 1)
+    for one in found:
+        (control,) = one.grid(asked)
+        assert (kept(control), control.model.dim) == (1, several * plain.model.dim)
+
+
+def test_the_recipes_that_keep_several_views_by_themselves() -> None:
+    asked = settings(recipes=list(RECIPES))
+    held = controls((Entrant(name, name) for name in RECIPES), asked)
+    assert {name: one.name for name, one in held.items()} == {
+        "alone": "shared_bottom x2", "ame": "mmoe x7", "me_mmoe": "mmoe x4", "me_ple": "ple x3", "stem": "ple x3", "stem_al": "ple x3",
+        "stem_fields": "ple x3"}
 
 
 def test_a_control_is_as_wide_in_all() -> None:
@@ -92,7 +105,7 @@ def test_a_variant_of_separate_models_is_what_it_says() -> None:
 
 def test_everyone_chooses_from_the_same_number_of_settings() -> None:
     asked = settings(rates=[0.001, 0.003], dims=[4, 8, 16])
-    grids = {entrant.name: entrant.grid(asked) for entrant in entrants(asked, VIEWS)}
+    grids = {entrant.name: entrant.grid(asked) for entrant in entrants(asked)}
     assert {len(grid) for grid in grids.values()} == {6}
     assert {(one.fit.rate, one.model.dim) for one in grids["stem"]} == {(r, d) for r in (0.001, 0.003) for d in (4, 8, 16)}
     assert {one.model.dim for one in grids["ple x3"]} == {12, 24, 48}
@@ -100,7 +113,7 @@ def test_everyone_chooses_from_the_same_number_of_settings() -> None:
 
 def test_what_is_asked_twice_is_done_once() -> None:
     asked = settings(recipes=["stem", "mmoe", "stem"], rates=[0.001, 0.001], dims=[4, 8, 4], controls=False)
-    assert [entrant.name for entrant in entrants(asked, VIEWS)] == ["stem", "mmoe"]
+    assert [entrant.name for entrant in entrants(asked)] == ["stem", "mmoe"]
     assert [(one.fit.rate, one.model.dim) for one in Entrant("stem", "stem").grid(asked)] == [(0.001, 4), (0.001, 8)]
 
 

@@ -12,7 +12,7 @@ from umbel.learn.fit import Epoch
 from umbel.run.settings import CompareSection, Settings, parse, read
 from umbel.study import compare
 from umbel.study.compare import Run
-from umbel.study.entrants import TREES, USUAL, Entrant, seeded
+from umbel.study.entrants import TREES, Entrant, seeded
 from umbel.study.trial import Lost, Trial
 
 SHELL = '#!/bin/sh\necho "$@ threads=$OMP_NUM_THREADS" >> {told}\neval "$3"\n'
@@ -174,18 +174,6 @@ def settings(**changes: object) -> Settings:
 
 def scored(folder: Path, score: float) -> None:
     Trial(score, 1, 1.0, 1.0, 1).save(folder)
-
-
-@pytest.mark.parametrize(("views", "kept"), [(None, {"alone": 2, "stem": 3, "ple": 1}), ("shared", {"alone": 2, "stem": 1, "ple": 1})])
-def test_the_views_that_recipes_keep_are_counted_for_their_controls(views: str | None, kept: dict[str, int]) -> None:
-    asked = settings(recipes=["alone", "stem", "ple"])
-    model = asked.model.model_copy(update={"views": views})
-    assert compare._views(asked.model_copy(update={"model": model})) == kept
-
-
-def test_views_are_counted_for_who_takes_part() -> None:
-    assert set(compare._views(settings())) == set(USUAL)
-    assert set(compare._views(settings(recipes=["stem", "stemm"]))) == {"stem"}, "who does not exist is refused elsewhere"
 
 
 def test_one_folder_a_rate_width_and_seed(tmp_path: Path) -> None:

@@ -8,10 +8,8 @@ import pytest
 
 from umbel.errors import UserError
 from umbel.run.settings import Settings, parse
-from umbel.study.entrants import USUAL, Entrant, entrants
+from umbel.study.entrants import USUAL, Entrant, controls, entrants
 from umbel.study.variants import changed, controlled
-
-VIEWS = {"alone": 2, "shared_bottom": 1, "omoe": 1, "mmoe": 1, "ple": 1, "stem": 3, "me_mmoe": 4, "me_ple": 3}
 
 
 def settings(variants: dict[str, Any], **compare: object) -> Settings:
@@ -58,28 +56,28 @@ def test_a_balancer_gets_its_settings() -> None:
 
 
 def test_variants_alone_bring_no_recipe_along_but_those_named() -> None:
-    assert [entrant.name for entrant in entrants(settings({"a": {}, "b": {}}), VIEWS)] == ["a", "b"]
+    assert [entrant.name for entrant in entrants(settings({"a": {}, "b": {}}, controls=False))] == ["a", "b"]
     asked = settings({"a": {}}, recipes=["alone"], controls=False)
-    assert [entrant.name for entrant in entrants(asked, VIEWS)] == ["alone", "a"]
-    assert [entrant.name for entrant in entrants(settings({}, controls=False), VIEWS)] == list(USUAL)
+    assert [entrant.name for entrant in entrants(asked)] == ["alone", "a"]
+    assert [entrant.name for entrant in entrants(settings({}, controls=False))] == list(USUAL)
 
 
 def test_an_entrant_knows_the_recipe_of_its_variant() -> None:
-    (found,) = entrants(settings({"narrow": {"model": {"recipe": "mmoe"}}}), VIEWS)
+    (found,) = entrants(settings({"narrow": {"model": {"recipe": "mmoe"}}}))
     assert found == Entrant("narrow", "mmoe", variant=True)
 
 
 def test_variants_choose_from_the_common_budget() -> None:
     asked = settings({"narrow": {"model": {"recipe": "mmoe", "interact": "fm"}}}, rates=[0.001, 0.003], dims=[4, 8])
-    (found,) = entrants(asked, VIEWS)
+    (found,) = entrants(asked)
     grid = found.grid(asked)
     assert {(one.fit.rate, one.model.dim) for one in grid} == {(r, d) for r in (0.001, 0.003) for d in (4, 8)}
     assert {(one.model.recipe, one.model.interact) for one in grid} == {("mmoe", "fm")}
 
 
 def test_without_a_budget_a_variant_brings_its_own_rate_and_width() -> None:
-    asked = settings({"wide": {"model": {"dim": 32}, "fit": {"rate": 0.01}}})
-    (grid,) = (entrant.grid(asked) for entrant in entrants(asked, VIEWS))
+    asked = settings({"wide": {"model": {"dim": 32}, "fit": {"rate": 0.01}}}, controls=False)
+    (grid,) = (entrant.grid(asked) for entrant in entrants(asked))
     assert [(one.fit.rate, one.model.dim) for one in grid] == [(0.01, 32)]
 
 
@@ -110,17 +108,49 @@ def test_what_is_chosen_on_validation_is_not_set_beside(section: str, key: str, 
 @pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "..", "a\nb", "x" * 81, "a:b"])
 def test_a_name_must_do_for_a_folder(name: str) -> None:
     with pytest.raises(UserError, match=r"is no name for a folder; use letters"):
-        entrants(settings({name: {}}), VIEWS)
+        entrants(settings({name: {}}))
 
 
 @pytest.mark.parametrize(("name", "whose"), [("stem", "a recipe"), ("trees", "boosted trees"), ("trees + target means", "boosted trees"),
-                                             ("ple x3", "a width control")])
+                                             ("ple x3", "a width control"), ("stem, ple x3", "a width control")])
 def test_a_name_that_is_taken_is_refused(name: str, whose: str) -> None:
     with pytest.raises(UserError, match=f"is the name of {whose}; name it otherwise"):
-        entrants(settings({name: {}}), VIEWS)
+        entrants(settings({name: {}}))
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("ple x3", "ple"), ("me_mmoe x12", "me_mmoe"), ("ple", None), ("my x3", None),
-                                              ("ple x", None), ("ple x3 b", None)])
+                                              ("ple x", None), ("ple x3 b", None),
+                                              ("a, b, ple x3", "ple"), ("a ple x3", None)])
 def test_a_width_control_is_told_by_its_name(name: str, recipe: str | None) -> None:
     assert controlled(name) == recipe
+
+
+def wide(variants: dict[str, Any], **compare: object) -> list[str]:
+    """The names of the width controls that stand beside these variants, and of nobody else."""
+    asked = settings(variants, **compare)
+    return [one.name for one in entrants(asked) if one.wider > 1]
+
+
+def test_a_variant_of_several_views_has_a_width_control() -> None:
+    assert wide({"own tables": {"model": {"recipe": "mmoe", "views": "own+shared"}}}) == ["mmoe x3"]
+    assert wide({"four": {"model": {"recipe": "ple", "views": "own"}}}) == ["ple x2"]
+    assert wide({"one": {"model": {"recipe": "mmoe"}}}) == []
+
+
+def test_the_control_of_a_variant_has_its_other_settings() -> None:
+    asked = settings({"crossed": {"model": {"interact": "dcn"}, "fit": {"rate": 0.01}}})
+    (own, control), = (entrants(asked),)
+    assert (control.name, control.recipe, control.wider) == ("crossed, ple x3", "ple", 3)
+    (left,), (right,) = own.grid(asked), control.grid(asked)
+    assert (right.model.recipe, right.model.dim, right.model.interact, right.fit) == ("ple", 3 * left.model.dim, "dcn", left.fit)
+
+
+def test_those_who_would_have_the_same_control_share_it() -> None:
+    """Beside the recipes, and beside another variant that changes the same."""
+    assert wide({"stem, plainly": {"model": {"options": {"taught": False}}}}, recipes=["stem"]) == ["ple x3"]
+    crossed = {name: {"model": {"recipe": name, "interact": "dcn"}} for name in ("stem", "me_ple", "mmoe")}
+    named = {f"{name}, crossed": sections for name, sections in crossed.items()}
+    assert wide(named, recipes=["stem"]) == ["ple x3", "stem, crossed, ple x3"]
+    held = controls((one for one in entrants(settings(named)) if one.wider == 1), settings(named))
+    assert {name: one.name for name, one in held.items()} == {
+        "stem, crossed": "stem, crossed, ple x3", "me_ple, crossed": "stem, crossed, ple x3"}

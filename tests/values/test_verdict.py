@@ -54,7 +54,8 @@ def predicted(table: Table, folder: Path, *, noise: float, seed: int) -> Path:
 
 
 def line(table: Table, root: Path, name: str, *, noise: float) -> Line:
-    return Line(name, tuple(predicted(table, root / name / str(seed), noise=noise, seed=seed) for seed in (1, 2, 3)), {"rate": 0.001})
+    return Line(name, tuple(predicted(table, root / name / str(seed), noise=noise, seed=seed) for seed in (1, 2, 3)), {"rate": 0.001},
+                "ple x3" if name == "stem" else "")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -49,8 +50,7 @@ class Entrant:
     @property
     def control(self) -> bool:
         """Whether it stands in only for its width: a shared view as wide as another recipe's views together."""
-        recipe = self.chosen.get("recipe", self.name)
-        return self.name != recipe and self.name.startswith(f"{recipe} x")
+        return re.fullmatch(rf"(.+, )?{re.escape(str(self.chosen.get('recipe', self.name)))} x\d+", self.name) is not None
 
 
 @dataclass(frozen=True, slots=True)

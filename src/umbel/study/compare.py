@@ -9,21 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from umbel import durable
 from umbel.cores import threads
 from umbel.data.table import Table
 from umbel.errors import UserError
-from umbel.recipes import RECIPES, views_of
 from umbel.run import ready, resolve
 from umbel.run.comparison import comparison_page
 from umbel.run.run import RESOLVED, claim, prepare
 from umbel.run.settings import Settings, read
 from umbel.run.watch import Watch
-from umbel.study.entrants import TREES, Candidate, Entrant, candidates, entrants, named, seeded
+from umbel.study.entrants import TREES, Candidate, Entrant, candidates, controls, entrants, seeded
 from umbel.study.trial import Lost, Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge, judge_methods
 
@@ -63,7 +61,7 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     cold = settings.episodes is not None
     if cold:
         ready.check(settings)
-    names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings, _views(settings))
+    names: tuple[Entrant | Candidate, ...] = candidates(settings) if cold else entrants(settings)
     names = tuple({entrant.name: entrant for entrant in (*names, *more)}.values())
     for entrant in names:
         if isinstance(entrant, Entrant):
@@ -72,7 +70,9 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     names = tuple(entrant for entrant in names if entrant.name in chosen)
     _run_all([*_trees(settings, folder), *_finals(chosen, folder, names, seeds=_seeds(settings))], jobs=jobs, watch=watch)
-    lines = (*(_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names), *_tree_lines(settings, folder))
+    held = controls((one for one in names if isinstance(one, Entrant) and one.wider == 1), settings)
+    plain = (_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names)
+    lines = (*(replace(one, control=held[one.name].name) if one.name in held else one for one in plain), *_tree_lines(settings, folder))
     lost = _lost(folder)
     if not any(line.finished for line in lines if line.name not in TREES):
         first = next((f"{name}: {why}" for name, why in lost.items()), "none was begun")
@@ -119,14 +119,6 @@ def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
 def _forest(settings: Settings) -> tuple[str, ...]:
     """The boosted trees that take part; they adapt to nobody, so none do beside cold-start methods."""
     return TREES if settings.compare.trees and settings.episodes is None else ()
-
-
-def _views(settings: Settings) -> dict[str, int]:
-    """How many views each recipe that takes part keeps for these tasks; who does not exist is refused elsewhere."""
-    schema, names = resolve.schema(settings), [name for name in named(settings) if name in RECIPES]
-    takes = {name: Entrant(name, name).grid(settings)[0] for name in names}
-    rows = dict.fromkeys(schema.tables, 1)
-    return {name: views_of(partial(resolve.built(one, rows), schema)) for name, one in takes.items()}
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant | Candidate, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
 from umbel.chosen import choose
 from umbel.coldstart.methods import METHODS
 from umbel.errors import UserError, nearest
-from umbel.recipes import RECIPES, taken
+from umbel.recipes import RECIPES, taken, views_of
+from umbel.run import resolve
 from umbel.run.coldstart import section_of
 from umbel.run.comparing import Chosen
 from umbel.run.settings import ModelSection, OptionSection, Settings
 from umbel.study.variants import changed, check_names
 
-# The shared-view recipe that stands for a recipe with several views when width alone is asked about.
-CONTROLS = {"alone": "shared_bottom", "grouped": "mmoe", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple", "stem_fields": "ple"}
+# Who stands, with one shared view, for a recipe that cannot have one or is another then; every other recipe stands for itself.
+CONTROLS = {
+    "alone": "shared_bottom", "ame": "mmoe", "grouped": "mmoe", "me_mmoe": "mmoe", "me_ple": "ple", "stem": "ple", "stem_al": "ple",
+    "stem_fields": "ple",
+}  # fmt: skip
 # Who takes part where nobody is named: the tables, from no sharing to the most; what stands beside them is asked for by name.
 USUAL = ("alone", "shared_bottom", "omoe", "mmoe", "ple", "stem", "me_mmoe", "me_ple")
 TREES = ("trees", "trees + target means")
@@ -27,7 +33,8 @@ APART = "alone"  # the separate models that others are held against
 class Entrant:
     """One line of the comparison: a recipe, and how many times wider than asked its shared view is (1 unless a control).
 
-    A `variant` is the run file changed as its name there says, recipe and all. `options` stand in place of the run file's.
+    A `variant` is the run file changed as its name there says, recipe and all; a control is one `of` a variant where that has
+    more than views of its own. `options` stand in place of the run file's.
     Separate models (`alone`) leave out the run file's views and head, by which tasks could still learn from each other.
     """
 
@@ -36,11 +43,12 @@ class Entrant:
     wider: int = 1
     variant: bool = False
     options: OptionSection | None = None
+    of: str = ""
 
     def grid(self, settings: Settings) -> tuple[Settings, ...]:
         """The settings it may choose among on validation: the same number for every entrant."""
-        if self.variant:
-            settings = changed(settings, self.name)
+        if self.variant or self.of:
+            settings = changed(settings, self.of or self.name)
         compare, model, fit = settings.compare, settings.model, settings.fit
         pairs = itertools.product(dict.fromkeys(compare.rates or (fit.rate,)), dict.fromkeys(compare.dims or (model.dim,)))
         return tuple(self._with(settings, rate, dim) for rate, dim in pairs)
@@ -107,10 +115,8 @@ def named(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(settings.compare.recipes)) or (() if settings.compare.variants else USUAL)
 
 
-def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
-    """The recipes asked for (`USUAL` where nothing is), then the variants, then the control of each recipe that keeps several views.
-
-    `views` says how many a recipe keeps: its control is a shared view of the same total width.
+def entrants(settings: Settings) -> tuple[Entrant, ...]:
+    """The recipes asked for (`USUAL` where nothing is), then the variants, then the control of each of them that keeps several views.
 
     :raises UserError: for a recipe that does not exist, or a variant that cannot be.
     """
@@ -121,13 +127,32 @@ def entrants(settings: Settings, views: dict[str, int]) -> tuple[Entrant, ...]:
     check_names(settings.compare, {**dict.fromkeys(RECIPES, "a recipe"), **dict.fromkeys(TREES, "boosted trees")})
     plain = [Entrant(name, name) for name in names]
     variants = [Entrant(name, changed(settings, name).model.recipe, variant=True) for name in settings.compare.variants]
-    wide = {(CONTROLS[name], views[name]) for name in names if views[name] > 1 and name in CONTROLS} if settings.compare.controls else set()
-    return (*plain, *variants, *(control(recipe, wider) for recipe, wider in sorted(wide)))
+    wide = set(controls((*plain, *variants), settings).values()) if settings.compare.controls else set()
+    return (*plain, *variants, *sorted(wide, key=lambda one: (one.of, one.recipe, one.wider)))
 
 
-def control(recipe: str, wider: int) -> Entrant:
-    """A shared view as wide as so many views."""
-    return Entrant(f"{recipe} x{wider}", recipe, wider)
+def control(recipe: str, wider: int, of: str = "") -> Entrant:
+    """A shared view as wide as so many views, with all else that a variant says, if it is `of` one."""
+    return Entrant(f"{of}, {recipe} x{wider}" if of else f"{recipe} x{wider}", recipe, wider, of=of)
+
+
+def controls(everyone: Iterable[Entrant], settings: Settings) -> dict[str, Entrant]:
+    """The width control of each who keeps several views, by name: one and the same for those who would be trained alike with it."""
+    found: dict[str, Entrant] = {}
+    for one in everyone:
+        views = kept(one.grid(settings)[0])
+        if views > 1:
+            recipe = CONTROLS.get(one.recipe, one.recipe)
+            own = control(recipe, views, one.name if one.variant else "")
+            alike = (other for other in (control(recipe, views), *found.values()) if other.grid(settings) == own.grid(settings))
+            found[one.name] = next(alike, own)
+    return found
+
+
+def kept(settings: Settings) -> int:
+    """How many views of a field that model keeps."""
+    schema = resolve.schema(settings)
+    return views_of(partial(resolve.built(settings, dict.fromkeys(schema.tables, 1)), schema))
 
 
 def _numbers(settings: Settings) -> str:

@@ -69,7 +69,9 @@ def play(scene: Scene, folder: Path, *, jobs: int, watch: Watch) -> Played:
     watch.stage(f"{scene.name}: {planted.rows:,} rows of {planted.users:,} users and {planted.items:,} items")
     table = _table(scene, folder, watch)
     _train_all(scene, folder, jobs=jobs, watch=watch)
-    lines = tuple(Line(one.name, runs(scene, one, folder), {"dim": scene.model.dim * one.wider}) for one in scene.entrants)
+    dims = {one.name: scene.model.dim * one.wider for one in scene.entrants}
+    wide = {STEM.name: WIDE[1].name}
+    lines = tuple(Line(one.name, runs(scene, one, folder), {"dim": dims[one.name]}, wide.get(one.name, "")) for one in scene.entrants)
     found = judge(table, lines, resamples=200, margin=0.002)
     durable.write(folder / "compare.json", json.dumps(found.to_json(), indent=1))
     return Played(scene, found, bayes(folder / "log"), claims(scene, found))

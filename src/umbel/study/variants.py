@@ -12,7 +12,7 @@ from umbel.run.settings import Settings, parse
 
 MAY_DIFFER = ("model", "fit", "balance")  # all else decides the table, which entrants have in common
 NAME = re.compile(r"(?! )[\w ,.+()-]{1,80}(?<! )")
-CONTROL = re.compile(r"(\w+) x\d+")
+CONTROL = re.compile(r"(?:.+, )?(\w+) x\d+")
 
 
 def changed(settings: Settings, name: str) -> Settings:
@@ -43,8 +43,8 @@ def controlled(name: str) -> str | None:
 
     Example
     -------
-    >>> controlled("ple x4"), controlled("ple")
-    ('ple', None)
+    >>> controlled("ple x4"), controlled("ple"), controlled("a variant, ple x4")
+    ('ple', None, 'ple')
     """
     found = CONTROL.fullmatch(name)
     return found[1] if found and found[1] in RECIPES else None

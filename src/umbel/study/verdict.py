@@ -18,7 +18,7 @@ from umbel.run.coldstart import section_of
 from umbel.run.run import happened
 from umbel.run.settings import Settings
 from umbel.study.asked import Drawn, drawn
-from umbel.study.entrants import CONTROLS, TREES
+from umbel.study.entrants import TREES
 from umbel.study.trial import PREDICTIONS, Lost, Trial
 from umbel.study.variants import controlled
 
@@ -28,11 +28,12 @@ LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "decile_slope", "r2")  # stand
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One entrant of a comparison, before it is judged: what was chosen for it, and the folder of each seed's run."""
+    """One entrant of a comparison, before it is judged: what was chosen for it, each seed's folder, and its width control's name."""
 
     name: str
     folders: tuple[Path, ...]
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
+    control: str = ""
 
     @property
     def finished(self) -> tuple[Path, ...]:
@@ -55,6 +56,7 @@ class Standing:
     cost: Trial
     draws: Mapping[str, tuple[Sampled | Undefined, ...]] = field(repr=False)
     valid: tuple[float | None, ...] = ()
+    control: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _stood(line: Line, judged: list[Drawn]) -> Standing:
         seeds[task] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
         draws[task] = next(iter(each.values()))
     valid = tuple(None if trial is None else trial.score for trial in map(Trial.load, line.folders))
-    return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws, valid)
+    return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws, valid, line.control)
 
 
 def _saved(folder: Path) -> Mapping[str, np.ndarray]:
@@ -189,9 +191,8 @@ def _against(standings: tuple[Standing, ...], against: str, margin: float) -> It
 
 
 def _meets(one: Standing, against: str) -> bool:
-    """A width control meets the recipes it controls; the others meet everyone."""
-    recipe = controlled(against)
-    return one.name != against if recipe is None else CONTROLS.get(str(one.chosen.get("recipe", one.name))) == recipe
+    """A width control meets those whose views it is as wide as; the others meet everyone."""
+    return one.control == against if controlled(against) else one.name != against
 
 
 def _pair(one: Standing, base: Standing, task: str) -> Paired | None:
