@@ -27,7 +27,8 @@ from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
 from umbel.learn.keep import Pareto
 from umbel.learn.optim import RowAdagrad
-from umbel.learn.plan import Plan, plateau
+from umbel.learn.plan import Plan
+from umbel.learn.schedules import Cosine, Exponential, Plateau
 from umbel.learn.state import State
 from umbel.learn.weigh import Balance
 
@@ -39,7 +40,9 @@ PLANS = {
     "adagrad": Plan(epochs=3, pause=0.0, rows=partial(RowAdagrad, rate=0.1)),
     "exact": Plan(epochs=3, pause=0.0, rate=0.05, exact=True),
     "milestones": Plan(epochs=3, pause=0.0, rate=0.05, schedule=lambda optimizer: MultiStepLR(optimizer, [1, 2])),
-    "plateau": Plan(epochs=4, patience=4, pause=0.0, rate=0.05, schedule=plateau),
+    "plateau": Plan(epochs=4, patience=4, pause=0.0, rate=0.05, schedule=Plateau()),
+    "exponential": Plan(epochs=3, pause=0.0, rate=0.05, schedule=Exponential(0.5)),
+    "cosine": Plan(epochs=3, pause=0.0, rate=0.05, schedule=Cosine(2)),
     "patience": Plan(epochs=4, patience=1, pause=0.0, rate=0.05),
 }
 
@@ -188,7 +191,7 @@ def test_a_save_that_is_cut_off_costs_nothing(call: int, tmp_path: Path) -> None
 
 
 def test_killed_again_and_again_it_gets_there(tmp_path: Path) -> None:
-    plan, draw = Plan(epochs=20, patience=20, pause=0.0, rate=0.05, schedule=plateau), random.Random(5)
+    plan, draw = Plan(epochs=20, patience=20, pause=0.0, rate=0.05, schedule=Plateau()), random.Random(5)
 
     def work() -> None:
         train(fresh(), plan, tmp_path / "cut")

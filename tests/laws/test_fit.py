@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.fit import Epoch, fit
-from umbel.learn.plan import Plan, plateau
+from umbel.learn.plan import Plan
 from umbel.learn.predict import predict
+from umbel.learn.schedules import Plateau
 
 
 def judge(*scores: float) -> Callable[[Toy], float]:
@@ -202,7 +203,7 @@ def test_a_schedule_moves_both_rates() -> None:
 def test_plateau_divides_the_rate_by_ten_without_improvement() -> None:
     def watched(optimizer: Optimizer) -> LRScheduler:
         groups.append(optimizer)
-        return plateau(optimizer)
+        return Plateau()(optimizer)
 
     groups: list[Optimizer] = []
     running = fit(toy(), Batches(), plan=Plan(epochs=5, patience=5, schedule=watched), judge=judge(0.5, 0.6, 0.6, 0.6 + 5e-7, 0.7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Any
@@ -19,6 +20,7 @@ from umbel.errors import UserError
 from umbel.kinds import TASK_KINDS
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
+from umbel.learn.schedules import Cosine, Exponential, Plateau
 from umbel.learn.taps import At
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Sizes
@@ -48,6 +50,7 @@ PLANS: dict[str, tuple[object, str, object]] = {
     "epochs": (7, "epochs", 7),
     "patience": (5, "patience", 5),
     "rate": (0.25, "rate", 0.25),
+    "schedule": ({"name": "plateau", "factor": 0.5, "patience": 1}, "schedule", Plateau(0.5, 1)),
     "l2": (0.125, "l2", 0.125),
     "clip": (3.5, "clip", 3.5),
     "decay": (0.5, "decay", 0.5),
@@ -276,6 +279,33 @@ def test_every_setting_of_a_balancer_is_taken_by_one() -> None:
 def test_what_no_balancer_takes_is_named(sections: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError) as caught:
         resolve.check(told(**sections))
+    assert says in str(caught.value)
+
+
+def test_schedules_are_named() -> None:
+    for chosen, expected in (("plateau", Plateau()), ({"name": "cosine", "epochs": 9, "least": 0.1}, Cosine(9, 0.1)),
+                             ({"name": "exponential", "factor": 0.5}, Exponential(0.5))):
+        asked = told(fit={"schedule": chosen})
+        assert resolve.plan(asked.fit).schedule == expected
+        assert parse(tomllib.loads(asked.to_toml()), where="here") == asked
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ("platoe", "fit.schedule: no 'platoe'; did you mean 'plateau'?"),
+        ("cosine", "fit.schedule.epochs is missing; write { name = ..., epochs = ... }"),
+        ({"name": "cosine", "epochs": 0}, "fit.schedule: epochs = 0, least = 0; at least 1 epoch, and a share between 0 and 1"),
+        ({"name": "cosine", "epochs": 3, "least": 1.5}, "fit.schedule: epochs = 3, least = 1.5; at least 1 epoch"),
+        ({"name": "exponential", "factor": 1.0}, "fit.schedule: factor = 1; it is between 0 and 1"),
+        ({"name": "plateau", "factor": 0.0}, "fit.schedule: factor = 0; it is between 0 and 1"),
+        ({"name": "plateau", "patience": -1}, "fit.schedule: patience = -1; it is at least 0 epochs"),
+        ({"name": "plateau", "epochs": 3}, "fit.schedule: 'plateau' has no parameter 'epochs'"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_training(chosen: object, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve.check(told(fit={"schedule": chosen}))
     assert says in str(caught.value)
 
 

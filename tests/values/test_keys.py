@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from umbel.balance.named import BALANCERS, takes_of
 from umbel.chosen import choose
 from umbel.coldstart.methods import METHODS
 from umbel.kinds import TASK_KINDS
+from umbel.learn.schedules import SCHEDULES
 from umbel.nn.interact import INTERACTS
 from umbel.nn.routing import PARADIGMS
 from umbel.nn.sequence import SEQUENCES
@@ -113,9 +115,22 @@ def test_choices_of_a_task_are_all_there_with_their_parameters(header: str, know
             assert chosen == choose("here", name, known)
 
 
+def test_schedules_are_told_with_all_they_take() -> None:
+    """In the page of training; the examples there are as they must be written."""
+    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    part = page.split("## How the rate falls")[1].split("\n## ")[0]
+    shown = re.findall(r'`(\{ name = "\w+"[^`]*\})`', part)
+    examples = [tomllib.loads(f"it = {one}")["it"] for one in shown]
+    assert {one["name"] for one in examples} == set(SCHEDULES)
+    for one in examples:
+        chosen = choose("here", one, SCHEDULES)
+        assert {*one} - {"name"} == {each.name for each in dataclasses.fields(chosen)}  # type: ignore[arg-type]
+
+
 def test_names_that_keys_may_have_are_all_there() -> None:
     model, balance = CHAPTERS["[model]"], CHAPTERS["[balance]"]
-    places = (INTERACTS, model), (SEQUENCES, model), (PARADIGMS, model), (BALANCERS, balance), (METHODS, CHAPTERS["[episodes]"])
+    places = (INTERACTS, model), (SEQUENCES, model), (PARADIGMS, model), (BALANCERS, balance), (METHODS, CHAPTERS["[episodes]"]), \
+        (SCHEDULES, CHAPTERS["[fit]"])
     for known, text in places:
         assert [name for name in known if f"`{name}`" not in text and f'`"{name}"`' not in text] == []
 

@@ -18,8 +18,9 @@ from umbel.learn.fit import Epoch, fit
 from umbel.learn.history import peak
 from umbel.learn.keep import Mean
 from umbel.learn.optim import RowOptimizer
-from umbel.learn.plan import Plan, plateau
+from umbel.learn.plan import Plan
 from umbel.learn.predict import predict
+from umbel.learn.schedules import Cosine, Exponential, Plateau
 from umbel.learn.state import Progress
 from umbel.learn.step import Fast
 from umbel.learn.tally import NEVER, Tally
@@ -120,6 +121,9 @@ SCHEDULES: dict[str, tuple[Schedule | None, tuple[float, ...]]] = {
     "milestones": (lambda optimizer: MultiStepLR(optimizer, [1, 3], 0.5), (1, 0.5, 0.5, 0.25)),
     "warm-up": (lambda optimizer: LambdaLR(optimizer, lambda epoch: (epoch + 1) / 4), (0.25, 0.5, 0.75, 1)),
     "cosine": (lambda optimizer: CosineAnnealingLR(optimizer, 2), (1, 0.5, 0, 0.5)),
+    "named cosine": (Cosine(2, least=0.2), (1, 0.6, 0.2, 0.2)),
+    "named exponential": (Exponential(0.5), (1, 0.5, 0.25, 0.125)),
+    "named plateau, of scores that rise": (Plateau(), (1, 1, 1, 1)),
     "one, then another": (
         lambda optimizer: SequentialLR(optimizer, [ExponentialLR(optimizer, 0.5), ExponentialLR(optimizer, 0.1)], [2]), (1, 0.5, 1, 0.1),
     ),
@@ -137,7 +141,7 @@ def test_the_rates_of_both_optimisers_epoch_by_epoch(name: str) -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.2 + 5e-7, 0.3]), min_size=1, max_size=5))
 def test_plateau_follows_the_same_best_as_patience(scores: list[float]) -> None:
-    rows, dense = rates(plateau, tuple(scores), steps=1)
+    rows, dense = rates(Plateau(), tuple(scores), steps=1)
     rate, expected = 0.1, []
     for number in range(len(scores)):
         improved = peak(scores[: number + 1]) == number
@@ -149,7 +153,7 @@ def test_plateau_follows_the_same_best_as_patience(scores: list[float]) -> None:
 
 def test_a_schedule_that_is_replayed_goes_on_where_it_was() -> None:
     def run(until: int, start: Epoch | None, model: Toy) -> Epoch:
-        plan = Plan(epochs=until, patience=9, rate=0.1, schedule=plateau)
+        plan = Plan(epochs=until, patience=9, rate=0.1, schedule=Plateau())
         scores = iter([0.5, 0.4, 0.6, 0.3][0 if start is None else start.number:])
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -20,8 +20,9 @@ from umbel.errors import UserError
 from umbel.learn.fit import LOOK, fit
 from umbel.learn.history import peak
 from umbel.learn.optim import RowAdagrad, RowAdam
-from umbel.learn.plan import Plan, plateau
+from umbel.learn.plan import Plan
 from umbel.learn.predict import predict
+from umbel.learn.schedules import Plateau
 from umbel.learn.seam import Model
 from umbel.learn.state import Progress, random_state, set_random_state
 from umbel.learn.step import Exact, Fast
@@ -145,7 +146,7 @@ def test_a_plan_is_a_value() -> None:
 
 def test_the_plateau_is_the_published_one() -> None:
     optimizer = Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = plateau(optimizer)
+    schedule = Plateau()(optimizer)
     assert isinstance(schedule, ReduceLROnPlateau)
     rates = []
     for score in (0.5, 0.6, 0.6 + 5e-7, 0.7, 0.1, 0.1):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from umbel.errors import UserError
-from umbel.learn.history import IMPROVEMENT
 from umbel.learn.keep import Keep, Mean
 from umbel.learn.optim import RowAdam, RowOptimizer
 from umbel.learn.shards import Shards
@@ -23,22 +22,12 @@ CPU = torch.device("cpu")
 MEAN = Mean()
 
 
-def plateau(optimizer: Optimizer) -> ReduceLROnPlateau:
-    """A tenth of the rate after every epoch without an improvement: the schedule behind STEM's published results.
-
-    Example
-    -------
-    >>> Plan(schedule=plateau, patience=3).schedule.__name__
-    'plateau'
-    """
-    return ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=0, threshold=IMPROVEMENT, threshold_mode="abs")
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything about a training but the model, the rows and the judge.
 
-    `rate` is Adam's on the dense parameters, and the row optimiser's unless it names its own; `schedule` scales both after every epoch.
+    `rate` is Adam's on the dense parameters, and the row optimiser's unless it names its own; `schedule` scales both after every epoch
+    (`umbel.learn.schedules`, or what makes any of torch's).
     `rows` builds the row optimiser of a table: `RowAdam`, `RowAdagrad`, or a `functools.partial` of one.
     `l2` is lambda in `(lambda / 2) * ||E||^2`, over the rows a step touches; `exact` takes it over the whole table, with dense Adam
     on everything, as published results were had: a step then costs as much as the table is large.

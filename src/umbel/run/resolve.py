@@ -18,6 +18,7 @@ from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
 from umbel.learn.optim import RowAdagrad, RowAdam
 from umbel.learn.plan import MEAN, Plan
+from umbel.learn.schedules import SCHEDULES
 from umbel.learn.shards import Shards
 from umbel.learn.taps import At
 from umbel.learn.weigh import Balance
@@ -176,12 +177,13 @@ def keep(settings: Settings) -> Keep:
 
 
 def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN, *, group: ProcessGroup | None = None) -> Plan:
-    """How the model is trained; :raises UserError: for a device that is not there, or what does not go together."""
+    """How the model is trained; :raises UserError: for a device or a schedule that is not there, or what does not go together."""
     return Plan(
         epochs=fit.epochs,
         patience=fit.patience,
         keep=keep,
         rate=fit.rate,
+        schedule=None if fit.schedule is None else choose("fit.schedule", fit.schedule, SCHEDULES),
         clip=fit.clip,
         l2=fit.l2,
         decay=fit.decay,

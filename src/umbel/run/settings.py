@@ -148,6 +148,7 @@ class FitSection(Section):
     keep: Rule = "mean"
     batch: int = Field(4096, ge=1)
     rate: float = Field(1e-3, gt=0)
+    schedule: Chosen | None = None
     l2: float = Field(1e-6, ge=0)
     clip: float = Field(10.0, gt=0)
     decay: float = Field(0.0, ge=0)
