@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.server
 import io
+import re
+import subprocess
+import sys
 import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +20,8 @@ import pytest
 from umbel.data.derive import evaluate, field_value
 from umbel.data.source import Log
 from umbel.data.sources import kuairand
+from umbel.data.sources.convert import door
+from umbel.data.sources.download import digest
 from umbel.data.sources.kuairand import EARLY, FEEDBACK, FILES, LATE, USERS, VIDEOS
 from umbel.errors import UserError
 from umbel.run import resolve
@@ -189,6 +198,60 @@ def test_a_truncated_archive_is_one_line(csvs: Path, tmp_path: Path, keep: int) 
     with pytest.raises(UserError, match=r"a.tar.gz: no readable archive") as raised:
         kuairand.unpack(path, tmp_path / "csv")
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def served(csvs: Path, tmp_path: Path) -> Iterator[partial[Path]]:
+    """A download of a small archive from a server of this machine."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    archive = packed(csvs, folder / "a.tar.gz")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield partial(kuairand.download, url=f"http://127.0.0.1:{httpd.server_address[1]}/a.tar.gz", sha256=digest(archive))
+        httpd.shutdown()
+        thread.join()
+
+
+def test_the_command_downloads_checks_and_lays_out(
+    csvs: Path, tmp_path: Path, served: partial[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kuairand.convert(csvs, tmp_path / "by hand")
+    out = tmp_path / "out"
+    for _ in range(2):  # again: the archive is there and the tables are made of it
+        assert door(kuairand.convert, ["--download", "-o", str(out)], download=served) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told == [str(out / f"{name}.parquet") for name in ("histories", "log", "users", "videos")]
+    for name in ("log", "users", "videos", "histories"):
+        assert table(out, name).equals(table(tmp_path / "by hand", name))
+
+
+def test_an_archive_that_is_not_the_owners_is_told_and_laid_out_nowhere(
+    tmp_path: Path, served: partial[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = partial(served, sha256="0" * 64)
+    assert door(kuairand.convert, ["--download", "-o", str(tmp_path / "out")], download=other) == 2
+    assert "SHA-256 is" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("words", [["-o", "out"], ["folder", "--download", "-o", "out"], ["--download"]])
+def test_either_a_folder_or_a_download(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        door(kuairand.convert, words, download=kuairand.download)
+    assert left.value.code == 2
+
+
+def test_the_documented_command_fills_the_folder_that_the_example_reads() -> None:
+    root = Path(__file__).parents[2]
+    (out,) = re.findall(r"python -m umbel\.data\.sources\.kuairand --download -o (\S+?)`", (root / "README.md").read_text())
+    settings = read(root / "examples" / "kuairand.toml")
+    assert {Path(one).parent for one in (settings.data.log, *(join.table for join in settings.data.join))} == {Path(out)}
+    assert f"kuairand --download -o {out}\n" in (root / "examples" / "kuairand.toml").read_text()
+    help_ = subprocess.run([sys.executable, "-m", "umbel.data.sources.kuairand", "--help"], capture_output=True, text=True, check=True)
+    assert "--download" in help_.stdout
 
 
 def test_no_feedback_column_is_an_input() -> None:

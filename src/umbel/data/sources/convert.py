@@ -15,6 +15,7 @@ from umbel.data.files import reading
 from umbel.errors import UserError, nearest
 
 Convert = Callable[[Path, Path], None]
+Download = Callable[[Path], object]  # fetches the owners' files and leaves the tables in a folder
 
 
 def table(path: Path, layout: pl.DataFrame) -> pl.DataFrame:
@@ -92,14 +93,25 @@ def leave(tables: Mapping[str, pl.DataFrame], folder: Path) -> None:
         durable.write(folder / f"{name}.parquet", buffer.getvalue())
 
 
-def door(convert: Convert, arguments: Sequence[str] | None = None) -> int:
-    """The command `FOLDER -o OUT` of a converter: 0 when done, 2 for what the user can mend, said in one line."""
+def door(convert: Convert, arguments: Sequence[str] | None = None, *, download: Download | None = None) -> int:
+    """The command `FOLDER -o OUT` of a converter: 0 when done, 2 for what the user can mend, said in one line.
+
+    Where the owners' files can be had by anybody, `--download -o OUT` fetches them first.
+    """
     parser = argparse.ArgumentParser(description=(convert.__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the owners' files")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", nargs="?" if download else None, help="the owners' files")
+    if download is not None:
+        parser.add_argument("--download", action="store_true", help="fetch the owners' files into OUT, in the place of FOLDER")
     parser.add_argument("-o", dest="out", type=Path, metavar="OUT", required=True, help="the folder to leave Parquet in")
     given = parser.parse_args(arguments)
+    fetched = download is not None and given.download
+    if fetched == (given.folder is not None):
+        parser.error("give either FOLDER or --download")
     try:
-        convert(given.folder, given.out)
+        if download is not None and fetched:
+            download(given.out)
+        else:
+            convert(given.folder, given.out)
     except UserError as error:
         sys.stderr.write(f"umbel: {error}\n")
         return 2

@@ -206,4 +206,4 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(door(convert))
+    sys.exit(door(convert, download=download))
