@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
@@ -44,13 +44,13 @@ class Rows:
         """scikit-learn's classifier of the labels."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        return self._grown(HistGradientBoostingClassifier)
+        return self._grown(HistGradientBoostingClassifier, {})
 
     def numbers(self, loss: str = "squared_error", *, quantile: float | None = None) -> Any:  # noqa: ANN401
         """scikit-learn's regressor of the labels."""
         from sklearn.ensemble import HistGradientBoostingRegressor
 
-        return self._grown(HistGradientBoostingRegressor, loss=loss, quantile=quantile)
+        return self._grown(HistGradientBoostingRegressor, {"loss": loss, "quantile": quantile})
 
     def where(self, own: Callable[[Float[np.ndarray, "some"]], Bool[np.ndarray, "some"]]) -> Rows:
         """The rows whose labels are so."""
@@ -61,7 +61,7 @@ class Rows:
         """The same rows with another label, made of theirs."""
         return replace(self, y=label(self.y), y_valid=label(self.y_valid))
 
-    def _grown(self, make: Any, **how: object) -> Any:  # noqa: ANN401
+    def _grown(self, make: Any, how: Mapping[str, object]) -> Any:  # noqa: ANN401
         model = make(learning_rate=self.rate, categorical_features=self.categories, random_state=self.seed, max_iter=TREES,
                      max_leaf_nodes=LEAVES, early_stopping=True, n_iter_no_change=PATIENCE, **how)
         return model.fit(self.x, self.y, X_val=self.x_valid, y_val=self.y_valid)
