@@ -85,6 +85,12 @@ def test_the_ladder_is_chosen_by_its_scores(told: dict[str, Any]) -> None:
     assert told["lost_steps"] == {"training": 0, "test": 0}
 
 
+def test_training_says_who_is_served_by_what(job: Job, told: dict[str, Any]) -> None:
+    (line,) = [line for line in job.said.err.splitlines() if "new users are served by attributes alone" in line]
+    assert line.endswith("; by id never: training read no user by id ([episodes] ids = 0)")
+    assert told["ladder"]["apart"] is False
+
+
 def test_the_page_tells_it(job: Job) -> None:
     page = (job.run / "report.html").read_text()
     for words in ("New users: melu", "rating: MAE of new users", "For whom it is worst", "Ladder", "known user, known items"):
@@ -339,5 +345,6 @@ def test_users_whom_a_method_reads_by_id_are_who_they_are(tmp_path: Path, method
     assert len(np.unique(known, axis=0)) == len(known) == 36
     assert np.allclose(np.mean(known, axis=0), unknown, atol=1e-6) is (method == "mean_embedding")
     told = json.loads((tmp_path / "run" / "report.json").read_text())["episodes"]
+    assert told["ladder"]["no_id"].startswith("no validation row is of a user who trained")
     if method == "mean_embedding":
         assert told["curve"]["3"] == told["curve"]["0"] == told["served"]["0"], "the bundle's new user is the method's"

@@ -16,7 +16,7 @@ from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.robust import Group, Robustness
 from umbel.learn.ladder import Ladder
-from umbel.run.newcomers import Served, lost_line, section, to_json
+from umbel.run.newcomers import Served, lost_line, section, served_line, to_json
 from umbel.run.plots import Line, grown, key
 
 NONE = {"training": 0, "test": 0}
@@ -168,6 +168,27 @@ def test_the_ladder_says_from_how_many_rows_each_rung_answers() -> None:
     assert rows[3].startswith("gradient steps|from 5 rows|")
     never = replace(SERVED, climbed=replace(LADDER, ladder=Ladder(head=None)))
     assert "last layer in closed form|never|" in "".join(Outline(section(saved(served=never))).rows)
+
+
+@pytest.mark.parametrize(("climbed", "line"), [
+    (replace(LADDER, no_id="nobody read it"),
+     "attributes alone, last layer in closed form from 1 row on, gradient steps from 5 rows on; by id never: nobody read it"),
+    (replace(LADDER, ladder=Ladder(head=None, known=50)), "attributes alone; by id from 50 rows in training on"),
+    (replace(LADDER, ladder=Ladder(head=3, known=10), apart=True),
+     "attributes alone, last layer in closed form from 3 rows on; what melu itself makes of rows is no rung and stays out of the bundle; "
+     "by id from 10 rows in training on"),
+])
+def test_one_line_says_who_is_served_by_what(climbed: Climb, line: str) -> None:
+    found = saved(served=replace(SERVED, climbed=climbed))
+    assert served_line(found) == f"new users are served by {line}"
+    assert f"new users are served by {line}" in section(found)
+    assert served_line(saved(served=Served())) is None
+
+
+def test_a_ladder_of_before_is_told_as_far_as_it_goes() -> None:
+    old = saved()
+    old["ladder"] = {name: one for name, one in old["ladder"].items() if name not in ("apart", "no_id")}
+    assert "by id never: not tried" in section(old)
 
 
 def test_pictures_have_the_method_and_the_ladder() -> None:

@@ -13,9 +13,12 @@ from tests import rated
 
 from umbel.coldstart import rungs
 from umbel.coldstart.answers import answers
+from umbel.coldstart.ccml import Ccml
 from umbel.coldstart.gradient import Anil, Maml, Melu, MetaSgd, Unadapted
 from umbel.coldstart.method import Method, Prepared
+from umbel.coldstart.newcomers import DropoutNet, MeanEmbedding, MetaWarmUp
 from umbel.coldstart.rungs import STRENGTHS, climb, known_from, serving
+from umbel.coldstart.tanp import Tanp
 from umbel.data.episodes import Episodes, Protocol, episodes
 from umbel.data.table import Table
 from umbel.learn.adapt import Steps
@@ -145,6 +148,17 @@ def test_a_learner_without_steps_on_layers_has_no_such_rung(table: Table, method
     assert set(found.scores) == {Rung.CONTENT, Rung.HEAD}
     assert found.ladder.steps_from is None
     assert found.ladder.rates == {}
+
+
+@pytest.mark.parametrize(("method", "apart"), [
+    (Unadapted(), False), (MeanEmbedding(), False), (DropoutNet(), False), (Melu(), False), (MetaSgd(), False), (Ccml(graph=False), False),
+    (Melu(centred=True), True), (Unadapted(centred=True), True), (Maml(), True), (Tanp(), True), (MetaWarmUp(), True),
+    (Ccml(graph_items=("genres",)), True),
+])
+def test_what_is_no_rung_is_told(table: Table, method: Method, *, apart: bool) -> None:
+    """What a method makes of rows and no bundle does: an offset, a generated embedding, a modulation, a graph, rows of the table."""
+    made = prepared(table, method)
+    assert climb(made.learner.eval(), curve(table), made.served).apart is apart
 
 
 def test_a_head_without_closed_form_has_no_such_rung(table: Table, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -18,6 +18,7 @@ from umbel.learn.adapt import Steps
 from umbel.learn.episode import Adapter, Learner, Untouched
 from umbel.learn.joint import Joint
 from umbel.learn.ladder import Ladder, Rung
+from umbel.learn.newcomer import MeanUser
 from umbel.learn.ridge import Leaning, closed
 from umbel.learn.scope import SCOPES
 
@@ -28,10 +29,15 @@ FEWEST = 30  # users to say so by
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """A ladder, and what it was chosen by: each rung's mean validation score by the size of the support."""
+    """A ladder, and what it was chosen by: each rung's mean validation score by the size of the support.
+
+    `apart` says that the learner makes something of a user's rows that is no rung; `no_id` why no id answers, where none does.
+    """
 
     ladder: Ladder
     scores: Mapping[str, Mapping[int, float]]
+    apart: bool = False
+    no_id: str = ""
 
 
 def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
@@ -55,7 +61,7 @@ def climb(learner: Learner, curve: Mapping[int, Episodes], read: Read) -> Climb:
         rates = {name: one.detach().clone() for name, one in steps.rates().items()}
         up = _from(told, Rung.STEPS, (Rung.CONTENT, Rung.HEAD))
         ladder = replace(ladder, steps_from=up, scope=name, steps=steps.inner.steps, rates=rates)
-    return Climb(ladder, told)
+    return Climb(ladder, told, apart=steps is None and not isinstance(learner.adapter, Untouched | MeanUser))
 
 
 def known_from(

@@ -16,7 +16,7 @@ from umbel.coldstart.figures import ColdFigures, Told, by_groups, figures
 from umbel.coldstart.method import Method, Prepared, Setup
 from umbel.coldstart.methods import METHODS
 from umbel.coldstart.prior import ItemMeans
-from umbel.coldstart.rungs import Climb, climb, known_from, serving
+from umbel.coldstart.rungs import FEWEST, Climb, climb, known_from, serving
 from umbel.coldstart.source import Reader
 from umbel.coldstart.unknown import average_unknown
 from umbel.data.batch import Batch
@@ -109,18 +109,22 @@ class Newcomers:
         if not curve:
             return None
         found = climb(self.prepared.learner, curve, self.prepared.served)
-        return replace(found, ladder=replace(found.ladder, known=self._known(found.ladder))) if self.prepared.ids else found
+        known, why = self._known(found.ladder)
+        return replace(found, ladder=replace(found.ladder, known=known), no_id=why)
 
-    def _known(self, ladder: Ladder) -> int | None:
-        """From how many training rows a user's id answers, chosen on validation rows of users who trained; None where there are none."""
+    def _known(self, ladder: Ladder) -> tuple[int | None, str]:
+        """From how many training rows a user's id answers, chosen on validation rows of users who trained; None, and why it does not."""
+        if not self.prepared.ids:
+            return None, "training read no user by id ([episodes] ids = 0)"
         parts = scenarios(self.table, "valid")
         try:
             own = episodes(self.table, "valid", self.section.protocol(), among=parts[Scenario.WARM] | parts[Scenario.ITEM_COLD])
         except UserError:
-            return None
+            return None, "no validation row is of a user who trained (a split by rows or time has some)"
         users, counts = np.unique(self.table.groups("train"), return_counts=True)
         trained = np.where(np.isin(own.user, self.taught()), counts[np.searchsorted(users, own.user)], 0)
-        return known_from(self.prepared.learner, ladder, own, read=self.prepared.served, trained=trained)
+        known = known_from(self.prepared.learner, ladder, own, read=self.prepared.served, trained=trained)
+        return known, "" if known else f"on validation it is nowhere better than the user's rows, or fewer than {FEWEST} users say so"
 
     def finish(self) -> None:
         """After training: values that it met too rarely as unknown are the mean of the known ones, users it never read by id unknown."""

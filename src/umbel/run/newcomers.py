@@ -52,7 +52,7 @@ def section(saved: Json) -> str:
     """The page's section."""
     if not saved:
         return ""
-    parts = [_scenarios(saved["scenarios"]), *_curves(saved), _worst(saved["groups"]), _rungs(saved["ladder"])]
+    parts = [_scenarios(saved["scenarios"]), *_curves(saved), _worst(saved["groups"]), _rungs(saved["ladder"], told=served_line(saved))]
     notes = [NOTE, *([lost] if (lost := lost_line(saved)) else [])]
     return html.section(f"New users: {saved['method']}", *(f"<p>{escape(note)}</p>" for note in notes), *(part for part in parts if part))
 
@@ -64,6 +64,22 @@ def lost_line(saved: Json) -> str | None:
         return None
     counted = f"{training:,} inner steps in training and {test:,} on test users"
     return f"{counted} were no finite numbers and were not taken: lower the method's rate"
+
+
+def served_line(saved: Json) -> str | None:
+    """By what the bundle serves a new user, and a known one; None without a ladder."""
+    ladder = saved["ladder"]
+    if ladder is None:
+        return None
+    starts = {rung: start for rung, start in ladder["from"].items() if start is not None and rung != "id"}
+    rungs = [RUNGS["content"], *(f"{RUNGS[rung]} from {_rows(start)} on" for rung, start in sorted(starts.items(), key=lambda one: one[1]))]
+    left = f"; what {saved['method']} itself makes of rows is no rung and stays out of the bundle" if ladder.get("apart") else ""
+    return f"new users are served by {', '.join(rungs)}{left}; {_by_id(ladder)}"
+
+
+def _by_id(ladder: Json) -> str:
+    known = ladder["from"]["id"]
+    return f"by id never: {ladder.get('no_id') or 'not tried'}" if known is None else f"by id from {_rows(known)} in training on"
 
 
 def _told(one: Told | Undefined) -> dict[str, object]:
@@ -85,6 +101,8 @@ def _ladder(climbed: Climb) -> dict[str, object]:
         "from": {"head": ladder.head, "steps": ladder.steps_from, "id": ladder.known},
         "strength": ladder.strength,
         "scores": {rung: {str(shots): score for shots, score in by.items()} for rung, by in climbed.scores.items()},
+        "apart": climbed.apart,
+        "no_id": climbed.no_id,
     }
 
 
@@ -145,8 +163,8 @@ def _worst(saved: Json) -> str:
     return html.card("<h3>For whom it is worst</h3>", html.table(head, rows)) if rows else ""
 
 
-def _rungs(saved: Json | None) -> str:
-    """A row a rung: from how many rows it answers, and what chose it."""
+def _rungs(saved: Json | None, *, told: str | None) -> str:
+    """A row a rung: from how many rows it answers, and what chose it; under them who is served by what."""
     if saved is None:
         return ""
     sizes = sorted({int(shots) for by in saved["scores"].values() for shots in by})
@@ -157,7 +175,7 @@ def _rungs(saved: Json | None) -> str:
         rows.append([html.title_cell(RUNGS[rung], begins), *(html.words(html.number(by[str(size)])) for size in sizes)])
     head = ["rung", *map(_rows, sizes)]
     note = "Validation score (the higher the better) by support rows; a rung answers from where it is better than those below it."
-    return html.card("<h3>Ladder</h3>", f"<p>{note}</p>", html.table(head, rows))
+    return html.card("<h3>Ladder</h3>", f"<p>{note}</p>", html.table(head, rows), f"<p>{escape(told or '')}</p>")
 
 
 def _title(metric: str) -> str:

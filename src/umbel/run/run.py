@@ -213,6 +213,8 @@ def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:
     climbed = cold.climb()
     served = {} if climbed is None else cold.served(climbed.ladder, resamples=settings.evaluate.resamples)
     told = newcomers.to_json(method(settings).name, figures, Served(climbed, served), lost=lost)
+    if line := newcomers.served_line(told):
+        look.stage(line)
     if line := newcomers.lost_line(told):
         look.stage(f"warning: {line}")
     return NewUsers(told, None if climbed is None else climbed.ladder, cold.trained_scores())
