@@ -58,6 +58,12 @@ def settings(*fragments: Mapping[str, Any]) -> Settings:
     return parse(tree, where="docs")
 
 
+def test_the_torch_that_is_told_is_the_one_that_stays() -> None:
+    """Another version would be replaced, on Linux by one with CUDA."""
+    told = re.findall(r"pip install torch==(\S+)", SHOWN)
+    assert told == re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_the_first_block_is_a_whole_run_file() -> None:
     found = settings()
     resolve.check(found)

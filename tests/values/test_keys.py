@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from umbel.balance.named import BALANCERS, takes_of
 from umbel.chosen import choose
 from umbel.coldstart.methods import METHODS
+from umbel.expression import FUNCTIONS, OPERATORS, TYPES, WORDS
 from umbel.kinds import TASK_KINDS
 from umbel.learn.schedules import SCHEDULES
 from umbel.nn.interact import INTERACTS
@@ -125,6 +126,11 @@ def test_schedules_are_told_with_all_they_take() -> None:
     for one in examples:
         chosen = choose("here", one, SCHEDULES)
         assert {*one} - {"name"} == {each.name for each in dataclasses.fields(chosen)}  # type: ignore[arg-type]
+
+
+def test_sql_is_told_word_by_word() -> None:
+    shown = [set(re.findall(r"`([^`]+)`", cells[1])) for cells in rows("[fields.NAME]", "| of SQL |")]
+    assert shown == [OPERATORS, WORDS, FUNCTIONS, TYPES]
 
 
 def test_names_that_keys_may_have_are_all_there() -> None:
