@@ -46,6 +46,19 @@ def test_it_learns() -> None:
     assert all(now < before for before, now in zip(epochs[0].losses, epochs[-1].losses, strict=True))
 
 
+def test_losses_are_told_on_the_way_and_no_more_often_than_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means of the epoch so far, from its first look on; whoever listens changes nothing."""
+    plan, heard = Plan(epochs=2, patience=5, rate=0.05), list[tuple[float, ...]]()
+    plain = [one.losses for one in run(toy(), plan, 0.6, 0.7)]
+    for every in (5, 2):
+        monkeypatch.setattr("umbel.learn.fit.LOOK", every)
+        heard.clear()
+        epochs = list(fit(toy(), Batches(), plan=plan, judge=judge(0.6, 0.7), heard=heard.append))
+        assert [one.losses for one in epochs] == plain
+        assert len(heard) == 2 * (5 // every)
+        assert (heard == plain) is (every == 5), "after an epoch's last step they are the epoch's"
+
+
 def test_epochs_are_counted_and_reported() -> None:
     epochs = run(toy(), Plan(epochs=3, patience=5), 0.6, 0.7, 0.65)
     assert [one.number for one in epochs] == [1, 2, 3]

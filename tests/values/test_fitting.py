@@ -46,6 +46,9 @@ class Listener:
     def ingested(self, rows: int) -> None:
         raise AssertionError(rows)
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        raise AssertionError(losses)
+
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         assert rows == len(ROWS["user"]) - 4
         self._hear(f"step of {epoch}", done)
@@ -89,6 +92,15 @@ def test_what_a_watch_hears(small: Table, tmp_path: Path) -> None:
     fit_model(settings(), small, tmp_path, watch=watch)
     steps = [[(f"step of {epoch}", done) for done in (0, 2, 4)] + [("epoch", epoch)] for epoch in (1, 2, 3)]
     assert watch.heard == [one for epoch in steps for one in epoch]
+
+
+def test_a_watch_hears_the_losses_of_the_epoch_it_is_in(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, ...]] = []
+    monkeypatch.setattr("umbel.learn.fit.LOOK", 1)
+    monkeypatch.setattr(Listener, "learned", lambda _, losses: told.append(losses))
+    fitted = fit_model(settings(), small, tmp_path, watch=Listener())
+    assert [list(told[-1])] == [line["losses"] for line in fitted.history[-1:]]
+    assert len(told) > len(fitted.history)
 
 
 def test_the_log_is_the_history(small: Table, tmp_path: Path) -> None:

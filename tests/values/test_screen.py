@@ -44,15 +44,19 @@ def test_an_epoch_is_a_line_with_losses_score_and_speed() -> None:
     assert second == "epoch   2  loss 0.5123 0.1000  valid 0.6900  15.0 k rows/s"
 
 
-def test_the_bar_knows_the_epoch_its_rows_and_the_losses_before() -> None:
+def test_the_bar_knows_the_epoch_its_rows_and_its_own_losses() -> None:
+    """From the first epoch on, and none of the epoch before."""
     with Screen() as screen:
         screen.stepped(1, done=100, rows=1000)
         task = screen.bar.tasks[0]
         assert (task.completed, task.total, task.visible) == (100, 1000, True)
-        assert "epoch 1" in task.description
+        assert task.description.strip() == "epoch 1"
+        screen.learned((0.61234, 0.2))
+        screen.stepped(1, done=200, rows=1000)
+        assert task.description == "epoch 1  loss 0.6123 0.2000"
         screen.finished(epoch(1, 0.7, 0.7))
         screen.stepped(2, done=0, rows=1000)
-        assert "epoch 2  loss 0.5123 0.1000" in task.description
+        assert task.description.strip() == "epoch 2"
         assert task.completed == 0
         screen.ingested(70)
         assert task.description == "ingest"
@@ -102,5 +106,6 @@ def test_silence_hears_everything() -> None:
     assert isinstance(quiet, Watch)
     quiet.ingested(1)
     quiet.stepped(1, done=1, rows=2)
+    quiet.learned((0.5,))
     quiet.finished(epoch(1, None, None))
     quiet.stage("x")

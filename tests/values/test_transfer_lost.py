@@ -24,6 +24,9 @@ class Listener:
     def ingested(self, rows: int) -> None:
         raise AssertionError(rows)
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        raise AssertionError(losses)
+
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         raise AssertionError(epoch)
 

@@ -65,6 +65,9 @@ class Log:
     def ingested(self, rows: int) -> None:
         self.heard.append("ingested")
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        self.heard.append("losses")
+
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         self.heard.append(f"step {epoch}")
 

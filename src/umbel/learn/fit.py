@@ -33,6 +33,7 @@ LOOK = 256  # steps between two looks at the losses for a number that is not fin
 Trained = TypeVar("Trained", bound=Model)
 Judge = Callable[[Trained], float | Scores]
 Batches = Callable[[int, int], Iterable[Batch]]
+Heard = Callable[[tuple[float, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,14 @@ def fit(
     plan: Plan,
     judge: Judge[Trained],
     start: State | None = None,
+    heard: Heard | None = None,
 ) -> Generator[Epoch, None, None]:
     """Train the model in place and yield each epoch; after the last, `state.best` holds the weights that `plan.keep` chose.
 
     `batches(epoch, step)` gives the batches of an epoch, counted from 0, from that step on; `judge` scores the model after every
     epoch, the higher the better: a score a task (None where it cannot be had), or one number. `start` continues a training from
     where it stood: on a CPU, to the same bytes as if it had never stopped.
+    `heard` is told each task's mean loss so far in the epoch, every `LOOK` steps, when the device is waited for anyway.
     The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
     (`umbel.learn.memory`).
 
@@ -84,7 +87,7 @@ def fit(
     -------
     ``for epoch in fit(model, loader, plan=Plan(), judge=judge): save(epoch.state, folder)``
     """
-    training = _Training(model, plan, judge=judge, batches=batches)
+    training = _Training(model, plan, judge=judge, batches=batches, heard=heard)
     training.begin(start)
     while not training.progress.over(plan):
         for part in training.parts():
@@ -96,13 +99,14 @@ def fit(
 class _Training(Generic[Trained]):
     """The moving parts of one `fit`."""
 
-    def __init__(self, model: Trained, plan: Plan, *, judge: Judge[Trained], batches: Batches) -> None:
+    def __init__(self, model: Trained, plan: Plan, *, judge: Judge[Trained], batches: Batches, heard: Heard | None) -> None:
         keep_freed()
         model.to(plan.device)
         self.model = model
         self.plan = plan
         self.judge = judge
         self.batches = batches
+        self.heard = heard
         self.step: Step = Exact(model, plan) if plan.exact else Fast(model, plan)
         self.schedule = plan.schedule(self.step.optimizer) if plan.schedule is not None else None
         self.progress = Progress()
@@ -188,6 +192,8 @@ class _Training(Generic[Trained]):
         self.progress = replace(self.progress, step=step + 1, rows=self.progress.rows + rows)
         if step % LOOK == LOOK - 1:
             self._look()
+            if self.heard is not None:
+                self.heard(self.tally.means())
 
     def _counts(self, batch: Batch) -> Int[Tensor, "tasks"]:
         """How many labels each task's mean loss is the mean of."""

@@ -98,7 +98,7 @@ def trained(
     start = checkpoint.load(folder / "checkpoint", shards=shards)
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
     best = start.best if start else {}
-    for epoch in fit(model, batches, plan=plan, judge=judge, start=start):
+    for epoch in fit(model, batches, plan=plan, judge=judge, start=start, heard=watch.learned):
         best = epoch.state.best
         if not (is_first(plan.group) or plan.shards):
             continue

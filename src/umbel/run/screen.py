@@ -60,21 +60,28 @@ class Screen:
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         """Move the bar of the epoch."""
         if epoch != self.epoch:
-            self.epoch = epoch
+            self.epoch, self.losses = epoch, ""
             self.bar.reset(self.line, total=rows, visible=True)
         self.bar.update(self.line, description=f"epoch {epoch}  {self.losses}", completed=done)
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        """Keep the epoch's losses so far, which stand in its bar from the next step on."""
+        self.losses = _told(losses)
+
     def finished(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
-        self.losses = "loss " + " ".join(f"{loss:.4f}" for loss in epoch.losses)
         score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.kept == epoch.number else ''}"
         speed = f"{_short(epoch.rows / max(epoch.seconds, 1e-9))} rows/s"
-        self.console.print(f"epoch {epoch.number:>3}  {self.losses}  {score}  {speed}", highlight=False, soft_wrap=True)
+        self.console.print(f"epoch {epoch.number:>3}  {_told(epoch.losses)}  {score}  {speed}", highlight=False, soft_wrap=True)
 
     def stage(self, name: str) -> None:
         """Print what comes now."""
         self.bar.update(self.line, visible=False)
         self.console.print(name, style="dim", highlight=False, soft_wrap=True)
+
+
+def _told(losses: Sequence[float]) -> str:
+    return "loss " + " ".join(f"{loss:.4f}" for loss in losses)
 
 
 def _short(number: float) -> str:

@@ -19,6 +19,10 @@ class Watch(Protocol):
         """Of an epoch's rows so many are done; the next step is about to be taken."""
         ...
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        """Each task's mean loss so far in the epoch; told now and then."""
+        ...
+
     def finished(self, epoch: Epoch) -> None:
         """An epoch is over and judged."""
         ...
@@ -36,6 +40,9 @@ class Silence:
         """Nothing."""
 
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
+        """Nothing."""
+
+    def learned(self, losses: tuple[float, ...]) -> None:
         """Nothing."""
 
     def finished(self, epoch: Epoch) -> None:

@@ -100,6 +100,9 @@ class _Looking:
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         self._watch.stepped(epoch, done=done, rows=rows)
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        self._watch.learned(losses)
+
     def stage(self, name: str) -> None:
         self._watch.stage(name)
 

@@ -65,6 +65,9 @@ class Asking:
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         """Nothing."""
 
+    def learned(self, losses: tuple[float, ...]) -> None:
+        """Nothing."""
+
     def stage(self, name: str) -> None:
         """Nothing."""
 
