@@ -105,6 +105,7 @@ def test_a_second_time_reads_what_is_there(
 def test_the_page_tells_of_methods(compared: Path) -> None:
     page = (compared / "compare.html").read_text()
     assert all(word in page for word in ("melu", "bias", "user cold"))
+    assert "Lost inner steps" not in page, "there were none"
 
 
 def test_a_method_that_does_not_exist_is_told_in_one_line(
@@ -133,3 +134,22 @@ def test_what_training_refuses_is_refused_before_the_log_is_read(
     assert says in err
     assert not [*place.glob("refused*/table")]
     assert not [*place.glob("refused*/runs")]
+
+
+def test_inner_steps_that_are_no_numbers_are_counted_and_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the comparison's file and on its page and the terminal, of the method that lost them alone."""
+    monkeypatch.chdir(place)
+    changes = ('compare.methods=["base", { name = "melu", rate = 1e4 }]', "compare.seeds=1", "fit.epochs=1", "model.expert=[8, 8]")
+    sets = [word for one in changes for word in ("--set", one)]
+    code, out, err = told(capsys, "compare", "run.toml", "-o", "steep", *sets)
+    assert code == 0, err
+    found = json.loads((place / "steep" / "compare.json").read_text())["recipes"]
+    lost = {name: one["cost"]["lost_steps"] for name, one in found.items()}
+    assert lost["base"] == 0
+    assert lost["melu"] > 0
+    assert f"warning: melu: {lost['melu']:,} inner steps were no finite numbers and were not taken" in " ".join(out.split())
+    page = (place / "steep" / "compare.html").read_text()
+    assert "Lost inner steps" in page
+    assert f"{lost['melu']:,}" in page

@@ -35,3 +35,13 @@ def test_there_is_none_over_different_metrics(monkeypatch: pytest.MonkeyPatch, o
     found = shown(monkeypatch, {"rating": {other: 0.8}, "click": {"auc": 0.7}})
     assert list(found)[:4] == ["recipe", "rating", "click", "rate"]
     assert (found["rate"], found["dim"], found["parameters"]) == (["0.01"], ["8"], ["1,200"])
+
+
+def test_inner_steps_that_were_lost_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(show, "show", lambda _: None)
+    monkeypatch.setattr(show, "tell", said.append)
+    rated = {"rating": {"mae": Interval(0.8, 0.7, 0.9)}}
+    found = [Standing(name, {}, rated, {}, Trial(0.7, 1, 1.0, 1.0, 1, lost), {}) for name, lost in (("melu", 1234), ("base", 0))]
+    show.standings(Comparison({"test": 100}, (*found,), ()))
+    assert said == ["warning: melu: 1,234 inner steps were no finite numbers and were not taken: lower its rate"]

@@ -88,7 +88,7 @@ def sections(compared: Mapping[str, object]) -> list[str]:
     """What a page says of `compare.json` under its head; :raises UserError: if it is of another shape."""
     entrants, pairs, _ = entrants_of(compared)
     tasks = _tasks(entrants)
-    parts = (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks), _lost(compared))
+    parts = (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks), _lost(compared), _untaken(entrants))
     return [part for part in parts if part]
 
 
@@ -120,6 +120,15 @@ def _lost(compared: Mapping[str, object]) -> str:
     note = "<p>Their training diverged. They count in no mean and no difference; a recipe that lost a seed is compared on the others.</p>"
     rows = [[html.title_cell(name), html.plain(why)] for name, why in lost.items()]
     return html.section("Lost runs", note, html.card(html.table(["run", ""], rows)))
+
+
+def _untaken(entrants: Sequence[Entrant]) -> str:
+    """The methods that lost inner steps, and how many over all seeds."""
+    rows = [[html.title_cell(one.name), html.words(f"{steps:,.0f}")] for one in entrants if (steps := one.cost.get("lost_steps", 0))]
+    if not rows:
+        return ""
+    note = "<p>They were no finite numbers and were not taken, so that users stayed less adapted than asked: lower the method's rate.</p>"
+    return html.section("Lost inner steps", note, html.card(html.table(["method", "inner steps, all seeds"], rows)))
 
 
 def _head(entrants: Sequence[Entrant], tasks: Sequence[str], rows: Mapping[str, int], *, seeds: int) -> str:

@@ -30,6 +30,9 @@ def standings(found: Comparison) -> None:
     show(pairs)
     for name, why in found.lost.items():
         tell(f"lost: {name}: {why}")
+    for one in found.recipes:
+        if one.cost.lost_steps:
+            tell(f"warning: {one.name}: {one.cost.lost_steps:,} inner steps were no finite numbers and were not taken: lower its rate")
 
 
 def _mean(one: Standing) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,17 @@ PREDICTIONS = "predictions.npz"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a run cost and how it stood on validation, where alone anything is chosen."""
+    """What a run cost and how it stood on validation, where alone anything is chosen.
+
+    `lost_steps` counts a cold-start method's inner steps that were no finite number and were not taken, on judged users too.
+    """
 
     score: float
     parameters: int
     seconds: float
     rows_per_second: float
     peak_memory_bytes: int
+    lost_steps: int = 0
 
     def save(self, folder: Path) -> None:
         """Write `trial.json`: the sign that the run is finished."""
@@ -107,6 +111,7 @@ def _learned(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
     parameters = sum(one.numel() for one in learner.parameters()) if learned.history else 0
     score = float(np.mean(judged)) if judged else float("-inf")
     found = Trial.load(folder) or Trial(score, parameters, time.monotonic() - began, rows / max(busy, 1e-9), peak_memory())
+    found = replace(found, lost_steps=learned.newcomers.lost())  # a run that was found trained is asked by test users later on
     found.save(folder)
     return found
 

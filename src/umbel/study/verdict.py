@@ -162,7 +162,7 @@ def _value(one: Sampled | Undefined) -> float | None:
 
 
 def _cost(line: Line) -> Trial:
-    """The mean over seeds; the memory of the largest."""
+    """The mean over seeds; the memory of the largest, and all steps that were lost."""
     trials = [trial for trial in map(Trial.load, line.folders) if trial is not None]
     return Trial(
         score=float(np.mean([one.score for one in trials])),
@@ -170,6 +170,7 @@ def _cost(line: Line) -> Trial:
         seconds=float(np.mean([one.seconds for one in trials])),
         rows_per_second=float(np.mean([one.rows_per_second for one in trials])),
         peak_memory_bytes=max(one.peak_memory_bytes for one in trials),
+        lost_steps=sum(one.lost_steps for one in trials),
     )
 
 
