@@ -183,7 +183,20 @@ def test_the_usual_space_reads_histories_where_a_list_has_a_target() -> None:
 def test_one_task_is_not_balanced() -> None:
     assert "fit.balancer" in usual(settings())
     assert "fit.balancer" not in usual(settings(tasks={"click": {}}))
-    assert usual(settings(fit={"balancer": "pcgrad"}))["fit.balancer"] == ("pcgrad", "none", "uncertainty")
+    assert usual(settings(fit={"balancer": "pcgrad"}))["fit.balancer"] == ("pcgrad", "none", "static", "uncertainty")
+
+
+def test_the_usual_space_weighs_every_task_against_the_first() -> None:
+    """A tuned static weighting is the yardstick of every other balancer."""
+    found = usual(settings(tasks={"click": {}, "like": {}, "buy": {}}))
+    assert {key for key in found if key.startswith("balance")} == {"balance.weights.like", "balance.weights.buy"}
+    assert not any(key.startswith("balance") for key in usual(settings(tasks={"click": {}})))
+
+
+def test_the_usual_space_is_allowed_beside_losses_below_zero() -> None:
+    base = settings(tasks={"click": {}, "spend": {"kind": "zero_inflated"}}, tune={})
+    assert "uncertainty" not in usual(base)["fit.balancer"]
+    assert len(dimensions(base)) == len(usual(base))
 
 
 def test_a_point_sets_its_keys_and_no_other() -> None:

@@ -68,7 +68,10 @@ def usual(settings: Settings) -> dict[str, Searched]:
     if any(one.target for one in settings.fields.values()):
         found["model.sequence"] = tuple(dict.fromkeys((settings.model.sequence, "mean", "din")))
     if len(settings.tasks) > 1:
-        found["fit.balancer"] = tuple(dict.fromkeys((settings.fit.balancer or ABSENT, ABSENT, "uncertainty", "pcgrad")))
+        below = any(task.kind.form.density for task in resolve.schema(settings).tasks)
+        ratios = () if below else ("uncertainty",)  # which takes no loss below 0
+        found["fit.balancer"] = tuple(dict.fromkeys((settings.fit.balancer or ABSENT, ABSENT, "static", *ratios, "pcgrad")))
+        found |= {f"balance.weights.{name}": RangeSection(low=0.25, high=4.0, log=True) for name in list(settings.tasks)[1:]}
     return found
 
 
