@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import MISSING, Field, fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,8 @@ def rows(after: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in body[:end]]
 
 
-def default(own: Field[object]) -> object:
-    return None if own.default is MISSING else own.default
+def defaults(name: str) -> dict[str, object]:
+    return {key: one.default for key, one in signature(METHODS[name]).parameters.items()}
 
 
 def told(text: str) -> object:
@@ -44,7 +44,7 @@ def test_every_method_has_its_line() -> None:
 def test_a_line_names_every_parameter_with_its_default(name: str) -> None:
     (cell,) = [cells[2] for cells in rows("what of each method a bundle keeps.") if f"`{name}`" in cells[0]]
     found = {key: told(value.strip()) for key, value in re.findall(r"`(\w+)`([^,`]*)", cell)}
-    wanted = {own.name: default(own) for own in fields(METHODS[name])}
+    wanted = defaults(name)
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
         assert found[key] == (None if value in QUIET else value), key
@@ -56,7 +56,7 @@ def test_ccml_s_table_has_every_parameter_with_its_default() -> None:
         keys = re.findall(r"`(\w+)`", names)
         each = [value.strip().strip("`") for value in values.split(",")]
         found |= dict(zip(keys, each if len(keys) > 1 else [values.strip("`")], strict=True))
-    wanted = {own.name: default(own) for own in fields(Ccml)}
+    wanted = defaults("ccml")
     assert found.keys() == wanted.keys()
     words = {"refresh": "once an epoch", "temperature": "none", "graph_items": "all of one value"}
     assert {key: found[key] for key in words} == words
