@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from umbel.learn.seam import Model
 from umbel.learn.shards import Shards
 from umbel.learn.state import State
 from umbel.run import fitting
-from umbel.run.fitting import Fitted, fit_model, logits
+from umbel.run.fitting import Fitted, begun, fit_model, logits
 from umbel.run.settings import Settings, parse
 
 EPOCHS = 3
@@ -269,3 +270,10 @@ def test_lines_beyond_the_checkpoint_are_dropped(tmp_path: Path, epochs: int, ke
     assert fitting._history(path, epochs) == []
     path.write_text("".join(json.dumps({"epoch": number}) + "\n" for number in (1, 2, 3)))
     assert fitting._history(path, epochs) == [{"epoch": number} for number in range(1, kept + 1)]
+
+
+def test_a_training_began_before_the_epochs_that_stopped_processes_trained(tmp_path: Path) -> None:
+    now = time.monotonic()
+    assert begun(tmp_path) == pytest.approx(now, abs=5)
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1, "seconds": 400.5}\n{"epoch": 2, "seconds": 200.0}\n')
+    assert begun(tmp_path) == pytest.approx(now - 600.5, abs=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -168,6 +169,13 @@ def _line(epoch: Epoch) -> dict[str, object]:
     judged = {"score": epoch.score, "scores": dict(epoch.scores)}
     line: dict[str, object] = {"epoch": epoch.number, "losses": list(epoch.losses), **judged, "rows": epoch.rows, "seconds": seconds}
     return line | ({"weights": list(epoch.weights)} if epoch.weights else {})
+
+
+def begun(folder: Path) -> float:
+    """When the training in a folder began, by this process's monotonic clock: earlier by the epochs that stopped processes trained."""
+    log = folder / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return time.monotonic() - sum(float(line["seconds"]) for line in lines)
 
 
 def _history(path: Path, epochs: int) -> list[dict[str, object]]:

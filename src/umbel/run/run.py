@@ -32,7 +32,7 @@ from umbel.run.candidates import Retrieved, fit_retrieval
 from umbel.run.candidates import check as check_retrieval
 from umbel.run.coldstart import Newcomers, fit_episodes, method
 from umbel.run.elsewhere import on_spark
-from umbel.run.fitting import Fitted, fit_model, logits, mean_row, trained_scores
+from umbel.run.fitting import Fitted, begun, fit_model, logits, mean_row, trained_scores
 from umbel.run.fusing import start
 from umbel.run.kept import Kept
 from umbel.run.newcomers import Served
@@ -99,7 +99,7 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     check_retrieval(settings)
     if settings.episodes is not None:
         ready.check(settings)
-    began = time.monotonic()
+    began = begun(folder)
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
     cold: Newcomers | None = None

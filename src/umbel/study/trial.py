@@ -15,7 +15,7 @@ from umbel.data.table import Table
 from umbel.errors import DivergedError
 from umbel.evaluate.judge import Predictions, calibrate_all, fit_calibrators
 from umbel.run.coldstart import learn
-from umbel.run.fitting import Fitted, fit_model, logits
+from umbel.run.fitting import Fitted, begun, fit_model, logits
 from umbel.run.run import claim, happened, peak_memory, save_predictions
 from umbel.run.settings import Settings
 from umbel.run.watch import Silence
@@ -83,7 +83,7 @@ def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> 
 
 def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial | Lost:
     claim(settings, folder)
-    began = time.monotonic()
+    began = begun(folder)
     try:
         if settings.episodes is not None:
             return _learned(settings, table, folder, test=test)
@@ -101,7 +101,7 @@ def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
 
 def _learned(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
     """A cold-start method; with `test`, what it says of test users by scenario."""
-    began = time.monotonic()
+    began = begun(folder)
     learned = learn(settings, table, folder, watch=Silence())
     learner = learned.newcomers.prepared.learner
     judged = [one for one in learned.newcomers.judge(learner).values() if one is not None]
