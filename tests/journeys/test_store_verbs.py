@@ -70,7 +70,7 @@ def test_an_erased_user_is_gone_and_others_are_not(place: str) -> None:
     assert "30 decisions and 60 events erased; logs, tables and bundles that were made before hold them" in said.out
     with Store(place) as store:
         assert rows_with(store, CANARY) == 0
-        assert len(store.history("other")) == 5
+        assert len(store.history("other")) == 10
         assert list(store.users.get(["other", CANARY])) == ["other"]
         assert store.decision("other-0-0") is not None
         ((_, who, what, detail),) = store.notes()
@@ -93,12 +93,12 @@ def test_no_byte_of_an_erased_user_is_left(tmp_path: Path, served: bool) -> None
         if served:
             assert say("erase", CANARY, "--store", place).code == 0
             assert not [one.name for one in place.parent.iterdir() if CANARY.encode() in one.read_bytes()]
-            assert len(store.history("before")) == 120
+            assert len(store.history("before")) == 240
     if not served:
         assert say("erase", CANARY, "--store", place).code == 0
     assert not [one.name for one in place.parent.rglob("*") if one.is_file() and CANARY.encode() in one.read_bytes()]
     with Store(place) as store:
-        assert len(store.history("zz-2")) == 40
+        assert len(store.history("zz-2")) == 80
 
 
 def test_what_is_older_is_forgotten(place: str) -> None:
