@@ -1,7 +1,13 @@
-"""Shapes and types of umbel are checked while tests run."""
+"""Shapes and types of umbel are checked while tests run; drawn examples are the same in each run, unless a long one looks for new."""
 
 from __future__ import annotations
 
+import os
+
+from hypothesis import settings
 from tests.shapes import check
 
 check("umbel")
+settings.register_profile("steady", derandomize=True, database=None)
+if "UMBEL_LONG" not in os.environ:
+    settings.load_profile("steady")

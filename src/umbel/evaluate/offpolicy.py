@@ -163,7 +163,11 @@ def deviations(weighed: Weighed, name: str) -> Float[np.ndarray, "decisions"]:
 
 def effective_sample(weight: Float[np.ndarray, "decisions"]) -> float:
     """How many decisions of weight 1 would tell as much: `(sum w)^2 / sum w^2`."""
-    return float(weight.sum() ** 2 / np.square(weight).sum()) if weight.any() else 0.0
+    most = weight.max(initial=0.0)
+    if not most:
+        return 0.0
+    share = weight / most  # the squares of weights below 1e-162 would all be 0
+    return float(share.sum() ** 2 / np.square(share).sum())
 
 
 def _ips(one: Weighed) -> Terms:
