@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hypothesis import settings
+
 from tests.shapes import check
 
 check("umbel")

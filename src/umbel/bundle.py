@@ -21,7 +21,7 @@ from umbel.chosen import Choice, choose, tuples
 from umbel.data.batch import Batch
 from umbel.data.raw import encoded
 from umbel.data.raw import rows as raw_rows
-from umbel.data.source import Join, Source
+from umbel.data.source import Source
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError, nearest
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
@@ -233,7 +233,7 @@ class Bundle:
         except (SafetensorError, RuntimeError) as error:
             raise UserError(f"{folder}/weights.safetensors: does not fit the recipe ({error})", mend="export the bundle again") from None
         bundle = Bundle(
-            source=_source(read_json(folder, "source.json")),
+            source=Source.from_json(read_json(folder, "source.json")),
             encoder=encoder,
             built=built,
             model=model.eval(),
@@ -284,10 +284,6 @@ def _check_taken(recipe: str, options: Sequence[str]) -> None:
 def chained(schema: Schema) -> tuple[str, ...]:
     """The binary tasks that are given another: those that have a marginal."""
     return tuple(task.name for task in schema.tasks if task.given is not None and task.kind == BINARY)
-
-
-def _source(saved: Json) -> Source:
-    return Source(**{**saved, "joins": tuple(Join(**join) for join in saved["joins"])})
 
 
 def _built(saved: Json) -> Built:

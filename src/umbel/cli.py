@@ -170,7 +170,7 @@ def evaluate(
     log: Log,
     *,
     join: Joins = None,
-    slices: Annotated[list[str] | None, typer.Option("--slice", metavar="NAME", help="an id or category to judge by; repeat")] = None,
+    slices: Annotated[list[str] | None, typer.Option("--slice", metavar="NAME", help="a field or raw column to judge by; repeat")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="JSON to leave, in the shape of a run's report.json")] = None,
 ) -> None:
     """Judge a bundle on a raw log that carries labels, in the run's slices and those named with --slice."""

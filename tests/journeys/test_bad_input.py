@@ -183,7 +183,17 @@ def test_numbers_that_do_not_go_together(run_file: Path, changes: tuple[str, ...
 def test_an_unknown_slice(run_file: Path) -> None:
     said = say("train", run_file, "-o", run_file.parent / "run", "--set", 'evaluate.slices=["devise"]', "--set", "fit.epochs=1")
     assert said.code == 2
+    assert said.line.startswith("umbel: evaluate.slices: no column 'devise' in ")
     assert "did you mean 'device'?" in said.line
+
+
+def test_a_slice_that_a_table_was_not_told_to_keep_is_said_before_the_training(run_file: Path) -> None:
+    folder = run_file.parent / "run"
+    assert say("ingest", run_file, "-o", folder / "table").code == 0
+    said = say("train", run_file, "-o", folder, "--set", 'evaluate.slices=["click"]')
+    assert said.code == 2
+    assert said.line.startswith(f"umbel: evaluate.slices: 'click' is not in {folder / 'table'}; ingest again, into another folder")
+    assert not (folder / "checkpoint").exists()
 
 
 def test_a_device_that_is_not_there(run_file: Path) -> None:
@@ -192,7 +202,7 @@ def test_a_device_that_is_not_there(run_file: Path) -> None:
     assert "fit.device: 'nowhere' is not here" in said.line
 
 
-@pytest.mark.parametrize("change", ["model.recipe=stemm", "model.views=owned", 'evaluate.slices=["devise"]', "fit.device=nowhere"])
+@pytest.mark.parametrize("change", ["model.recipe=stemm", "model.views=owned", "fit.device=nowhere"])
 @pytest.mark.parametrize("verb", ["train", "compare"])
 def test_what_the_run_file_alone_gets_wrong_is_said_before_the_log_is_read(run_file: Path, verb: str, change: str) -> None:
     said = say(verb, run_file, "-o", run_file.parent / "run", "--set", change, "--set", "data.log=nowhere.parquet")

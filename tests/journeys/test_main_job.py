@@ -199,7 +199,19 @@ def test_an_evaluation_in_a_slice_that_was_asked_for(job: Job, tmp_path: Path) -
     assert {label: figures["rows"] for label, figures in slices["region"].items()} == {str(name): rows for name, rows in regions.rows()}
     said = say("evaluate", job.run / "bundle", job.log, "--slice", "regoin")
     assert said.code == 2
-    assert "--slice: 'regoin' is no id or category; did you mean 'region'?" in said.line
+    assert f"--slice: no column 'regoin' in {job.log} or its joins; did you mean 'region'?" in said.line
+
+
+def test_an_evaluation_by_a_raw_column_that_no_field_reads(job: Job, tmp_path: Path) -> None:
+    """A group that the model never saw is told by the report all the same."""
+    rows = pl.read_parquet(job.log)
+    groups = pl.Series("gender", ["f", "m", None]).gather(rows["user"].hash(3) % 3)
+    rows.with_columns(groups).write_parquet(tmp_path / "log.parquet")
+    said = say("evaluate", job.run / "bundle", tmp_path / "log.parquet", "--slice", "gender", "-o", tmp_path / "judged.json")
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "judged.json").read_text())["tasks"]["click"]["slices"]["gender"]
+    known = groups.filter(rows["click"].is_not_null()).fill_null("unknown").value_counts()
+    assert {label: figures["rows"] for label, figures in found.items()} == dict(known.rows())
 
 
 def test_evaluating_without_labels_is_refused(job: Job, tmp_path: Path) -> None:

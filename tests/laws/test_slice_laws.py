@@ -140,6 +140,6 @@ def test_which_field_reads_a_column_as_an_id(column: str | None, field: str | No
 
 @pytest.mark.parametrize("name", ["user", "seen", "nobody", ""])
 def test_what_is_no_id_or_category_is_named_with_where_it_was_asked(name: str) -> None:
-    check_slices(SCHEMA, ["u", "twice", "item"])
+    check_slices(SCHEMA, ["u", "twice", "item"], where="--slice")
     with pytest.raises(Exception, match=rf"--slice: '{name}' is no id or category"):
         check_slices(SCHEMA, ["u", name], where="--slice")

@@ -239,8 +239,9 @@ def test_csv_means_what_it_means_here(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV + "\n" + "\n".join(lines[:90]) + "\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text(CSV + "\r\n" + "\r\n".join(lines[90:]) + "\r\n", encoding="utf-8", newline="")
     (tmp_path / "users.csv").write_text('user,name\n0,x\n1,\n2,""\n7,y\n')
-    source = Source(str(tmp_path / "[ab].csv"), user="user", time="time", joins=(Join(str(tmp_path / "users.csv"), "user"),))
-    plain = [Field(name, CATEGORY, min_count=1) for name in ("text", "flag", "name")]
+    joins = (Join(str(tmp_path / "users.csv"), "user"),)
+    source = Source(str(tmp_path / "[ab].csv"), user="user", time="time", joins=joins, beside=("name", "text"))
+    plain = [Field(name, CATEGORY, min_count=1) for name in ("text", "flag")]
     fields = (*plain, Field("number", NUMBER), Field("twice", NUMBER, sql="number * 2 + `user`"))
     both(source, Schema(fields, (Task("click"),)), ByTime(120, 160), folder=tmp_path)
 

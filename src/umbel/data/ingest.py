@@ -15,6 +15,7 @@ from jaxtyping import Int8
 
 from umbel.data.aside import Aside
 from umbel.data.audit import Audit
+from umbel.data.beside import CODES, Beside
 from umbel.data.bins import binned
 from umbel.data.count import Tally
 from umbel.data.derive import needed
@@ -100,7 +101,7 @@ class _Rows:
         self.second = second(self.schema, self._log)
         self._part = split.label(self._log)
         border = self._part.meta.root_names()
-        self.once = Once(self.schema, self._log, border)
+        self.once = Once(self.schema, self._log, [*border, *self.source.beside])
         self._columns = self.once.columns([*columns, *border])
         self._progress = progress
         self._halves = 0
@@ -134,6 +135,7 @@ class _Encoding:
         self._open = ExitStack()
         self._read = 0
         self._ready: dict[str, Ready] = {}
+        self._beside = Beside(rows.source.beside)
 
     def run(self) -> None:
         """:raises UserError: if the log has not the rows that were counted."""
@@ -144,6 +146,8 @@ class _Encoding:
                     self._rows.kept(frame).write_parquet(self._folder / GOLDEN)
                 self._write(self._arrays(frame), parts)
         self._check(self._places == self._ends)
+        if self._rows.source.beside:
+            self._beside.save(self._folder)
 
     def _write(self, arrays: Mapping[str, np.ndarray], parts: Int8[np.ndarray, "rows"]) -> None:
         for part in range(len(PARTS)):
@@ -174,4 +178,5 @@ class _Encoding:
             "group": groups(frame, self._rows.source, start),
             "time": times(frame, self._rows.source),
             **{key_file(name): keys for name, keys in self._encoder.keys(frame).items()},
+            **({CODES: self._beside.code(frame)} if self._rows.source.beside else {}),
         }

@@ -27,7 +27,7 @@ def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) ->
     """The log in order, `size` rows at a time: the raw columns that were read, and the batch that the encoder makes of them.
 
     Codes equal those of ingest to the byte. A label whose column is absent is unseen; without `labels` no label's column
-    is read, whatever stands in it, and all are unseen.
+    is read, whatever stands in it, and all are unseen; no more is a column of slices.
 
     :raises UserError: if a column that a field reads is missing, or a label that is read is out of its range.
     """
@@ -35,7 +35,7 @@ def rows(source: Source, encoder: Encoder, size: int, *, labels: bool = True) ->
     schema = encoder.schema
     columns = dict.fromkeys(needed(schema, source, log.names, labels=False))
     if labels:
-        columns |= dict.fromkeys(name for name in _labels(schema) if name in log.names)
+        columns |= dict.fromkeys(name for name in (*_labels(schema), *source.beside) if name in log.names)
     assembler = Assembler(schema)
     start = 0
     for chunk in log.read(list(columns), size):

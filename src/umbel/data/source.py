@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
@@ -20,7 +21,8 @@ __all__ = ["Join", "Log", "Source"]
 class Source:
     """A raw log: a file or glob of Parquet or CSV, the columns that hold user, item and time, and the joined tables.
 
-    `types` are those of the log's columns at training, None before.
+    `beside` are columns that figures are told by, though no field reads them. `types` are those of the log's columns at training,
+    None before.
     """
 
     log: str
@@ -28,7 +30,14 @@ class Source:
     item: str | None = None
     time: str | None = None
     joins: tuple[Join, ...] = ()
+    beside: tuple[str, ...] = ()
     types: Types | None = field(default=None, compare=False)
+
+    @staticmethod
+    def from_json(saved: Mapping[str, Any]) -> Source:
+        """What `dataclasses.asdict` made of one."""
+        joins = tuple(Join(**join) for join in saved["joins"])
+        return Source(**{**saved, "joins": joins, "beside": tuple(saved.get("beside", ()))})
 
 
 class Log:

@@ -16,7 +16,8 @@ from umbel import durable
 from umbel.data.aside import Aside
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
-from umbel.data.source import Join, Source
+from umbel.data.beside import CODES, saved
+from umbel.data.source import Source
 from umbel.data.split import PARTS
 from umbel.data.storage import FORMAT, GOLDEN, MARK
 from umbel.data.vocab import Encoder, layout
@@ -68,9 +69,8 @@ class Table:
             raise UserError(f"{path}: not a table", mend="make one with umbel ingest") from error
         if meta["format"] != FORMAT:
             raise UserError(f"{path}: a table of format {meta['format']}, this version reads {FORMAT}", mend="ingest again")
-        source = Source(**{**place, "joins": tuple(Join(**join) for join in place["joins"])})
         parts = {part: range(*meta["parts"][part]) for part in PARTS}
-        return Table(path, Encoder.load(path), source=source, parts=parts, aside=Aside.from_json(meta))
+        return Table(path, Encoder.load(path), source=Source.from_json(place), parts=parts, aside=Aside.from_json(meta))
 
     def seal(self, *parts: str) -> Table:
         """The same table with parts that cannot be read."""
@@ -131,6 +131,11 @@ class Table:
         field = self.schema.field(name)
         block = np.array(self._packs[field.coded][self._rows(part), layout(self.schema, coded=field.coded)[name]])
         return block if field.many or field.wide else np.ravel(block)
+
+    def beside(self, name: str, part: str) -> Shaped[np.ndarray, "rows"]:
+        """The values, as text, of a column that no field reads, one of `source.beside`."""
+        codes: Int[np.ndarray, "rows"] = _map(self.folder, CODES)[self._rows(part), self.source.beside.index(name)]
+        return np.array(saved(self.folder)[name]).take(codes)
 
     def _admit(self, rows: Int64[Tensor, "rows"]) -> None:
         """Refuse rows of which any lies in a sealed part."""

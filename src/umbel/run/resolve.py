@@ -32,7 +32,7 @@ from umbel.run.balancing import BalanceSection
 from umbel.run.fields import FieldSection
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.sizing import check_size
-from umbel.run.slicing import check_slices
+from umbel.run.slicing import beside
 from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema, Task
 from umbel.statistic import Statistic, check_time
 
@@ -58,7 +58,7 @@ def check(settings: Settings) -> None:
         raise UserError(f"model.recipe: {settings.model.recipe!r}, but no yes-or-no task is given another",
                         mend="say it, e.g. given = 'click' under [tasks.buy], or use recipe 'alone' with views 'shared'")
     plan(fit, balance(settings), keep(settings))
-    check_slices(found, settings.evaluate.slices)
+    beside(found, settings.evaluate.slices)
     feedback(settings)
 
 
@@ -73,7 +73,8 @@ def source(settings: Settings) -> Source:
     """Where the raw rows are."""
     data = settings.data
     joins = tuple(Join(join.table, join.on, time=join.time) for join in data.join)
-    return Source(data.log, user=data.user, item=data.item, time=data.time, joins=joins)
+    told = tuple(dict.fromkeys(beside(schema(settings), settings.evaluate.slices).values()))
+    return Source(data.log, user=data.user, item=data.item, time=data.time, joins=joins, beside=told)
 
 
 def schema(settings: Settings) -> Schema:

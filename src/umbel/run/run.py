@@ -40,7 +40,7 @@ from umbel.run.page import page
 from umbel.run.profile import profile
 from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
-from umbel.run.slicing import slices
+from umbel.run.slicing import check_kept, slices
 from umbel.run.together import check_group, told
 from umbel.run.warm import encoder_of
 from umbel.run.watch import Silence, Watch
@@ -102,6 +102,7 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     began = begun(folder)
     if table is None:
         table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=look)
+    check_kept(table, settings.evaluate.slices)
     cold: Newcomers | None = None
     if settings.episodes is None:
         told(group, True)

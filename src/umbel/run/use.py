@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,15 +23,15 @@ from umbel.data.groups import nobody
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.rejoin import rejoined
-from umbel.data.source import Source
-from umbel.errors import UserError
+from umbel.data.source import Log, Source
+from umbel.errors import UserError, nearest
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, evaluate
 from umbel.learn.predict import predict
 from umbel.run.report import Report
 from umbel.run.run import peak_memory
 from umbel.run.settings import EvaluateSection
-from umbel.run.slicing import Slice, slicing
+from umbel.run.slicing import Slice, beside, slicing
 
 SIZE = 16384     # raw rows at a time
 RESAMPLES = 200  # of bundles that are compared, whatever their runs asked for
@@ -71,8 +71,11 @@ def judge_log(
     made = Bundle.load(bundle)
     trained = Report.from_json(made.report)
     asked = EvaluateSection.model_validate(trained.settings.get("evaluate", {}))
-    source = source_of(made, log, joins=joins, labels=True)
-    cuts = slicing(made.encoder, source, names=list(dict.fromkeys([*asked.slices, *slices])), where="--slice")
+    names = list(dict.fromkeys([*asked.slices, *slices]))
+    raw = beside(made.schema, names, where="--slice")
+    source = source_of(made, log, joins=joins, labels=True, beside=raw.values())
+    _check_there(source, [raw[name] for name in slices if name in raw])
+    cuts = slicing(made.encoder, source, names=names, where="--slice")
     test, labels = _happened(made, source, cuts)
     by = resample(test.groups, resamples=asked.resamples)
     tasks = evaluate(test, calibrate_all(made.schema, test.logits, made.calibrators), slices=labels, by=by)
@@ -91,8 +94,11 @@ def judge_rows(bundle: Bundle, log: str, *, joins: Sequence[str] = ()) -> tuple[
     return evaluate(test, calibrate_all(bundle.schema, test.logits, bundle.calibrators), by=by)
 
 
-def source_of(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -> Source:
-    """The bundle's source with another log, and other tables where `joins` ask for them; :raises UserError: for what is no join."""
+def source_of(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool, beside: Iterable[str] = ()) -> Source:
+    """The bundle's source with another log, and other tables where `joins` ask for them; of columns that no field reads, `beside`.
+
+    :raises UserError: for what is no join.
+    """
     tables: dict[str, str] = {}
     for one in joins:
         which, equals, table = one.partition("=")
@@ -101,9 +107,16 @@ def source_of(bundle: Bundle, log: str, *, joins: Sequence[str], labels: bool) -
         if which in tables:
             raise UserError(f"--join {which}: given twice", mend="keep one of them")
         tables[which] = table
-    source = replace(bundle.source, log=log)
+    source = replace(bundle.source, log=log, beside=tuple(dict.fromkeys(beside)))
     own = column_names(log) if source.joins else ()
     return rejoined(source, list(reads(bundle.schema, source, labels=labels)), own=own, tables=tables)
+
+
+def _check_there(source: Source, columns: Sequence[str]) -> None:
+    known = Log(source).names if columns else []
+    for name in columns:
+        if name not in known:
+            raise UserError(f"--slice: no column {name!r} in {source.log} or its joins", mend=nearest(name, known))
 
 
 def _happened(bundle: Bundle, source: Source, cuts: Sequence[Slice]) -> tuple[Predictions, Mapping[str, np.ndarray]]:
@@ -116,14 +129,14 @@ def _happened(bundle: Bundle, source: Source, cuts: Sequence[Slice]) -> tuple[Pr
     if not observed.any():
         names = ", ".join(task.label or task.name for task in bundle.schema.tasks)
         raise UserError(f"{source.log}: no label to judge by", mend=f"the log needs at least one of {names}")
-    found = {cut.name: cut(code) for cut, code in zip(cuts, codes, strict=True)}
+    found = {cut.name: cut.labels(code) for cut, code in zip(cuts, codes, strict=True)}
     return Predictions(bundle.schema, logits, np.nan_to_num(labels), observed, groups), found
 
 
 def _kept(bundle: Bundle, frame: pl.DataFrame, batch: Batch, *, cuts: Sequence[Slice]) -> tuple[np.ndarray, ...]:
-    """What stays of a batch: logits, plain events, groups, and its codes (copied: a view would hold all its columns) for each slice."""
+    """What stays of a batch: logits, plain events, groups, and its codes for each slice."""
     assert batch.group is not None
-    codes = (batch.fields[cut.field].numpy().copy() for cut in cuts)
+    codes = (cut.codes(frame, batch) for cut in cuts)
     return predict(bundle.model, [batch]), events(frame, bundle.schema, int(batch.index[0])), batch.group.numpy(), *codes
 
 
