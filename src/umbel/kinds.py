@@ -44,6 +44,11 @@ class Labels:
         return self.low == 0 and not self.above and self.high == np.inf
 
     @property
+    def any(self) -> bool:
+        """Whether any number is one."""
+        return not np.isfinite([self.low, self.high]).any()
+
+    @property
     def some(self) -> float:
         """One of them, to stand where a label was not seen."""
         if self.above:
@@ -52,7 +57,7 @@ class Labels:
 
     def __str__(self) -> str:
         whole = "whole and " if self.whole else ""
-        if not np.isfinite([self.low, self.high]).any():
+        if self.any:
             return f"{whole}finite, at most {np.finfo(np.float32).max:.2g} in size"
         if np.isfinite(self.low) and not np.isfinite(self.high):
             return f"{whole}{'above' if self.above else 'at least'} {self.low:g}"

@@ -12,7 +12,6 @@ import torch
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
 
-from umbel.data.aside import Aside
 from umbel.data.groups import nobody
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
@@ -250,7 +249,9 @@ def test_rows_without_a_user_are_each_their_own(tmp_path: Path, monkeypatch: pyt
     assert len(np.unique(groups)) == 9
     assert groups[[1, 3, 4, 6, 9]].tolist() == [1, 2, 3, 1, 8]
     assert table.aside.without_user == 5
-    assert Table.open(table.folder).aside == Aside(0, 5, {"click": 0, "buy": 0, "spent": 0})
+    aside = Table.open(table.folder).aside
+    assert (aside.dropped, aside.without_user, dict(aside.contradictions)) == (0, 5, {"click": 0, "buy": 0, "spent": 0})
+    assert aside.sizes == {"spent": pytest.approx(np.sqrt((0.5**2 + 2**2 + 1**2 + 0 + 3**2) / 5))}  # of training rows with a label
 
 
 def test_a_table_of_before_is_read_without_the_count(tmp_path: Path) -> None:

@@ -98,7 +98,16 @@ def test_the_table_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_odd_is_nothing_told() -> None:
-    assert Aside(0, 0, {"click": 0}).lines() == []
+    assert Aside(0, 0, {"click": 0}, {"stars": 4.1}).lines() == []
+
+
+def test_labels_that_outweigh_events_are_told_with_the_mend() -> None:
+    assert Aside(sizes={"spent": 812.4, "stars": 10.0, "watch_ms": 45_000.0}).lines() == [
+        "labels of 'spent' are about 812 in size, and its loss outweighs that of events: divide them by 1,000 in its sql, "
+        "or choose a kind made for amounts",
+        "labels of 'watch_ms' are about 45,000 in size, and its loss outweighs that of events: divide them by 100,000 in its sql, "
+        "or choose a kind made for amounts",
+    ]
 
 
 def test_silence_hears_everything() -> None:

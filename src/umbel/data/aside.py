@@ -1,15 +1,20 @@
-"""What is odd about the rows of a log, counted: those that are left out, belong to nobody, or contradict themselves."""
+"""What is odd about the rows of a log: those that are left out, belong to nobody, or contradict themselves; labels that are too large."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import log10
 from typing import Any
+
+LARGE = 10.0  # of labels whose squared error is a loss beside those of events, which are below 1
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
     """`dropped` rows in no part of the split, rows `without_user`, and by task the `contradictions` of what it is given.
+
+    `sizes` are root mean squares of the training labels of tasks that pay by their unit: beyond `LARGE` they outweigh the others.
 
     Example
     -------
@@ -20,26 +25,32 @@ class Aside:
     dropped: int = 0
     without_user: int = 0
     contradictions: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """A sentence for every count that is not 0."""
+        """A sentence for every count that is not 0, and every size that is too large."""
         plain = [
             (self.dropped, "in no part of the split, and left out"),
             (self.without_user, "without a user: in intervals each is a user of its own, and GAUC leaves them out"),
         ]
         told = [f"{_rows(count)} {'is' if count == 1 else 'are'} {what}" for count, what in plain if count]
         against = [(name, count) for name, count in self.contradictions.items() if count]
-        return told + [f"{_rows(count)} hold{'s' * (count == 1)} {name!r} though not what it is given: there it is unseen"
-                       for name, count in against]  # fmt: skip
+        told += [f"{_rows(count)} hold{'s' * (count == 1)} {name!r} though not what it is given: there it is unseen"
+                 for name, count in against]  # fmt: skip
+        return told + [f"labels of {name!r} are about {size:,.0f} in size, and its loss outweighs that of events: "
+                       f"divide them by {10 ** round(log10(size)):,} in its sql, or choose a kind made for amounts"
+                       for name, size in self.sizes.items() if size > LARGE]  # fmt: skip
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
-        return {"dropped": self.dropped, "without_user": self.without_user, "contradictions": dict(self.contradictions)}
+        against, sizes = dict(self.contradictions), dict(self.sizes)
+        return {"dropped": self.dropped, "without_user": self.without_user, "contradictions": against, "label_sizes": sizes}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Aside:
         """What `to_json` wrote, among other things; 0 for what was not counted then."""
-        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), dict(saved.get("contradictions", {})))
+        against, sizes = dict(saved.get("contradictions", {})), dict(saved.get("label_sizes", {}))
+        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), against, sizes)
 
 
 def _rows(count: int) -> str:

@@ -24,6 +24,7 @@ class Audit:
         self._seen, self._low, self._high = np.zeros(shape, np.int64), np.full(shape, np.inf), np.full(shape, -np.inf)
         # The same of what is learned from: training rows where the events hold that a task is given.
         self._least, self._most = np.full(len(schema.tasks), np.inf), np.full(len(schema.tasks), -np.inf)
+        self._squares, self._learned = np.zeros(len(schema.tasks)), np.zeros(len(schema.tasks), np.int64)
         self._against = np.zeros(len(schema.tasks), np.int64)
         self._first, self._last = [np.iinfo(np.int64).max] * len(PARTS), [np.iinfo(np.int64).min] * len(PARTS)
 
@@ -34,6 +35,8 @@ class Audit:
         learned = conditional(labels[parts == 0], self._schema)
         self._least = np.fmin(self._least, np.fmin.reduce(learned, axis=0, initial=np.inf))
         self._most = np.fmax(self._most, np.fmax.reduce(learned, axis=0, initial=-np.inf))
+        self._squares += np.nansum(np.square(learned, dtype=np.float64), axis=0)
+        self._learned += (~np.isnan(learned)).sum(axis=0)
         for part in range(len(PARTS)):
             here = parts == part
             if here.any():
@@ -62,6 +65,12 @@ class Audit:
     def against(self) -> dict[str, int]:
         """By task, the rows that contradict its `given`."""
         return {task.name: int(count) for task, count in zip(self._schema.tasks, self._against, strict=True)}
+
+    @property
+    def label_sizes(self) -> dict[str, float]:
+        """By task whose labels can be any number, the root mean square of those that are learned from."""
+        return {task.name: float(np.sqrt(self._squares[place] / self._learned[place]))
+                for place, task in enumerate(self._schema.tasks) if task.kind.labels.any and self._learned[place]}
 
     def _add_part(self, part: int, labels: Float32[np.ndarray, "rows tasks"], times: Int64[np.ndarray, "rows"]) -> None:
         self.sizes[part] += len(labels)

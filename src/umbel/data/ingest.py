@@ -72,7 +72,7 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, s
     encoder.as_of(schema).save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
-    aside = Aside(audit.dropped, int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum()), audit.against)
+    aside = Aside(audit.dropped, int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum()), audit.against, audit.label_sizes)
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, **aside.to_json()})
 
 
