@@ -113,7 +113,7 @@ class Pairwise(Objective):
 class Listwise(Objective):
     """`share` of cross entropy, the rest the softmax over the rows of each group of the batch (Cao et al., ICML 2007).
 
-    A group is a request or a user; it speaks only where a batch holds several of its rows.
+    A group is a request, or a user where requests are not known; its rows are kept together in a batch.
     """
 
     name: ClassVar[str] = "listwise"

@@ -220,7 +220,7 @@ def test_the_ranking_term_does_not_know_a_common_shift() -> None:
 
 def test_listwise_needs_groups() -> None:
     logits, labels = batch(12)
-    with pytest.raises(UserError, match=r"loss 'listwise': these rows have no group; name the column of users in \[data\] user"):
+    with pytest.raises(UserError, match=r"loss 'listwise': these rows have no group; name the column of requests, or"):
         total(Listwise(), BINARY, logits, Labels(labels.labels, labels.seen))
 
 

@@ -15,8 +15,8 @@ class Batch:
     """Rows of a table: fields by name, labels, and which of them were observed.
 
     `fields` follow `FieldKind` (codes are int32 or int64, numbers float32). An unseen label is 0 where `seen` is false.
-    `weight` multiplies a row's loss per task; `index` is the row number in the table; `group` the user
-    (or the request) that a row belongs to, as a number that knows raw ids, not codes.
+    `weight` multiplies a row's loss per task; `index` is the row number in the table; `group` the request that
+    a row belongs to, or its user where requests are not known, as a number that knows raw ids, not codes.
     """
 
     fields: Mapping[str, Tensor]

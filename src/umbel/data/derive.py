@@ -65,7 +65,7 @@ def evaluate(frame: pl.DataFrame, wanted: Iterable[Derived]) -> pl.DataFrame:
 
 
 def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bool) -> list[str]:
-    """The raw columns that fields, user, item and time read, with `labels` those of labels and slices too, each once.
+    """The raw columns that fields, user, item and time read, with `labels` those of labels, request and slices too, each once.
 
     :raises UserError: naming the field or task whose column is not among `columns`.
     """
@@ -78,12 +78,14 @@ def needed(schema: Schema, source: Source, columns: Iterable[str], *, labels: bo
 
 
 def reads(schema: Schema, source: Source, *, labels: bool) -> dict[str, str]:
-    """The raw columns that fields, user, item and time read, and `labels` and slices, each with the first that reads it."""
+    """The raw columns that fields, user, item and time read, and with `labels` those, request and slices, each with its first reader."""
     values = [*(one for field in schema.fields for one in field_values(schema, field)), *(map(label_value, schema.tasks) if labels else ())]
     ends = {"data.user": source.user, "data.item": source.item, "data.time": source.time}
     wanted = [(name, one.where) for one in values for name in one.reads]
     wanted += [(name, where) for where, name in ends.items() if name is not None]
-    wanted += [(name, "evaluate.slices") for name in source.beside if labels]
+    if labels:
+        wanted += [(name, "data.request") for name in (source.request,) if name is not None]
+        wanted += [(name, "evaluate.slices") for name in source.beside]
     found: dict[str, str] = {}
     for name, where in wanted:
         found.setdefault(name, where)

@@ -1,4 +1,4 @@
-"""Whom a row belongs to and when it was, as int64 that are the same in every run and on every machine."""
+"""Whose a row is, in which request and when, as int64 that are the same in every run and on every machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray,
 
     Where the user is missing, the row is its own too: what all such rows have in common is no person.
     """
-    if source.user is None:
-        return np.arange(start, start + frame.height)
-    if frame[source.user].dtype.is_nested() or frame[source.user].dtype == pl.Binary:
-        raise UserError(f"data.user: {source.user!r} holds {frame[source.user].dtype}", mend="name a column of numbers or text")
-    own = np.arange(MISSING + start, MISSING + start + frame.height)
-    return np.where(frame[source.user].is_null().to_numpy(), own, stable(frame[source.user]))
+    return np.arange(start, start + frame.height) if source.user is None else _together(frame[source.user], start, where="data.user")
+
+
+def requests(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray, "rows"]:
+    """The request of each row, of a source that says which column holds it; a missing one is its row's own, as with users."""
+    assert source.request is not None
+    return _together(frame[source.request], start, where="data.request")
+
+
+def _together(raw: pl.Series, start: int, *, where: str) -> Int64[np.ndarray, "rows"]:
+    if raw.dtype.is_nested() or raw.dtype == pl.Binary:
+        raise UserError(f"{where}: {raw.name!r} holds {raw.dtype}", mend="name a column of numbers or text")
+    own = np.arange(MISSING + start, MISSING + start + len(raw))
+    return np.where(raw.is_null().to_numpy(), own, stable(raw))
 
 
 def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:

@@ -19,14 +19,14 @@ from umbel.data.beside import CODES, Beside
 from umbel.data.bins import binned
 from umbel.data.count import Tally
 from umbel.data.derive import needed
-from umbel.data.groups import groups, nobody, times
+from umbel.data.groups import groups, nobody, requests, times
 from umbel.data.labels import events
 from umbel.data.laid import Elsewhere, Laid
 from umbel.data.once import Once
 from umbel.data.source import Log, Source
 from umbel.data.split import PARTS, ByTime, Split
 from umbel.data.statistics import Statistics, key_file, second
-from umbel.data.storage import FORMAT, GOLDEN, MARK, Rows, fresh_folder, write_json
+from umbel.data.storage import FORMAT, GOLDEN, MARK, REQUEST, Rows, fresh_folder, write_json
 from umbel.data.table import Table
 from umbel.data.vocab import Each, Encoder, Ready
 from umbel.errors import UserError
@@ -178,5 +178,6 @@ class _Encoding:
             "group": groups(frame, self._rows.source, start),
             "time": times(frame, self._rows.source),
             **{key_file(name): keys for name, keys in self._encoder.keys(frame).items()},
+            **({REQUEST: requests(frame, self._rows.source, start)} if self._rows.source.request is not None else {}),
             **({CODES: self._beside.code(frame)} if self._rows.source.beside else {}),
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 
 from umbel.data.batch import Batch
@@ -37,8 +37,9 @@ class Replay:
 class Loader:
     """The batches of one part: every row once an epoch, in an order that `seed` and the epoch alone decide.
 
-    With a `replay`, of the rows that were seen before only a share. Starting an epoch at step s gives exactly the batches that a whole
-    epoch gives from s on. The last batch may be short.
+    With a `replay`, of the rows that were seen before only a share. `together` keeps the rows of a request (of a user, where requests
+    are not known) one after the other, so that a batch has whole lists, but for those at its borders. Starting an epoch at step s gives
+    exactly the batches that a whole epoch gives from s on. The last batch may be short.
     """
 
     table: Table
@@ -47,6 +48,7 @@ class Loader:
     seed: int = 0
     shuffle: bool = True
     replay: Replay | None = None
+    together: bool = False
 
     @property
     def rows(self) -> int:
@@ -65,6 +67,8 @@ class Loader:
         generator.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
         order = self._order(generator) if self.shuffle else torch.arange(self.rows)
         places = None if self.replay is None else self.replay.rows(generator)
+        if self.together:
+            order = _together(order, self.table.lists(self.part)[... if places is None else places.numpy()])
         for step in range(start, self.steps):
             some = order[step * self.size : (step + 1) * self.size].long()
             yield self.table.batch((some if places is None else places[some]) + first)
@@ -73,3 +77,11 @@ class Loader:
         """A permutation; of 32-bit numbers where they suffice, which halves its memory and a third of its time."""
         rows = self.rows
         return torch.randperm(rows, generator=generator, dtype=torch.int32 if rows < 2**31 else torch.int64)
+
+
+def _together(order: Int[Tensor, "rows"], lists: Int64[np.ndarray, "rows"]) -> Int[Tensor, "rows"]:
+    """The same rows, each list where the first of its rows in the log stood: a long list comes no earlier than a short one."""
+    _, first, code = np.unique(lists, return_index=True, return_inverse=True)
+    place = np.empty(len(order), np.int64)
+    place[order.numpy()] = np.arange(len(order))
+    return torch.from_numpy(np.argsort(place[first][code], kind="stable"))

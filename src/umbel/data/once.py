@@ -31,7 +31,8 @@ class Once:
                  if field.coded and not field.many and field.sql is None and (field.column or field.name) in self._places}
         rest = [field for field in schema.fields if field.name not in plain]
         values = [*(one for field in rest for one in field_values(schema, field)), *map(label_value, schema.tasks)]
-        read = {name for value in values for name in value.reads} | {log.source.user, log.source.item, log.source.time, *others}
+        ends = {log.source.user, log.source.item, log.source.time, log.source.request}
+        read = {name for value in values for name in value.reads} | ends | set(others)
         self._tables: dict[str, dict[str, str]] = defaultdict(dict)
         for name, column in plain.items():
             if column not in read:

@@ -19,7 +19,7 @@ __all__ = ["Join", "Log", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw log: a file or glob of Parquet or CSV, the columns that hold user, item and time, and the joined tables.
+    """A raw log: a file or glob of Parquet or CSV, the columns that hold user, item, time and request, and the joined tables.
 
     `beside` are columns that figures are told by, though no field reads them. `types` are those of the log's columns at training,
     None before.
@@ -29,6 +29,7 @@ class Source:
     user: str | None = None
     item: str | None = None
     time: str | None = None
+    request: str | None = None
     joins: tuple[Join, ...] = ()
     beside: tuple[str, ...] = ()
     types: Types | None = field(default=None, compare=False)

@@ -24,6 +24,7 @@ from umbel.statistic import Statistic
 MARK = "meta.json"  # a folder with this file is a table
 FORMAT = 2
 GOLDEN = "golden.parquet"  # its first raw rows
+REQUEST = "request"  # the file of the rows' requests, where they are known
 LONGEST = 200  # characters of a file name without its suffix
 
 

@@ -19,7 +19,7 @@ from umbel.data.batch import Batch
 from umbel.data.beside import CODES, saved
 from umbel.data.source import Source
 from umbel.data.split import PARTS
-from umbel.data.storage import FORMAT, GOLDEN, MARK
+from umbel.data.storage import FORMAT, GOLDEN, MARK, REQUEST
 from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
 from umbel.schema import Schema, Task
@@ -54,7 +54,8 @@ class Table:
         self._labels: Float32[np.ndarray, "rows tasks"] = _map(folder, "labels")
         self._groups: Int64[np.ndarray, "rows"] = _map(folder, "group")
         self._times: Int64[np.ndarray, "rows"] = _map(folder, "time")
-        self._tensors = tuple(torch.from_numpy(one) for one in (*self._packs.values(), self._labels, self._groups))
+        self._lists: Int64[np.ndarray, "rows"] = self._groups if source.request is None else _map(folder, REQUEST)
+        self._tensors = tuple(torch.from_numpy(one) for one in (*self._packs.values(), self._labels, self._lists))
         self._assembler = Assembler(encoder.schema)
 
     @staticmethod
@@ -99,8 +100,8 @@ class Table:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         self._admit(rows)
-        codes, numbers, labels, groups = (_gather(pack, rows) for pack in self._tensors)
-        return self._assembler.batch(codes, numbers, labels=labels, group=groups, index=rows)
+        codes, numbers, labels, lists = (_gather(pack, rows) for pack in self._tensors)
+        return self._assembler.batch(codes, numbers, labels=labels, group=lists, index=rows)
 
     def labels(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Labels (0 where unseen) and what was seen, `given` honoured."""
@@ -121,6 +122,10 @@ class Table:
         """The raw users of the rows of those numbers, without reading any other row."""
         self._admit(torch.as_tensor(index, dtype=torch.int64))
         return np.take(self._groups, index)
+
+    def lists(self, part: str) -> Int64[np.ndarray, "rows"]:
+        """The request of each row, as a number; its user where the log does not say its request."""
+        return np.array(self._lists[self._rows(part)])
 
     def times(self, part: str) -> Int64[np.ndarray, "rows"]:
         """The time of each row, in the unit of its column (microseconds for dates and datetimes)."""

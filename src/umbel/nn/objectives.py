@@ -88,7 +88,7 @@ def _(objective: Pairwise, kind: TaskKind, own: Own) -> Float[Tensor, "rows"]:
 def _(objective: Listwise, kind: TaskKind, own: Own) -> Float[Tensor, "rows"]:
     """`a * cross entropy + (1 - a) * mean over groups of the mean over their events of -log softmax(z)`."""
     if own.group is None:
-        raise UserError("loss 'listwise': these rows have no group", mend="name the column of users in [data] user")
+        raise UserError("loss 'listwise': these rows have no group", mend="name the column of requests, or of users, in [data]")
     plain = own.weighed(loss(BINARY, own.outputs, own.labels))
     return objective.share * plain + (1 - objective.share) * _lists(own, own.group)
 

@@ -32,6 +32,7 @@ from umbel.learn.plan import Plan
 from umbel.learn.predict import centre, predict
 from umbel.nn.holder import HERE
 from umbel.nn.recommender import Recommender
+from umbel.objectives import Listwise
 from umbel.run import resolve
 from umbel.run.settings import Settings
 from umbel.run.together import is_first, told
@@ -82,7 +83,8 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
         bundle = warm_start(model, table, built, start=settings.fit.start)
         check_plain(bundle, start=settings.fit.start)
         replay = replay_of(bundle, table, settings.fit.replay)
-    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay)
+    lists = any(isinstance(task.loss, Listwise) for task in table.schema.tasks)
+    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay, together=lists)
     history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table, group), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 

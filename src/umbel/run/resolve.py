@@ -74,7 +74,7 @@ def source(settings: Settings) -> Source:
     data = settings.data
     joins = tuple(Join(join.table, join.on, time=join.time) for join in data.join)
     told = tuple(dict.fromkeys(beside(schema(settings), settings.evaluate.slices).values()))
-    return Source(data.log, user=data.user, item=data.item, time=data.time, joins=joins, beside=told)
+    return Source(data.log, user=data.user, item=data.item, time=data.time, request=data.request, joins=joins, beside=told)
 
 
 def schema(settings: Settings) -> Schema:

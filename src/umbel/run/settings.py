@@ -41,12 +41,13 @@ class JoinSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: where the log is, and which of its columns are user, item and time."""
+    """`[data]`: where the log is, and which of its columns are user, item, time and request."""
 
     log: str
     user: str | None = None
     item: str | None = None
     time: str | None = None
+    request: str | None = None
     join: tuple[JoinSection, ...] = ()
 
 
