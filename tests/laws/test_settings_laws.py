@@ -64,7 +64,7 @@ def some(required: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.Sea
 
 
 JOINS = some({"table": TEXT, "on": TEXT}, {"time": TEXT})
-DATA = some({"log": TEXT}, {"user": TEXT, "item": TEXT, "time": TEXT, "join": st.lists(JOINS, max_size=2)})
+DATA = some({"log": TEXT}, {"user": TEXT, "item": TEXT, "time": TEXT, "request": TEXT, "join": st.lists(JOINS, max_size=2)})
 KINDS = st.sampled_from(["id", "category", "number", "bag", "sequence", "vector", "statistic"])
 FIELD = some(
     {"kind": KINDS},
