@@ -49,6 +49,12 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert json.loads((tmp_path / "run" / "made.json").read_text())["commit"] is None
 
 
+def test_where_git_is_not_installed_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    claim(settings(), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "made.json").read_text())["commit"] is None
+
+
 def test_a_run_that_made_nothing_may_be_mended(tmp_path: Path) -> None:
     claim(settings(rate=0.01), tmp_path)
     claim(settings(rate=0.02), tmp_path)

@@ -243,8 +243,11 @@ class Made:
 
 
 def _made() -> Made:
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return Made(git.stdout.strip() or None, {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}})
+    try:
+        said = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+    except OSError:  # no git here
+        said = ""
+    return Made(said.strip() or None, {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}})
 
 
 def _difference(before: Settings, now: Settings) -> str:
