@@ -20,6 +20,7 @@ ENVIRONMENTS = Path(".peers")  # in the checkout, which `umbel bench` runs this 
 BESIDE = ("--peers", str(ENVIRONMENTS))
 SCRIPTS = (
     Script("training", (*BESIDE, "--rounds", "3", "--batches", "8", "--threads", "1", "--recipes", "mmoe"), (*BESIDE, "--clock", "wall")),
+    Script("large", ("--rounds", "3", "--only", "share")),
     Script("processes", ("--rounds", "3", "--recipes", "mmoe")),
     Script("ingest", ("--rows", "2e6", "--distinct", "1e5")),
     Script("row_optimizers", ("--repeats", "5")),
