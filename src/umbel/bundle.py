@@ -19,6 +19,7 @@ from torch import Tensor
 from umbel import durable
 from umbel.chosen import Choice, choose, tuples
 from umbel.data.batch import Batch
+from umbel.data.derive import needed
 from umbel.data.raw import encoded
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
@@ -108,7 +109,7 @@ class Bundle:
 
     Example
     -------
-    ``Bundle.load(Path("runs/a/bundle")).score(source)``
+    ``Bundle.load("runs/a/bundle").answer(pl.read_parquet("today.parquet"))``
     """
 
     source: Source
@@ -134,6 +135,15 @@ class Bundle:
         """The names of the predictions, in order."""
         own = [f"{task.name}_{answer}" if answer else task.name for task in self.schema.tasks for answer in task.kind.answers]
         return (*own, *(f"{name}_marginal" for name in chained(self.schema)))
+
+    def answer(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Calibrated predictions of raw rows that hold every column the fields read, joined ones too: one of `columns` each, row by row.
+
+        :raises UserError: for a missing column.
+        """
+        needed(self.schema, Source("these rows"), rows.columns, labels=False)
+        scores = self.predict(encoded(rows, self.encoder))
+        return pl.DataFrame({name: scores[:, at] for at, name in enumerate(self.columns)})
 
     def predict(self, batch: Batch, state: UserState | None = None) -> Float[np.ndarray, "rows columns"]:
         """Calibrated predictions of encoded rows; by the `state` of the one user whose rows they are, if it is given."""
@@ -221,8 +231,9 @@ class Bundle:
         }
 
     @staticmethod
-    def load(folder: Path) -> Bundle:
-        """Read a bundle; :raises UserError: unless every file is what was written and the golden rows score as they did."""
+    def load(place: Path | str) -> Bundle:
+        """Read a bundle's folder; :raises UserError: unless every file is what was written and the golden rows score as they did."""
+        folder = Path(place)
         verify(folder)
         encoder = Encoder.load(folder / "encoder")
         built = _built(read_json(folder, "recipe.json"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from umbel.run.settings import read
+from umbel.run.settings import Settings, read
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,6 +32,7 @@ def test_it_is_notebook_sized() -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_run_files_are_read(path: Path) -> None:
-    settings = read(path)
+    settings: Settings = read(str(path))
+    assert settings == read(path)
     assert settings.tasks
     assert settings.fields

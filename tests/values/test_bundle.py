@@ -165,6 +165,22 @@ def test_raw_rows_score_as_the_encoded_table(table: Table) -> None:
     assert_allclose(scores(bundle, table.source), bundle.predict(table.batch(np.arange(10))), rtol=0, atol=1e-6)
 
 
+def test_a_frame_is_answered_as_its_log(table: Table, saved: Path) -> None:
+    """A column a prediction, row by row; labels and columns that nothing reads may be there or not."""
+    bundle = Bundle.load(str(saved))
+    (frame, expected), *_ = bundle.score(table.source)
+    whole = pl.read_parquet(table.source.log)
+    assert whole.width > frame.width
+    for rows in (whole, frame, whole[3:5], whole.head(0)):
+        found = bundle.answer(rows)
+        assert found.columns == list(bundle.columns)
+        assert found.height == rows.height
+    assert_allclose(bundle.answer(whole).to_numpy(), expected, atol=1e-6)
+    assert_allclose(bundle.answer(whole[3:5]).to_numpy(), expected[3:5], atol=1e-6)
+    with pytest.raises(UserError, match=r"fields.item: no column 'item' in these rows or its joins; known: age, user"):
+        bundle.answer(whole.select("user", "age"))
+
+
 def test_a_glob_of_parts_scores_as_the_whole(table: Table, tmp_path: Path) -> None:
     bundle, frame = made(table), pl.read_parquet(table.source.log)
     for at, start in enumerate((0, 4, 7)):

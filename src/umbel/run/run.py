@@ -65,16 +65,17 @@ def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None, spa
 
 
 def train(
-    settings: Settings, folder: Path, *, table: Table | None = None, watch: Watch | None = None, group: ProcessGroup | None = None,
+    settings: Settings, place: Path | str, *, table: Table | None = None, watch: Watch | None = None, group: ProcessGroup | None = None,
 ) -> Report:
     """Fit, stop early on validation, calibrate on validation, judge once on test; a run that was stopped goes on.
 
     Leaves the table (unless one is given), `log.jsonl`, `checkpoint/`, `predictions.npz`, `bundle/`, `report.json` and
-    `report.html` in `folder`. A finished run is not trained again: its report is read. Of a `group` this is for the first process;
+    `report.html` in the folder `place`. A finished run is not trained again: its report is read. Of a `group` this is for the first;
     the others `follow`.
 
-    :raises UserError: if `folder` holds a run of other settings, or something else, or another process works in it.
+    :raises UserError: if it holds a run of other settings, or something else, or another process works in it.
     """
+    folder = Path(place)
     with durable.hold(folder):
         return _train(settings, folder, table=table, look=watch or Silence(), group=group)
 

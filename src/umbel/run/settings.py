@@ -199,13 +199,13 @@ class Settings(Section):
         return tomli_w.dumps(_jsonable(self.model_dump(mode="python", exclude_none=True)))
 
 
-def read(path: Path, changes: Sequence[str] = ()) -> Settings:
+def read(path: Path | str, changes: Sequence[str] = ()) -> Settings:
     """Read a run file and apply `section.key=value` changes.
 
     :raises UserError: for a missing file, broken TOML, an unknown key (with the nearest known one) or a wrong value.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such run file", mend="give the path of a TOML; examples/ has one") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
