@@ -19,7 +19,7 @@ def export(bundle: BundleFolder, out: Annotated[Path, typer.Option("-o", help="O
 
     made = write(bundle, out)
     named = f"{', '.join(made.inputs)} -> {', '.join(made.outputs)}"
-    typer.echo(f"{out}: {named}; {made.size / 2**20:.1f} MiB, golden rows within {made.worst:.1g}")
+    typer.echo(f"{out}: {named}; {_size(made.size)}, golden rows within {made.worst:.1g}")
 
 
 @app.command()
@@ -37,6 +37,11 @@ def shrink(
     from umbel.run.shrink import shrink as write
 
     made = write(bundle, out, tables, log=log, joins=join or ())
-    typer.echo(f"{out}: tables {made.before / 2**20:.1f} MiB -> {made.after / 2**20:.1f} MiB, golden rows within {made.moved:.1g}")
+    typer.echo(f"{out}: tables {_size(made.before)} -> {_size(made.after)}, golden rows within {made.moved:.1g}")
     if made.judged:
         show(figures(made))
+
+
+def _size(count: int) -> str:
+    """Bytes, in the unit that leaves a number to read."""
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

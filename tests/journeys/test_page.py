@@ -225,7 +225,8 @@ def test_the_headline_table_has_a_row_a_task_and_sample_space() -> None:
     results = section(tree(PAGES["report"]), "Results on test")
     binary, regression = results.all("table")[:2]
     names = [line.all("th")[0].text() for line in binary.all("tbody")[0].all("tr")]
-    assert names == ["click all rows", "buy where click holds", "buy all rows (click and buy)", "never all rows"]
+    plain = ["click rows with a label", "buy where click holds", "buy rows with both labels (click and buy)"]
+    assert names == [*plain, "never rows with a label"]
     assert [head.text() for head in binary.all("thead")[0].all("th")] == [
         "task",
         "rows",

@@ -71,6 +71,13 @@ def test_a_calibrated_model_lies_on_the_dashed_line() -> None:
         assert y == pytest.approx(y1 + (y2 - y1) * (x - x1) / (x2 - x1), abs=0.1)
 
 
+def test_ratings_that_lie_together_fill_the_frame() -> None:
+    places = [x for x, _ in centres(reliability([Point(value, value, 10) for value in (3.1, 3.4, 3.8)], name="stars", colour=0))]
+    assert max(places) - min(places) > 200
+    near = [x for x, _ in centres(reliability([Point(value, value, 10) for value in (0.01, 0.05, 0.1)], name="click", colour=0))]
+    assert min(near) < 60  # of what comes near 0, 0 is shown
+
+
 def test_rare_events_get_logarithmic_axes() -> None:
     rare = reliability([Point(10.0**-k, 10.0**-k, 10) for k in range(4, 0, -1)], name="like", colour=0)
     places = [x for x, _ in centres(rare)]

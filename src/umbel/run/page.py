@@ -43,9 +43,9 @@ def metric_table(tasks: Sequence[TaskReport], names: Sequence[str]) -> str:
 
 def spaces(task: TaskReport) -> Iterator[tuple[str, Figures]]:
     """The sample spaces of a task's figures, named."""
-    yield ("all rows" if task.given is None else f"where {task.given} holds"), task.figures
+    yield ("rows with a label" if task.given is None else f"where {task.given} holds"), task.figures
     if task.marginal is not None:
-        yield f"all rows ({task.given} and {task.name})", task.marginal
+        yield f"rows with both labels ({task.given} and {task.name})", task.marginal
 
 
 def settings_table(settings: Mapping[str, object]) -> str:

@@ -177,13 +177,13 @@ def _path(frame: Frame, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _square(points: Sequence[Point]) -> Frame:
-    """The same stretch on both axes, around all points."""
+    """The same stretch on both axes, around all points; from 0 on where they come near it."""
     values = [value for point in points for value in (point.predicted, point.observed)]
     low, high = min(values), max(values)
     if low >= 0 and high > 20 * min(point.predicted for point in points) > 20 * _TINY:
         start, end, log = min(value for value in values if value > _TINY) / 1.4, min(high * 1.4, max(1.0, high)), True
     else:
-        start, log = 0.0 if low >= 0 else low - (high - low) * 0.05, False
+        start, log = 0.0 if 0 <= low <= high / 2 or low == high >= 0 else low - (high - low) * 0.05, False
         end = high + (high - start) * 0.06 if high - start > _TINY * max(1.0, abs(high)) else start + 1.0
     return Frame(Axis(start, end, "predicted", log), Axis(start, end, "observed", log))
 
