@@ -110,7 +110,7 @@ def judge(model: Recommender, group: ProcessGroup | None) -> float:
 def some(folder: Path, plan: Plan, *, most: int = 99, case: Case = Case("mmoe")) -> Trace:
     """Train on from the checkpoint in the folder, as often as a step may be paused after; the weights then."""
     model, among = case.model(plan.shards), plan.shards or checkpoint.ALONE
-    state = checkpoint.load(folder, shards=among)
+    state = checkpoint.load(folder, shards=among, group=plan.group)
     score = partial(judge, group=plan.group)
     for epoch in islice(fit(model, batches, plan=plan, judge=score, start=state), most):
         if plan.shards or is_first(plan.group):

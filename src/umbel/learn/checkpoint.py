@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from umbel import durable
 from umbel.errors import UserError
-from umbel.learn.processes import is_first, told
+from umbel.learn.processes import every, is_first, told
 from umbel.learn.shards import Shards
 from umbel.learn.state import Progress, State
 
@@ -55,17 +56,23 @@ def save(state: State, folder: Path, *, shards: Shards = ALONE) -> None:
                 shutil.rmtree(_place(folder, other), ignore_errors=True)
 
 
-def load(folder: Path, *, shards: Shards = ALONE) -> State | None:
-    """The newest checkpoint that reads back whole, with this process's rows, however many wrote it; None where none was ever finished.
+def load(folder: Path, *, shards: Shards = ALONE, group: ProcessGroup | None = None) -> State | None:
+    """The newest checkpoint that all processes of a group read back whole, however many wrote it; None where none was ever finished.
 
-    :raises UserError: when there are checkpoints and all of them are damaged.
+    Which there are the first process says: each of the others reads the one that the first reads, or none of them does. With `shards`
+    (of that group) a process gets its own rows.
+
+    :raises UserError: in all of them, when there are checkpoints, and none that all read back.
     """
-    numbers = told(shards.group, _numbers(folder))
+    numbers = told(group, _numbers(folder))
     for number in reversed(numbers):
-        place = _place(folder, number)
-        about = _about(place, shards)
-        if shards.every(about is not None) and about is not None:
-            return _state(place, about, shards=shards)
+        about, state = _read(_place(folder, number), shards)
+        same = about == told(group, about)
+        if every(group, same and state is not None):
+            return state
+    if numbers and group is not None:
+        what = f"{folder}: no checkpoint reads back whole, and the same, in all {group.size()} processes"
+        raise UserError(what, mend="name a folder that all of them see, or delete it and train anew")
     if numbers:
         raise UserError(f"{folder}: no checkpoint reads back whole", mend="delete the folder and train anew")
     return None
@@ -73,23 +80,26 @@ def load(folder: Path, *, shards: Shards = ALONE) -> State | None:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What is told of a checkpoint: where training stood, and how many processes wrote it."""
+    """What is told of a checkpoint: where training stood, how many processes wrote it, and the SHA-256 of each file."""
 
     progress: Progress
     world: int
+    sha256: Mapping[str, str]
 
 
-def _about(place: Path, shards: Shards) -> _About | None:
-    """None where something is missing, truncated or changed; of the files each process looks at some."""
+def _read(place: Path, shards: Shards) -> tuple[_About | None, State | None]:
+    """Nothing where something is missing, truncated or changed; with shards each process looks at the bytes of some of the files."""
     try:
         read = json.loads((place / NUMBERS).read_text())
-        numbers, world = read["progress"], int(read["world"])
-        names = [TENSORS, *_files(world)]
-        if any(_digest(place / name) != read["sha256"][name] for name in names[shards.rank :: shards.world]):
-            return None
-        return _About(Progress(**{**numbers, "scores": tuple(dict(scores) for scores in numbers["scores"])}), world)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        numbers = read["progress"]
+        progress = Progress(**{**numbers, "scores": tuple(dict(scores) for scores in numbers["scores"])})
+        about = _About(progress, int(read["world"]), dict(read["sha256"]))
+        names = [TENSORS, *_files(about.world)]
+        if any(_digest(place / name) != about.sha256[name] for name in names[shards.rank :: shards.world]):
+            return None, None
+        return about, _state(place, about, shards=shards)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None, None
 
 
 def _state(place: Path, about: _About, *, shards: Shards) -> State:

@@ -202,3 +202,12 @@ def told(group: ProcessGroup | None, what: Told) -> Told:
     message = [what]
     dist.broadcast_object_list(message, group=group, group_src=0)
     return message[0]
+
+
+def every(group: ProcessGroup | None, here: bool) -> bool:
+    """Whether it is so in all of them."""
+    if group is None:
+        return here
+    count = torch.tensor(int(here))
+    dist.all_reduce(count, group=group)
+    return int(count) == dist.get_world_size(group)

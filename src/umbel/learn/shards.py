@@ -20,7 +20,7 @@ from torch.distributed import ProcessGroup
 from torch.nn.utils import get_total_norm
 
 from umbel.learn.held import Held, Touched
-from umbel.learn.processes import is_first, summed, told
+from umbel.learn.processes import every, is_first, summed, told
 from umbel.nn.encode import SPREAD
 from umbel.nn.holder import Holder
 from umbel.nn.views import distinct
@@ -117,11 +117,14 @@ class Shards(Holder, Held):
 
     def rows(self, here: int) -> int:
         """The sum."""
-        return self._sum(here)
+        counts = torch.tensor(here)
+        if self.group is not None:
+            dist.all_reduce(counts, group=self.group)
+        return int(counts)
 
     def every(self, here: bool) -> bool:
         """In all of them."""
-        return self._sum(int(here)) == self.world
+        return every(self.group, here)
 
     def gathered(self, here: Some) -> list[Some]:
         """What each process has, in the order of the ranks."""
@@ -153,12 +156,6 @@ class Shards(Holder, Held):
         wanted = self._swapped(ids % most, given, taken=taken)
         found = self._swapped(table.detach().index_select(0, wanted), taken, taken=given)
         return {"table": found, "place": local, "asked": wanted, "sizes": torch.stack([asks, asked]), "held": table}
-
-    def _sum(self, here: int) -> int:
-        counts = torch.tensor(here)
-        if self.group is not None:
-            dist.all_reduce(counts, group=self.group)
-        return int(counts)
 
     def _touched(self, leaf: Tensor, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         asks, asked = rows["sizes"].tolist()

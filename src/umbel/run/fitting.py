@@ -94,11 +94,10 @@ def trained(
 ) -> tuple[dict[str, object], ...]:
     """Train with checkpoints and a log of epochs in `folder`, going on from those that are there; the model ends with the weights kept.
 
-    Of several processes the first alone writes, but for rows that others hold; it cannot write before all have read, as each of its
-    steps waits for theirs.
+    Of several processes the first alone writes, but for rows that others hold; all go on from the same checkpoint, or none does.
     """
     shards = plan.shards or checkpoint.ALONE
-    start = checkpoint.load(folder / "checkpoint", shards=shards)
+    start = checkpoint.load(folder / "checkpoint", shards=shards, group=plan.group)
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
     best = start.best if start else {}
     for epoch in fit(model, batches, plan=plan, judge=judge, start=start, heard=watch.learned):
