@@ -85,12 +85,10 @@ def train(
     from umbel.run.run import train as train_run
     from umbel.run.screen import Screen, headline
     from umbel.run.settings import read
-    from umbel.run.together import is_first, joined, told
+    from umbel.run.together import is_first, joined
 
     asked = [*(change or ()), *([f"fit.start={start}"] if start else ())]
-    with joined() as group:
-        settings = told(group, read(run, asked) if is_first(group) else None)
-        assert settings is not None
+    with joined(lambda: read(run, asked)) as (settings, group):
         if group is not None and not is_first(group):
             follow(settings, out, group)
             return
