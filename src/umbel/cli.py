@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +29,7 @@ JOIN = (
 )
 # Verbs that keep checkpoints; the others leave nothing half done.
 RESUMED = ("demo", "train", "compare", "transfer", "tune", "trial", "attempt", "collect")
+TOGETHER = ("train", "--help")  # what `torchrun` may start several of
 
 RunFile = Annotated[Path, typer.Argument(help="the run file (TOML)")]
 BundleFolder = Annotated[Path, typer.Argument(help="a bundle folder")]
@@ -229,6 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
+        _check_started(arguments[0])
         code = int(app(arguments, standalone_mode=False) or 0)
     except UserError as error:
         return _say(str(error), code=2, debug=debug)
@@ -248,6 +251,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         kept = "goes on from the last checkpoint" if arguments[0] in RESUMED else "starts anew: nothing was left half done"
         return _say(f"interrupted; the same command {kept}", code=code, debug=debug)
     return code
+
+
+def _check_started(verb: str) -> None:
+    """:raises UserError: where `torchrun` started several of what works alone: each would do the same in the same folder."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and verb not in TOGETHER:
+        several = ", and with --jobs for several runs at a time" if verb in ("compare", "transfer", "tune") else ""
+        raise UserError(f"{verb}: torchrun is for `umbel train` alone", mend=f"start `umbel {verb}` without it{several}")
 
 
 def _ours(error: Exception, *, debug: bool) -> int:
