@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import ProcessGroup
 
 from tests.journeys.conftest import Job, say
 from umbel.bundle import Bundle
@@ -85,3 +86,23 @@ def test_a_finished_run_is_read(job: Job, tmp_path: Path) -> None:
     code, said = finished(start("train", job.file, "-o", tmp_path / "run"))
     assert code == 0, said
     assert "this run is finished" in said
+
+
+def test_the_report_tells_the_memory_of_the_process_that_held_the_most(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a training of one process, whom another is made up beside."""
+    told = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    asked = []
+
+    def most(group: ProcessGroup | None, here: int) -> int:
+        asked.append((group is not None, here))
+        return 10**15
+
+    monkeypatch.setattr("umbel.run.run.most", most)
+    said = say("train", job.file, "-o", tmp_path / "run", *QUICK, "--set", "fit.epochs=1")
+    assert said.code == 0, said.err
+    ((started, here),) = asked
+    assert started
+    assert 10**8 < here < 10**15
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["peak_memory_bytes"] == 10**15

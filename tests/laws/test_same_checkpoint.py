@@ -20,7 +20,7 @@ from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn import checkpoint
 from umbel.learn.plan import Plan
-from umbel.learn.processes import every, is_first
+from umbel.learn.processes import every, is_first, most
 from umbel.learn.shards import Shards
 from umbel.nn.recommender import Recommender
 from umbel.recipes import RECIPES
@@ -141,6 +141,7 @@ def work(group: ProcessGroup, folder: Path) -> None:
         found["shards", name] = read(own / "checkpoint", group, Shards(group))
         found["trained", name] = went_on(own, replace(PLAN, epochs=MORE, group=group))
     found["every"] = [every(group, here) for here in (True, False, is_first(group), not is_first(group))]
+    found["most"] = [most(group, here) for here in (rank, -rank, 2**40 + rank)]
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -175,6 +176,12 @@ def test_training_goes_on_in_step(name: str, found: list[Found]) -> None:
 def test_every_is_so_where_it_is_so_in_all(found: list[Found]) -> None:
     assert [one["every"] for one in found] == [[True, False, False, False]] * WORLD
     assert [every(None, True), every(None, False)] == [True, False]
+
+
+def test_the_most_is_that_of_any(found: list[Found]) -> None:
+    """Bytes, too, which 32 bits do not count."""
+    assert [one["most"] for one in found] == [[1, 0, 2**40 + 1]] * WORLD
+    assert most(None, 2**40) == 2**40
 
 
 def test_one_process_still_says_that_nothing_reads_back(tmp_path: Path) -> None:

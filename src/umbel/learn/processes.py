@@ -211,3 +211,11 @@ def every(group: ProcessGroup | None, here: bool) -> bool:
     count = torch.tensor(int(here))
     dist.all_reduce(count, group=group)
     return int(count) == dist.get_world_size(group)
+
+
+def most(group: ProcessGroup | None, here: int) -> int:
+    """The greatest of the numbers that they have."""
+    found = torch.tensor(here)
+    if group is not None:
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=group)
+    return int(found)

@@ -58,6 +58,7 @@ class Report:
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
     `aside` counts what is odd about the log's rows: those left out, without a user, or against their `given`.
     `until` is the time of the latest training row, in the unit of `umbel.data.table.Table.times`.
+    `peak_memory_bytes` are those of the process that held the most.
     `episodes`, of a run that adapts to new users, is what `umbel.run.newcomers` tells of them; `retrieval` what `umbel.run.recalls` does.
     """
 

@@ -27,6 +27,7 @@ from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, calibrate_all, cross_calibrated, evaluate, fit_calibrators
 from umbel.learn.history import Scores
 from umbel.learn.ladder import Ladder
+from umbel.learn.processes import most
 from umbel.run import newcomers, ready, resolve
 from umbel.run.candidates import Retrieved, fit_retrieval
 from umbel.run.candidates import check as check_retrieval
@@ -84,6 +85,7 @@ def follow(settings: Settings, folder: Path, group: ProcessGroup) -> None:
     """Take part in the run that the first process makes, on its table and from its checkpoints: all of them see the folder."""
     if told(group, False):
         model = fit_model(settings, Table.open(folder / "table"), folder, watch=Silence(), group=group).model
+        most(group, peak_memory())
         with model.holder.answered(model.table):  # the first looks up what it judges by, and writes down
             pass
 
@@ -111,9 +113,10 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     else:
         ready.check_users(settings, table)
         fitted, cold = fit_episodes(settings, table, folder, watch=look)
+    peak = most(group, peak_memory())
     with fitted.model.holder.answered(fitted.model.table):
         new = NewUsers({}, None, trained_scores(fitted.model, table)) if cold is None else _new_users(cold, settings, look=look)
-        learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look))
+        learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look), peak)
         look.stage("best epoch loaded; calibrating on validation, then judging on test")
         return _judged(settings, folder, table, learned=learned, began=began)
 
@@ -151,7 +154,8 @@ def _judged(settings: Settings, folder: Path, table: Table, *, learned: _Learned
     given = calibrate_all(table.schema, test.logits, calibrators)
     tasks = evaluate(test, given, slices=slices(table, "test", names=settings.evaluate.slices), by=resample(test.groups, resamples=draws))
     report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=new.told,
-                     retrieval={} if retrieved is None else retrieved.told, kept=Kept.of(fitted.rule, fitted.scores, train=new.trained))
+                     retrieval={} if retrieved is None else retrieved.told, kept=Kept.of(fitted.rule, fitted.scores, train=new.trained),
+                     peak_memory_bytes=max(learned.peak, peak_memory()))
     centre = mean_row(fitted.model, table)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
@@ -205,6 +209,7 @@ class _Learned:
     fitted: Fitted
     new: NewUsers
     retrieved: Retrieved | None
+    peak: int  # bytes that any of the processes held
 
 
 def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:
