@@ -79,16 +79,19 @@ def cases() -> Iterator[tuple[str, Case]]:
 
 CASES = dict(cases())
 SHARDED = [name for name, case in CASES.items() if not case.plan.exact]
+DRAWN = ("snr_trans", "snr_aver")  # one draw a batch in one process, one for each share of it in several
 
 
-def trace(case: Case, group: ProcessGroup | None = None, among: Shards | None = None) -> Trace:
-    """The losses of three steps, and the weights and scores they end with."""
+def trace(case: Case, group: ProcessGroup | None = None, among: Shards | None = None, *, apart: bool = True) -> Trace:
+    """The losses of three steps, and the weights and scores they end with; drawing `apart` as in training, or all alike."""
     model = case.model(among)
     plan = replace(case.plan, group=group, shards=among)
     step = Exact(model, plan) if plan.exact else Fast(model, plan)
     losses = []
     for seed, count in enumerate(COUNTS):
         torch.manual_seed(seed)
+        if apart:
+            step.processes.draw_apart(seed)
         losses.append(step(rows(count, seed=seed)))
     table = every_row(model)
     with model.holder.answered(model.table):
@@ -134,8 +137,9 @@ def again(group: ProcessGroup, folder: Path) -> dict[str, Trace]:
 
 
 def work(group: ProcessGroup, folder: Path) -> None:
-    found = {name: trace(case, group) for name, case in CASES.items()}
-    found |= {f"{name}, shards": trace(CASES[name], group, Shards(group)) for name in SHARDED}
+    found = {name: trace(case, group, apart=name not in DRAWN) for name, case in CASES.items()}
+    found |= {f"{name}, shards": trace(CASES[name], group, Shards(group), apart=name not in DRAWN) for name in SHARDED}
+    found |= {f"{name}, apart": trace(CASES[name], group) for name in DRAWN}
     found |= again(group, folder)
     torch.save(found, folder / f"{dist.get_rank(group)}.pt")
 
@@ -164,7 +168,15 @@ def assert_alike(traces: list[Trace], alone: Trace) -> None:
             torch.testing.assert_close(own, alone[tensor], rtol=1e-3, atol=2e-4, msg=tensor)
 
 
-@pytest.mark.parametrize("name", [*CASES, *(f"{name}, shards" for name in SHARDED), "drawn anew"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_connections_are_drawn_for_each_share_of_a_batch(name: str, traces: list[dict[str, Trace]]) -> None:
+    """So these losses are not those of one process, which has one draw for all rows; the first batch tells, of the same weights."""
+    first, alone = traces[0][f"{name}, apart"]["losses"][0], trace(CASES[name])["losses"][0]
+    assert first.isfinite().all()
+    assert not torch.allclose(first, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*CASES, *(f"{name}, shards" for name in SHARDED), *(f"{name}, apart" for name in DRAWN), "drawn anew"])
 def test_what_each_of_them_holds_is_equal_to_the_byte(name: str, traces: list[dict[str, Trace]]) -> None:
     first, *others = (one[name] for one in traces)
     for other in others:
