@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from umbel import durable
-from umbel.chosen import Choice, choose, tuples
+from umbel.built import Built as Built
 from umbel.data.batch import Batch
 from umbel.data.derive import needed
 from umbel.data.raw import encoded
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
 from umbel.data.vocab import Encoder
-from umbel.errors import UserError, nearest
+from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, from_json, to_json
 from umbel.evaluate.drift import Profile
 from umbel.evaluate.judge import calibrate_all, marginals
@@ -35,65 +34,17 @@ from umbel.fusion import read as read_fusion
 from umbel.kinds import BINARY
 from umbel.learn.ladder import Ladder, UserState
 from umbel.learn.predict import lowered, predict
-from umbel.manifest import Json, read_json, seal, verify
-from umbel.nn.heads import HEADS
-from umbel.nn.holder import Holder
-from umbel.nn.interact import INTERACTS, InteractSizes
-from umbel.nn.offset import Offsets
-from umbel.nn.packed import TABLES
-from umbel.nn.recommender import Parts, Recommender, Sizes
-from umbel.nn.routing import PARADIGMS
-from umbel.nn.sequence import SEQUENCES, SequenceSizes
-from umbel.recipes import RECIPES, taken
+from umbel.manifest import read_json, seal, verify
+from umbel.nn.recommender import Recommender
 from umbel.retrieve.retrieval import ABOUT, Retrieval
 from umbel.schema import Schema
 
-Option = bool | int | float | tuple[int, ...] | tuple[str, ...] | tuple[tuple[int, ...], ...] | tuple[tuple[str, ...], ...]
-Piece = TypeVar("Piece")
 GOLDEN = 32          # raw rows kept with their predictions
 TOLERANCE = 1e-6     # on predictions, same runtime
 CENTRE = "centre"
 PROFILE = "profile.json"
 FUSION, FEEDBACK = "fusion.json", "feedback.json"
 SIZE = 4096          # rows scored at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """How a model was made, so that it can be made again: names of its pieces (`views`, `head` None: the recipe's own) and its sizes.
-
-    `offset` names the id field whose codes have offsets (`umbel.nn.offset`); `tables` the form of the rows (`umbel.nn.packed`).
-    """
-
-    recipe: str
-    sizes: Sizes
-    views: str | None = None
-    interact: str = "concatenate"
-    sequence: str = "mean"
-    head: Choice | None = None
-    interact_sizes: InteractSizes = field(default_factory=InteractSizes)
-    sequence_sizes: SequenceSizes = field(default_factory=SequenceSizes)
-    options: Mapping[str, Option] = field(default_factory=dict)
-    offset: str | None = None
-    tables: str = "float32"
-
-    def __call__(self, schema: Schema, holder: Holder | None = None) -> Recommender:
-        """The untrained model, its rows with the `holder`, or here in their form.
-
-        :raises UserError: for a piece that does not exist, or an option that the recipe does not take.
-        """
-        recipe = _piece("recipe", self.recipe, RECIPES)
-        interact = _piece("interact", self.interact, INTERACTS)(self.interact_sizes)
-        sequence = _piece("sequence", self.sequence, SEQUENCES)(self.sequence_sizes)
-        head = None if self.head is None else choose("model.head", self.head, HEADS)
-        parts = Parts(interact, sequence, head=head, holder=holder or _piece("tables", self.tables, TABLES))
-        views = {} if self.views is None else {"paradigm": _piece("views", self.views, PARADIGMS)}
-        _check_taken(self.recipe, [*self.options, *views])
-        model = recipe(schema, self.sizes, parts=parts, **views, **self.options)
-        if self.offset is not None:
-            codes = self.sizes.vocabulary[schema.field(self.offset).table]
-            model.offsets = Offsets(self.offset, (codes, sum(task.kind.outputs for task in schema.tasks)))
-        return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +187,7 @@ class Bundle:
         folder = Path(place)
         verify(folder)
         encoder = Encoder.load(folder / "encoder")
-        built = _built(read_json(folder, "recipe.json"))
+        built = Built.from_json(read_json(folder, "recipe.json"))
         # Threads that share a weight which wants a gradient can wait for each other for ever: for Python's lock, and for the weight's.
         model = built(encoder.schema).requires_grad_(False)
         try:
@@ -278,27 +229,6 @@ def golden_batch(folder: Path, encoder: Encoder) -> Batch:
     return batch
 
 
-def _piece(key: str, name: str, among: Mapping[str, Piece]) -> Piece:
-    if name not in among:
-        raise UserError(f"model.{key}: no {name!r}", mend=nearest(name, among))
-    return among[name]
-
-
-def _check_taken(recipe: str, options: Sequence[str]) -> None:
-    for option in options:
-        if option not in taken(recipe):
-            key = "views" if option == "paradigm" else f"options.{option}"
-            known = [name for name in RECIPES if option in taken(name)]
-            raise UserError(f"model.{key}: recipe {recipe!r} takes none", mend=f"leave it out; {', '.join(known)} would take it")
-
-
 def chained(schema: Schema) -> tuple[str, ...]:
     """The binary tasks that are given another: those that have a marginal."""
     return tuple(task.name for task in schema.tasks if task.given is not None and task.kind == BINARY)
-
-
-def _built(saved: Json) -> Built:
-    sizes: Json = {key: tuples(value) for key, value in saved["sizes"].items()}
-    made: Json = {"interact_sizes": InteractSizes(**saved["interact_sizes"]), "sequence_sizes": SequenceSizes(**saved["sequence_sizes"])}
-    made |= {"sizes": Sizes(**sizes), "options": {key: tuples(value) for key, value in saved["options"].items()}}
-    return Built(**{**saved, **made})

@@ -17,7 +17,7 @@ FLOORS = {
     "statistic": 0.8, "schema": 1, "fusion": 1, "feedback": 1,
     "data": 2, "nn": 2, "balance": 2,
     "recipes": 3, "learn": 3, "evaluate": 3, "retrieve": 3,
-    "bundle": 4, "coldstart": 4,
+    "built": 3.9, "bundle": 4, "coldstart": 4,
     "run": 5,
     "study": 6, "fuse": 6,
     "serve": 7,

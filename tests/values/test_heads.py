@@ -11,7 +11,7 @@ import pytest
 from tests import everykind
 from tests.everykind import fields, sizes
 
-from umbel.bundle import Built, _built
+from umbel.built import Built
 from umbel.chosen import Choice, choose, spell
 from umbel.errors import UserError
 from umbel.nn.heads import HEADS, Aitm, Dbmtl, Escm2, Esmm, Head, Independent, MakeAitm, MakeDbmtl, MakeEscm2Dr, MakeEscm2Ips
@@ -82,7 +82,7 @@ def test_a_choice_survives_the_run_file_and_the_bundle(choice: Choice) -> None:
     again = parse(tomllib.loads(one.to_toml()), where="again")
     assert again == one
     built = resolve.built(one, everykind.VOCABULARY)
-    assert _built(json.loads(json.dumps(asdict(built)))) == built
+    assert Built.from_json(json.loads(json.dumps(asdict(built)))) == built
     assert choose("model.head", choice, HEADS) == choose("model.head", spell(choose("model.head", choice, HEADS)), HEADS)
 
 

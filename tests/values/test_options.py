@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from tests import everykind
 
-from umbel.bundle import Built, _built
+from umbel.built import Built
 from umbel.errors import UserError
 from umbel.nn.recommender import Sizes
 from umbel.recipes import RECIPES, taken
@@ -60,7 +60,7 @@ def test_options_survive_the_file() -> None:
     built = Built("stem", SIZES, options={"taught": True, "legacy": False})
     kept = json.loads(json.dumps({"recipe": "stem", "options": {"taught": True, "legacy": False}}))
     saved = {**kept, "sizes": {"vocabulary": everykind.VOCABULARY, "dim": 3, "expert": [4]}, "interact_sizes": {}, "sequence_sizes": {}}
-    assert _built(saved) == built
+    assert Built.from_json(saved) == built
 
 
 def test_the_run_file_comes_back() -> None:

@@ -14,7 +14,8 @@ import torch
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, ROWS, SCHEMA, SEQUENCE, changed
 
-from umbel.bundle import Built, Bundle, Option
+from umbel.built import Option
+from umbel.bundle import Built, Bundle
 from umbel.data.aside import Aside
 from umbel.data.frequency import VALUE
 from umbel.data.loader import Loader
