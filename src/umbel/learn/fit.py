@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -75,7 +75,8 @@ def fit(
 
     `batches(epoch, step)` gives the batches of an epoch, counted from 0, from that step on; `judge` scores the model after every
     epoch, the higher the better: a score a task (None where it cannot be had), or one number. `start` continues a training from
-    where it stood: on a CPU, to the same bytes as if it had never stopped.
+    where it stood: on a CPU, to the same bytes as if it had never stopped. It is copied and let go, so that whoever lets go of it, too,
+    has its memory again.
     `heard` is told each task's mean loss so far in the epoch, every `LOOK` steps, when the device is waited for anyway.
     The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
     (`umbel.learn.memory`).
@@ -89,6 +90,7 @@ def fit(
     """
     training = _Training(model, plan, judge=judge, batches=batches, heard=heard)
     training.begin(start)
+    del start  # which this frame would hold to the last epoch
     while not training.progress.over(plan):
         for part in training.parts():
             with training.apart():
@@ -129,7 +131,7 @@ class _Training(Generic[Trained]):
         self.step.load_table(start.table)
         self.step.load_balance(start.balance)
         self.tally.load(start.tally)
-        self.progress, self.kept = start.progress, start.kept
+        self.progress, self.kept = start.progress, {name: tensor.clone() for name, tensor in start.kept.items()}
         self._check_kept()
         # A schedule is replayed from the scores, so that no object of it is ever written down.
         for scores in start.progress.scores:
@@ -229,16 +231,21 @@ class _Training(Generic[Trained]):
         """End an epoch: the scores, the weights to hold, the schedule, empty sums."""
         history, done = (*self.progress.scores, scores), self.progress.epoch
         self.progress = Progress(epoch=done + 1, scores=history, best=self.plan.keep.best(history))
-        held = [f"{epoch}/" for epoch in self.plan.keep.contenders(history)]
-        before = {name: tensor for name, tensor in self.kept.items() if name.startswith(tuple(held))}
-        now = self.model.state_dict().items() if f"{done}/" in held else ()
-        self.kept = {**before, **{f"{done}/{name}": tensor.detach().clone() for name, tensor in now}}
+        self._hold(done, self.plan.keep.contenders(history))
         _advance(self.schedule, self.plan.keep.score(scores))
         self.tally = Tally(len(self.model.schema.tasks), self.plan.device)
         self.step.turn()
         if self.plan.fresh:
             self.step.processes.agreed(nn.init.normal_(self.model.table, std=SPREAD).detach())
             self.step.forget_table()
+
+    def _hold(self, done: int, contenders: Collection[int]) -> None:
+        """Let go of what can no longer be chosen; this epoch's weights go where one of those was, so that never both are held."""
+        gone = {name for name in self.kept if int(name.partition("/")[0]) not in contenders}
+        free = {name.partition("/")[2]: self.kept[name] for name in gone}
+        now = self.model.state_dict().items() if done in contenders else ()
+        new = {f"{done}/{name}": free[name].copy_(tensor) if name in free else tensor.detach().clone() for name, tensor in now}
+        self.kept = {**{name: tensor for name, tensor in self.kept.items() if name not in gone}, **new}
 
     def _report(self, trained: Progress, *, finished: bool) -> Epoch:
         best, history = self.progress.best, self.progress.scores

@@ -38,7 +38,7 @@ class State:
     """A training at one moment; `umbel.learn.checkpoint` writes and reads it.
 
     `kept` holds the weights of the epochs that may yet be chosen, as `EPOCH/NAME`; `best` are those of the one chosen so far.
-    The other tensors are the live ones: save a state before the next epoch is asked for.
+    All tensors are the live ones, and the next epoch may write into any of them: save a state before it is asked for.
     """
 
     progress: Progress

@@ -99,8 +99,10 @@ def trained(
     shards = plan.shards or checkpoint.ALONE
     start = checkpoint.load(folder / "checkpoint", shards=shards, group=plan.group)
     history = _history(folder / "log.jsonl", start.progress.epoch if start else 0)
-    best = start.best if start else {}
-    for epoch in fit(model, batches, plan=plan, judge=judge, start=start, heard=watch.learned):
+    best = start.best if start and start.progress.over(plan) else {}
+    epochs = fit(model, batches, plan=plan, judge=judge, start=start, heard=watch.learned)
+    del start  # as large as all that training holds
+    for epoch in epochs:
         best = epoch.state.best
         if not (is_first(plan.group) or plan.shards):
             continue
