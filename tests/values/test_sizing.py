@@ -9,13 +9,19 @@ from functools import partial
 import pytest
 import torch
 from tests import everykind
+from tests.toys import Batches, toy
 from torch import nn
 
 from umbel.errors import UserError
+from umbel.learn.fit import fit
+from umbel.learn.keep import Keep, Mean, Pareto, Primary
+from umbel.learn.optim import RowAdagrad
+from umbel.learn.plan import Plan
+from umbel.learn.shards import Shards
 from umbel.recipes import RECIPES
 from umbel.run import resolve, sizing
 from umbel.run.settings import Settings, parse
-from umbel.run.sizing import check_size, memory
+from umbel.run.sizing import check_size, held, memory
 
 CPU = torch.device("cpu")
 
@@ -29,8 +35,9 @@ class Plain(nn.Module):
         self.layer = nn.Parameter(torch.empty(dim, wide))
 
 
-def sized(dim: int, wide: int = 1, *, rows: dict[str, int] | None = None) -> None:
-    check_size(lambda: Plain(dim, wide), dim=dim, rows={"user": 1_000, "item": 2_000} if rows is None else rows, device=CPU)
+def sized(dim: int, wide: int = 1, *, rows: dict[str, int] | None = None, plan: Plan | None = None) -> None:
+    every = {"user": 1_000, "item": 2_000} if rows is None else rows
+    check_size(lambda: Plain(dim, wide), plan or Plan(), dim=dim, rows=every, kept=1)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -53,15 +60,62 @@ def test_the_machine_has_some_memory() -> None:
     assert 2**28 < memory(CPU) < 2**48
 
 
-@pytest.mark.parametrize(("dim", "wide", "fits"), [(8, 1, True), (9, 1, False), (1, 25_000, False), (1, 20_000, True)])
-def test_three_times_the_weights_must_fit(monkeypatch: pytest.MonkeyPatch, *, dim: int, wide: int, fits: bool) -> None:
-    """4 bytes x (3,000 dim + dim x wide), three times, against 288,096 bytes."""
-    monkeypatch.setattr(sizing, "memory", lambda device: 3 * 4 * (3_000 * 8 + 8))
+@pytest.mark.parametrize(("dim", "wide", "fits"), [(8, 1, True), (9, 1, False), (1, 16_800, True), (1, 16_810, False)])
+def test_what_training_holds_must_fit(monkeypatch: pytest.MonkeyPatch, *, dim: int, wide: int, fits: bool) -> None:
+    """4 bytes x (4 x 3,000 dim + 5 x dim x wide) and a counter, against 384,164 bytes: a matrix has a gradient, a table none so large."""
+    monkeypatch.setattr(sizing, "memory", lambda device: 4 * (4 * 3_000 * 8 + 5 * 8) + 4)
     if fits:
         sized(dim, wide)
     else:
         with pytest.raises(UserError):
             sized(dim, wide)
+
+
+TABLE, LAYER = 4 * 3_000 * 8, 4 * 8
+SIZES = {
+    "adam": (Plan(), 1, 4 * TABLE + 4 + 5 * LAYER),
+    "adam, nothing kept": (Plan(), 0, 3 * TABLE + 4 + 4 * LAYER),
+    "adam, three epochs kept": (Plan(), 3, 6 * TABLE + 4 + 7 * LAYER),
+    "adagrad": (Plan(rows=RowAdagrad), 1, 2 * TABLE + TABLE // 8 + 5 * LAYER),
+    "adagrad by element": (Plan(rows=partial(RowAdagrad, elementwise=True)), 1, 3 * TABLE + 5 * LAYER),
+    "exact": (Plan(exact=True), 1, 5 * TABLE + 5 * LAYER),
+    "exact knows no row optimiser": (Plan(exact=True, rows=RowAdagrad), 1, 5 * TABLE + 5 * LAYER),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_each_optimiser_and_rule_takes_its_own(name: str) -> None:
+    plan, kept, size = SIZES[name]
+    with torch.device("meta"):
+        assert held(Plain(8, 1), plan, kept=kept) == size
+
+
+def test_rules_hold_the_best_of_each_task_they_name() -> None:
+    rules: list[tuple[Keep, int]] = [
+        (Mean(), 1), (Primary("click"), 1), (Primary("click", {"like": 0.1, "click": 0.2}), 2), (Pareto(), 3),
+    ]
+    assert [rule.holds(3) for rule, _ in rules] == [sets for _, sets in rules]
+    assert Pareto().holds(0) == 1
+
+
+RISING = [{"click": 0.5, "like": 0.9}, {"click": 0.6, "like": 0.8}, {"click": 0.7, "like": 0.7}]
+
+
+@pytest.mark.parametrize("rule", [Mean(), Pareto()])
+@pytest.mark.parametrize("how", [{}, {"rows": RowAdagrad}, {"exact": True}])
+def test_it_is_what_a_training_holds(rule: Keep, how: dict[str, object]) -> None:
+    """Every tensor of a state once, and the gradients; but for counters of steps, of one number each."""
+    plan, scores = Plan(epochs=3, patience=9, keep=rule, **how), iter(RISING)  # type: ignore[arg-type]
+    model = toy(3_000, 8)
+    epochs = list(fit(model, Batches(steps=2), plan=plan, judge=lambda _: next(scores)))
+    state = epochs[-1].state
+    tensors = [one for part in (state.weights, state.kept, state.dense, state.table) for one in part.values() if one.ndim]
+    gradients = [one.grad for one in model.parameters() if one.grad is not None]
+    assert (model.table.grad is not None) is plan.exact
+    sets = len({name.partition("/")[0] for name in state.kept})
+    assert sets == (3 if isinstance(rule, Pareto) else 1)
+    found = sum(one.untyped_storage().nbytes() for one in [*tensors, *gradients])
+    assert held(model, plan, kept=sets) - found in (0, 4)
 
 
 def said(make: Callable[[], None]) -> str:
@@ -73,7 +127,7 @@ def said(make: Callable[[], None]) -> str:
 def test_wide_tables_are_told_with_their_rows_and_the_longest_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "memory", lambda device: 16 * 10**9)
     assert said(lambda: sized(10**9)) == (
-        "model: 12.0 TB of weights, 12.0 TB of them in tables of 3,000 rows; training takes 36.0 TB and cpu has 16.0 GB; "
+        "model: 12.0 TB of weights, 12.0 TB of them in tables of 3,000 rows; training takes 48.0 TB and cpu has 16.0 GB; "
         "lower model.dim = 1000000000, or raise fields.item.min_count, which has 2,000, "
         'or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
     )
@@ -81,15 +135,32 @@ def test_wide_tables_are_told_with_their_rows_and_the_longest_field(monkeypatch:
 
 @pytest.mark.parametrize(("holders", "beside", "fits"), [(3, 1, True), (2, 1, False), (3, 3, False), (12, 3, True)])
 def test_rows_that_are_shared_out_must_fit_each_machine(monkeypatch: pytest.MonkeyPatch, *, holders: int, beside: int, fits: bool) -> None:
-    """A third of 96 kB and 32 bytes beside it, three times; or as often as there are processes on the machine."""
-    monkeypatch.setattr(sizing, "memory", lambda device: 3 * (32_000 + 32))
+    """A third of 96 kB four times, and 32 bytes beside it five times; or as often as there are processes on the machine."""
+    monkeypatch.setattr(sizing, "memory", lambda device: 4 * 32_000 + 5 * 32 + 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(beside))
-    make = partial(check_size, lambda: Plain(8, 1), dim=8, rows={"user": 3_000}, device=CPU, holders=holders)
+    shards = Shards(None)
+    shards.world = holders
+    make = partial(sized, 8, rows={"user": 3_000}, plan=Plan(shards=shards))
     if fits:
         make()
     else:
         assert "; training takes " in said(make)
 
+
+@pytest.mark.parametrize(("have", "offered"), [(4.2, None), (3.9, True), (2.2, True), (2.0, False)])
+def test_adagrad_is_offered_where_it_would_fit(monkeypatch: pytest.MonkeyPatch, *, have: float, offered: bool | None) -> None:
+    """Tables that the machine could hold: four are Adam's, two and an eighth Adagrad's."""
+    monkeypatch.setattr(sizing, "memory", lambda device: int(have * TABLE))
+    if offered is None:
+        sized(8)
+    else:
+        assert ('set fit.rows = "adagrad"' in said(lambda: sized(8))) is offered
+
+
+@pytest.mark.parametrize("plan", [Plan(rows=RowAdagrad), Plan(exact=True)])
+def test_adagrad_is_not_offered_where_it_is_or_cannot_be(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+    monkeypatch.setattr(sizing, "memory", lambda device: 2 * TABLE)
+    assert "adagrad" not in said(lambda: sized(8, plan=plan))
 
 
 def test_short_tables_are_not_told_to_be_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +205,21 @@ def test_a_run_file_that_asks_for_more_than_there_is(model: dict[str, object], t
 def test_a_table_that_turned_out_long_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = settings()
     resolve.check(asked)
-    error = said(lambda: resolve.check_memory(asked, resolve.schema(asked), rows={"user": 10**11}))
+    plan = resolve.plan(asked.fit)
+    error = said(lambda: resolve.check_memory(asked, resolve.schema(asked), rows={"user": 10**11}, plan=plan))
     assert "in tables of 100,000,000,000 rows" in error
     assert "fields.user.min_count, which has 100,000,000,000" in error
+
+
+@pytest.mark.parametrize(("fit", "sets"), [
+    ({}, 1), ({"keep": "pareto"}, 3), ({"keep": "pareto", "epochs": 2}, 2), ({"keep": {"name": "primary", "task": "buy"}}, 1),
+])  # fmt: skip
+def test_kept_epochs_are_counted_by_the_tasks_judged(monkeypatch: pytest.MonkeyPatch, *, fit: dict[str, object], sets: int) -> None:
+    """At most one an epoch; an auxiliary task is not judged."""
+    tree = settings().model_dump()
+    tasks = {"click": {}, "like": {}, "buy": {}, "aside": {"auxiliary": True}}
+    asked = parse({**tree, "tasks": tasks, "fit": {**tree["fit"], **fit}}, where="here")
+    told: list[int] = []
+    monkeypatch.setattr(resolve, "check_size", lambda build, plan, *, dim, rows, kept: told.append(kept))
+    resolve.check_memory(asked, resolve.schema(asked), rows={"user": 5}, plan=resolve.plan(asked.fit, keep=resolve.keep(asked)))
+    assert told == [sets]

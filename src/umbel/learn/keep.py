@@ -47,6 +47,10 @@ class Keep(ABC):
         """The epochs that may be `best` now or once more epochs are judged; their weights are held until then."""
 
     @abstractmethod
+    def holds(self, judged: int) -> int:
+        """Of how many epochs the weights are likely to be held at once, where so many tasks are judged: each one's best is a contender."""
+
+    @abstractmethod
     def watched(self, history: Sequence[Scores]) -> tuple[tuple[float, ...], ...]:
         """Series of one number an epoch: while any of them rises, training goes on (see `stale`)."""
 
@@ -89,6 +93,10 @@ class Mean(Keep):
     def contenders(self, history: Sequence[Scores]) -> tuple[int, ...]:
         """The best alone: a later epoch replaces it, or does not."""
         return (self.best(history),)
+
+    def holds(self, judged: int) -> int:
+        """The best alone."""
+        return 1
 
     def watched(self, history: Sequence[Scores]) -> tuple[tuple[float, ...], ...]:
         """The mean."""
@@ -134,6 +142,10 @@ class Primary(Keep):
     def contenders(self, history: Sequence[Scores]) -> tuple[int, ...]:
         """Those that no other beats on the tasks named."""
         return frontier(history, self.tasks)
+
+    def holds(self, judged: int) -> int:
+        """One for each task named."""
+        return len(self.tasks)
 
     def watched(self, history: Sequence[Scores]) -> tuple[tuple[float, ...], ...]:
         """The task, and each guarded one."""
@@ -181,6 +193,10 @@ class Pareto(Keep):
     def contenders(self, history: Sequence[Scores]) -> tuple[int, ...]:
         """Those that no other beats."""
         return frontier(history, tasks_of(history))
+
+    def holds(self, judged: int) -> int:
+        """One for each task."""
+        return max(1, judged)
 
     def watched(self, history: Sequence[Scores]) -> tuple[tuple[float, ...], ...]:
         """Every task."""

@@ -74,7 +74,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
         torch.set_num_threads(settings.fit.threads)
     plan = resolve.plan(settings.fit, resolve.balance(settings), resolve.keep(settings), group=group)
     rows = {name: vocabulary.size for name, vocabulary in table.encoder.vocabularies.items()}
-    resolve.check_memory(settings, table.schema, rows=rows, group=group)
+    resolve.check_memory(settings, table.schema, rows=rows, plan=plan)
     built = resolve.built(settings, rows, edges=table.encoder.edges)
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema, plan.shards or HERE)

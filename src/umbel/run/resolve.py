@@ -52,21 +52,20 @@ def check(settings: Settings) -> None:
     for key, asked in {"fit.exact": fit.exact, "fit.fresh": fit.fresh, "fit.start": fit.start is not None, "episodes": new}.items():
         if asked and fit.tables == "shards":
             raise UserError(f'fit.tables = "shards": {key} needs the whole table', mend="leave one of both out")
-    check_memory(settings, found, rows=dict.fromkeys(found.tables, 1))
+    how = plan(fit, balance(settings), keep(settings))
+    check_memory(settings, found, rows=dict.fromkeys(found.tables, 1), plan=how)
     built(settings, dict.fromkeys(found.tables, 1))(found)
     if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):
         raise UserError(f"model.recipe: {settings.model.recipe!r}, but no yes-or-no task is given another",
                         mend="say it, e.g. given = 'click' under [tasks.buy], or use recipe 'alone' with views 'shared'")
-    plan(fit, balance(settings), keep(settings))
     beside(found, settings.evaluate.slices)
     feedback(settings)
 
 
-def check_memory(settings: Settings, schema: Schema, *, rows: dict[str, int], group: ProcessGroup | None = None) -> None:
+def check_memory(settings: Settings, schema: Schema, *, rows: dict[str, int], plan: Plan) -> None:
     """Refuse a model that this machine cannot train; :raises UserError: with the bytes it would take."""
-    model = built(settings, rows)
-    holders = group.size() if group is not None and settings.fit.tables == "shards" else 1
-    check_size(lambda: model(schema), dim=settings.model.dim, rows=rows, device=_device(settings.fit.device), holders=holders)
+    model, judged = built(settings, rows), sum(not task.auxiliary for task in schema.tasks)
+    check_size(lambda: model(schema), plan, dim=settings.model.dim, rows=rows, kept=min(plan.epochs, plan.keep.holds(judged)))
 
 
 def source(settings: Settings) -> Source:

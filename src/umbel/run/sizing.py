@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from umbel.errors import UserError
+from umbel.learn.optim import RowAdagrad
+from umbel.learn.plan import Plan
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 LONG = 1000  # rows of a table that min_count may make fewer
-COPIES = 3  # the weights, and the two moments that training keeps beside them
+DENSE = 4    # the weights, their gradient, and Adam's two moments
 
 
-def check_size(
-    build: Callable[[], nn.Module], *, dim: int, rows: Mapping[str, int], device: torch.device, holders: int = 1
-) -> None:
+def check_size(build: Callable[[], nn.Module], plan: Plan, *, dim: int, rows: Mapping[str, int], kept: int) -> None:
     """Build the model without its memory, and compare what training it takes with what the machine has.
 
-    `rows` are those of each table, `holders` the processes that share them out. What the machine has is its whole memory, which
+    `rows` are those of each table, `kept` the epochs whose weights are held at once. What the machine has is its whole memory, which
     the processes that `torchrun` started on it divide, or the GPU's where that is the device.
 
     :raises UserError: where that is not enough, with the bytes, and what makes them fewer.
     """
     with torch.device("meta"):
         model = build()
-    weights = {name: parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters()}
-    total, tables, have = sum(weights.values()), weights.get("table", 0), memory(device)
-    beside = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needs = COPIES * beside * (total - tables + tables // holders)
+    beside = 1 if plan.device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needs, have = beside * held(model, plan, kept=kept), memory(plan.device)
     if needs <= have:
         return
+    total, tables = _size(model.parameters()), _size(_table(model))
     what = f"model: {_bytes(total)} of weights, {_bytes(tables)} of them in tables of {sum(rows.values()):,} rows"
     mend = f"lower model.dim = {dim}"
     if 2 * tables < total:
@@ -41,8 +41,23 @@ def check_size(
         widest = max(rows, key=lambda name: rows[name])
         mend += f", or raise fields.{widest}.min_count, which has {rows[widest]:,}"
         mend += ', or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
+    if not plan.exact and beside * held(model, replace(plan, rows=RowAdagrad), kept=kept) <= have:
+        mend += ', or set fit.rows = "adagrad", whose state is one number a row'
     takes = f"training takes {_bytes(needs)}{f' in {beside} processes' if beside > 1 else ''}"
-    raise UserError(f"{what}; {takes} and {device} has {_bytes(have)}", mend=mend)
+    raise UserError(f"{what}; {takes} and {plan.device} has {_bytes(have)}", mend=mend)
+
+
+def held(model: nn.Module, plan: Plan, *, kept: int) -> int:
+    """Bytes that training a model holds in one process, beside what a batch takes; the model may be one without its memory.
+
+    Weights, gradients, the optimisers' moments, and the weights of `kept` epochs; of a table the touched rows alone have a gradient, but
+    for `plan.exact`. Of rows that are shared out it is this process's share.
+    """
+    table = _table(model)
+    own = _size(table)
+    moments = (DENSE - 1) * own if plan.exact else _size(tensor for one in table for tensor in plan.rows(one).state().values())
+    holders = plan.shards.world if plan.shards else 1
+    return (DENSE + kept) * (_size(model.parameters()) - own) + ((1 + kept) * own + moments) // holders
 
 
 def memory(device: torch.device) -> int:
@@ -50,6 +65,15 @@ def memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _table(model: nn.Module) -> list[Tensor]:
+    """The embedding rows, where there are any."""
+    return [parameter for name, parameter in model.named_parameters() if name == "table"]
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _bytes(count: int) -> str:
