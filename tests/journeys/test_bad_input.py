@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from tests.journeys.conftest import Job, say
+from umbel.data.batch import Batch
 from umbel.data.table import Table
+from umbel.learn.step import Fast
 
 Spoil = Callable[[pl.DataFrame], pl.DataFrame]
 VALID = int(datetime(2024, 1, 5, tzinfo=UTC).timestamp() * 1000)
@@ -295,3 +298,27 @@ def test_help_and_no_words() -> None:
         said = say(*words)
         assert said.code == 0
         assert "Usage" in said.out
+
+
+def test_memory_that_runs_out_is_one_line_and_leaves_the_last_checkpoint(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second epoch; where there is more of it, the same command goes on with that epoch."""
+    step, taken = Fast.__call__, list[int]()
+
+    def full(self: Fast, batch: Batch) -> torch.Tensor:
+        taken.append(1)
+        if len(taken) == 10:  # of eight an epoch
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+        return step(self, batch)
+
+    out = run_file.parent / "run"
+    monkeypatch.setattr(Fast, "__call__", full)
+    said = say("train", run_file, "-o", out)
+    assert said.code == 2, said.err
+    assert all(key in said.line for key in ("memory ran out", "checkpoint stays", "fit.batch", "model.dim", "fit.rows", "fit.tables"))
+    monkeypatch.undo()
+    checkpoints = sorted((out / "checkpoint").iterdir())
+    again = say("train", run_file, "-o", out)
+    assert again.code == 0, again.err
+    assert checkpoints
+    assert "epoch   1" not in again.err
+    assert "epoch   2" in again.err

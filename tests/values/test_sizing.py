@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from tests import everykind
 from tests.toys import Batches, toy
 from torch import nn
 
+from umbel.data.batch import Batch
 from umbel.errors import UserError
+from umbel.learn import checkpoint
 from umbel.learn.fit import fit
 from umbel.learn.keep import Keep, Mean, Pareto, Primary
 from umbel.learn.optim import RowAdagrad
@@ -20,8 +23,10 @@ from umbel.learn.plan import Plan
 from umbel.learn.shards import Shards
 from umbel.recipes import RECIPES
 from umbel.run import resolve, sizing
+from umbel.run.fitting import trained
 from umbel.run.settings import Settings, parse
-from umbel.run.sizing import check_size, held, memory
+from umbel.run.sizing import check_size, held, memory, within_memory
+from umbel.run.watch import Silence
 
 CPU = torch.device("cpu")
 
@@ -118,7 +123,7 @@ def test_it_is_what_a_training_holds(rule: Keep, how: dict[str, object]) -> None
     assert held(model, plan, kept=sets) - found in (0, 4)
 
 
-def said(make: Callable[[], None]) -> str:
+def said(make: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
         make()
     return str(caught.value)
@@ -223,3 +228,44 @@ def test_kept_epochs_are_counted_by_the_tasks_judged(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(resolve, "check_size", lambda build, plan, *, dim, rows, kept: told.append(kept))
     resolve.check_memory(asked, resolve.schema(asked), rows={"user": 5}, plan=resolve.plan(asked.fit, keep=resolve.keep(asked)))
     assert told == [sets]
+
+
+OUT = [
+    MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried"),
+    RuntimeError("std::bad_alloc"), RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("[enforce fail at CPUAllocator.cpp:64] . DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OUT, ids=range(len(OUT)))
+def test_memory_that_runs_out_is_told_with_the_settings_that_ask_for_it(error: Exception) -> None:
+    @within_memory()
+    def work() -> None:
+        raise error
+
+    told = said(work)
+    assert told.startswith("training: memory ran out; the last checkpoint stays; lower fit.batch")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("not enough memory"), UserError("x", mend="y")])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, within_memory():
+        raise error
+    assert caught.value is error
+
+
+def test_an_allocation_that_cannot_be_is_recognised() -> None:
+    """Torch's own words, whatever they are in this version: an exbibyte is nowhere."""
+    assert "memory ran out" in said(within_memory()(lambda: torch.empty(2**58, dtype=torch.float32)))
+
+
+@pytest.mark.parametrize("error", OUT[:1])
+def test_training_is_within_it(error: Exception, tmp_path: Path) -> None:
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
+        yield from Batches()(0)
+        raise error
+
+    message = said(lambda: trained(toy(), batches, tmp_path, plan=Plan(pause=0.0), judge=lambda _: 0.5, watch=Silence()))
+    assert "memory ran out" in message
+    assert checkpoint.load(tmp_path / "checkpoint") is not None

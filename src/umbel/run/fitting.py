@@ -35,6 +35,7 @@ from umbel.nn.recommender import Recommender
 from umbel.objectives import Listwise
 from umbel.run import resolve
 from umbel.run.settings import Settings
+from umbel.run.sizing import within_memory
 from umbel.run.together import is_first, told
 from umbel.run.warm import check_plain, replay_of, warm_start
 from umbel.run.watch import Watch
@@ -64,6 +65,7 @@ class Fitted:
         return self.rule.score(self.scores[self.rule.best(self.scores)])
 
 
+@within_memory()
 def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, group: ProcessGroup | None = None) -> Fitted:
     """Train with early stopping by the run file's rule on every task's validation score; leaves `checkpoint/` and `log.jsonl` in `folder`.
 
@@ -89,6 +91,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 
 
+@within_memory()
 def trained(
     model: Trained, batches: Batches, folder: Path, *, plan: Plan, judge: Judge[Trained], watch: Watch
 ) -> tuple[dict[str, object], ...]:

@@ -1,9 +1,10 @@
-"""How much memory a model will ask for, found before any of it is taken."""
+"""How much memory a model will ask for, found before any of it is taken; and what is told where there is not enough after all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,7 @@ from umbel.learn.plan import Plan
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 LONG = 1000  # rows of a table that min_count may make fewer
 DENSE = 4    # the weights, their gradient, and Adam's two moments
+FULL = ("alloc_cpu.cpp", "DefaultCPUAllocator", "not enough memory", "bad_alloc")  # torch on a CPU has no error of its own for it
 
 
 def check_size(build: Callable[[], nn.Module], plan: Plan, *, dim: int, rows: Mapping[str, int], kept: int) -> None:
@@ -58,6 +60,22 @@ def held(model: nn.Module, plan: Plan, *, kept: int) -> int:
     moments = (DENSE - 1) * own if plan.exact else _size(tensor for one in table for tensor in plan.rows(one).state().values())
     holders = plan.shards.world if plan.shards else 1
     return (DENSE + kept) * (_size(model.parameters()) - own) + ((1 + kept) * own + moments) // holders
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Training, at whose end what was left on the disk is still there.
+
+    :raises UserError: where the memory runs out meanwhile, with the settings that ask for it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in FULL)):
+            raise
+        shared = 'or share the rows out (torchrun, fit.tables = "shards")'
+        mend = f'lower fit.batch, model.dim or model.expert, set fit.rows = "adagrad", {shared}'
+        raise UserError("training: memory ran out; the last checkpoint stays", mend=mend) from error
 
 
 def memory(device: torch.device) -> int:
