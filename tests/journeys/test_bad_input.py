@@ -322,3 +322,11 @@ def test_memory_that_runs_out_is_one_line_and_leaves_the_last_checkpoint(run_fil
     assert checkpoints
     assert "epoch   1" not in again.err
     assert "epoch   2" in again.err
+
+
+def test_rows_that_one_process_shares_out_are_told(run_file: Path, log: Path) -> None:
+    run_file.write_text(run_file.read_text().replace(str(log), str(run_file.parent / "none.parquet")))
+    shared, plain = (say("train", run_file, "-o", run_file.parent / name, "--set", f"fit.tables={name}") for name in ("shards", "replicas"))
+    assert shared.code == plain.code == 2
+    assert 'fit.tables = "shards": one process holds every row' in shared.err
+    assert "one process" not in plain.err

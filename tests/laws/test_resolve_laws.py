@@ -100,6 +100,14 @@ def test_what_needs_the_whole_table_is_not_shared_out(fit: dict[str, object], ke
     assert str(raised.value) == f'fit.tables = "shards": {key} needs the whole table; leave one of both out'
 
 
+def test_dense_adam_over_tables_knows_no_other_optimiser_of_rows() -> None:
+    with pytest.raises(UserError) as raised:
+        resolve.check(told(fit={"exact": True, "rows": "adagrad"}))
+    assert str(raised.value) == "fit.rows = 'adagrad': fit.exact trains tables by dense Adam; leave one of both out"
+    for fit in ({"exact": True}, {"rows": "adagrad"}, {"exact": True, "rows": "adam"}):
+        resolve.check(told(fit=fit))
+
+
 # the model
 
 SIZED: dict[str, tuple[object, object]] = {

@@ -45,7 +45,8 @@ def check(settings: Settings) -> None:
     """Find what is wrong with a run file by itself, before hours go into its log.
 
     :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, a recipe of a chain where
-        there is none, an impossible slice, or rows shared out in a training that needs all of them.
+        there is none, an impossible slice, rows shared out in a training that needs all of them, or an optimiser of rows
+        where there is none.
     """
     found = schema(settings)
     fit, new = settings.fit, settings.episodes is not None
@@ -53,6 +54,8 @@ def check(settings: Settings) -> None:
         if asked and fit.tables == "shards":
             raise UserError(f'fit.tables = "shards": {key} needs the whole table', mend="leave one of both out")
     how = plan(fit, balance(settings), keep(settings))
+    if fit.exact and fit.rows != "adam":
+        raise UserError(f"fit.rows = {fit.rows!r}: fit.exact trains tables by dense Adam", mend="leave one of both out")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1), plan=how)
     built(settings, dict.fromkeys(found.tables, 1))(found)
     if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):

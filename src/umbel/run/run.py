@@ -99,6 +99,8 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
     resolve.check(settings)
     if group is not None:
         check_group(settings, group.size())
+    elif settings.fit.tables == "shards":
+        look.stage('fit.tables = "shards": one process holds every row; torchrun starts several that share them out')
     check_retrieval(settings)
     if settings.episodes is not None:
         ready.check(settings)
