@@ -20,6 +20,7 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.slices import Worst
 from umbel.learn.keep import Pareto
 from umbel.run.kept import Kept
+from umbel.run.page import page
 from umbel.run.record import (
     figures_from_json,
     figures_to_json,
@@ -204,6 +205,20 @@ def test_every_tasks_score_is_told_and_read_back() -> None:
     moment = Moment.of(line)
     assert moment.scores == {"click": 0.6, "buy": None}
     assert moment.to_json()["scores"] == line["scores"]
+
+
+def test_compiling_is_told_apart_from_training() -> None:
+    line = {"epoch": 1, "losses": [0.5, 0.4, 0.1], "score": 0.6, "rows": 10, "seconds": 1, "compile_seconds": 131.7}
+    moments = Moment.of(line), Moment.of({**line, "epoch": 2, "compile_seconds": 2.3}), report().history[1]
+    assert [moment.to_json().get("compile_seconds") for moment in moments] == [131.7, 2.3, None]
+    before = replace(report(), history=moments)
+    saved = json.loads(json.dumps(before.to_json(), allow_nan=False))
+    assert saved["compile_seconds"] == pytest.approx(134.0)
+    assert Report.from_json(saved) == before
+    assert "of them compiling" in (shown := page(before))
+    assert "134 s" in shown
+    assert report().to_json()["compile_seconds"] == 0
+    assert "compiling" not in page(report())
 
 
 def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,12 @@ def test_an_epoch_is_a_line_with_losses_score_and_speed() -> None:
     first, second = told(epoch(1, 0.7, 0.7), epoch(2, 0.69, 0.7)).splitlines()
     assert first == "epoch   1  loss 0.5123 0.1000  valid 0.7000 best  15.0 k rows/s"
     assert second == "epoch   2  loss 0.5123 0.1000  valid 0.6900  15.0 k rows/s"
+
+
+def test_what_compiling_took_stands_behind_the_speed_that_does_not_count_it() -> None:
+    first, second = told(replace(epoch(1, 0.7, 0.7), compiling=131.7), epoch(2, 0.69, 0.7)).splitlines()
+    assert first.endswith("  15.0 k rows/s, after 132 s of compiling")
+    assert second.endswith("  15.0 k rows/s")
 
 
 def test_the_bar_knows_the_epoch_its_rows_and_its_own_losses() -> None:

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Generic, TypeVar, final
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -25,9 +24,8 @@ from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
 from umbel.learn.state import Progress, State, random_state, set_random_state
 from umbel.learn.step import Exact, Fast, Step
-from umbel.learn.tally import Tally
+from umbel.learn.tally import Tally, counted
 from umbel.nn.encode import SPREAD
-from umbel.nn.losses import Denominator
 
 LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
 Trained = TypeVar("Trained", bound=Model)
@@ -44,7 +42,7 @@ class Epoch:
     task weights included; `weights` are the balancer's, on average (none without one). `scores` are the judge's (none until
     `finished`), `score` the one number that the plan's rule makes of them, `kept` the epoch that the rule keeps so far, counted
     from 1, and `best` its score; `stop` says whether training ends here.
-    `rows` were trained on in `seconds`, judging and pauses not counted.
+    `rows` were trained on in `seconds`, judging and pauses not counted, nor the `compiling` seconds in which the model was compiled.
     """
 
     number: int
@@ -57,6 +55,7 @@ class Epoch:
     rows: int
     seconds: float
     state: State
+    compiling: float = 0.0
     weights: tuple[float, ...] = ()
     scores: Scores = field(default_factory=dict)
     kept: int | None = None
@@ -113,6 +112,7 @@ class _Training(Generic[Trained]):
         self.schedule = plan.schedule(self.step.optimizer) if plan.schedule is not None else None
         self.progress = Progress()
         self.kept: Mapping[str, Tensor] = {}
+        self.prepared = not plan.compiled
         self.tally = Tally(len(model.schema.tasks), plan.device)
 
     def begin(self, start: State | None) -> None:
@@ -177,6 +177,7 @@ class _Training(Generic[Trained]):
         self.model.train(True)
         before, began = self.progress.seconds, time.monotonic()
         for batch in self.batches(self.progress.epoch, self.progress.step):
+            began += self._prepare(batch)
             self._learn(batch)
             passed = time.monotonic() - began
             if self.plan.pause is not None and self.step.held.every(passed >= self.plan.pause):
@@ -187,21 +188,26 @@ class _Training(Generic[Trained]):
         self._look()
         self.progress = replace(self.progress, seconds=before + time.monotonic() - began)
 
+    def _prepare(self, batch: Batch) -> float:
+        """Have the model compiled, once in a process; the seconds that took."""
+        if self.prepared:
+            return 0.0
+        began = time.monotonic()
+        with self.apart():
+            self.step.prepare(batch.to(self.plan.device))
+        self.prepared, passed = True, time.monotonic() - began
+        self.progress = replace(self.progress, compiling=self.progress.compiling + passed)
+        return passed
+
     def _learn(self, batch: Batch) -> None:
         batch = batch.to(self.plan.device)
         step, rows = self.progress.step, len(batch.labels)
-        self.tally.add(self.step(batch), self._counts(batch), step=step)
+        self.tally.add(self.step(batch), counted(batch, self.plan.denominator), step=step)
         self.progress = replace(self.progress, step=step + 1, rows=self.progress.rows + rows)
         if step % LOOK == LOOK - 1:
             self._look()
             if self.heard is not None:
                 self.heard(self.tally.means())
-
-    def _counts(self, batch: Batch) -> Int[Tensor, "tasks"]:
-        """How many labels each task's mean loss is the mean of."""
-        if self.plan.denominator is Denominator.SEEN:
-            return batch.seen.sum(dim=0)
-        return torch.full(batch.labels.shape[1:], len(batch.labels), device=batch.labels.device)
 
     def _look(self) -> None:
         """Wait for the device, and see whether every loss so far was a number; where one was not, its batch is asked for again."""
@@ -260,6 +266,7 @@ class _Training(Generic[Trained]):
             stop=finished and self.progress.over(self.plan),
             rows=trained.rows,
             seconds=trained.seconds,
+            compiling=trained.compiling,
             state=self._state(),
             scores=history[-1] if finished else {},
             kept=None if best is None else best + 1,

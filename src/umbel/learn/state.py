@@ -18,6 +18,7 @@ class Progress:
     """Counters of a training; what else it decides by (patience, the schedule) follows from `scores`.
 
     `epoch` epochs are finished and judged; of the running one, `step` batches and `rows` rows are done, in `seconds` of training.
+    `compiling` are the seconds before that in which the model was compiled, in each process that trained a part of the epoch.
     `best` is the epoch that the plan's rule keeps so far, counted from 0; None before the first judgement.
     """
 
@@ -25,6 +26,7 @@ class Progress:
     step: int = 0
     rows: int = 0
     seconds: float = 0.0
+    compiling: float = 0.0
     scores: tuple[Scores, ...] = ()
     best: int | None = None
 

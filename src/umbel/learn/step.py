@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from umbel.data.batch import Batch
+from umbel.errors import UserError
 from umbel.learn.held import Held, Whole
 from umbel.learn.plan import Plan
 from umbel.learn.processes import processes
@@ -37,6 +38,27 @@ class Step(ABC):
     @abstractmethod
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update the model; the losses before the update, on the device."""
+
+    def prepare(self, batch: Batch) -> None:
+        """Take the gradients of a batch and let go of them, so that what compiles the model has done so.
+
+        :raises UserError: where it cannot be compiled.
+        """
+        from torch._dynamo.exc import TorchDynamoException  # slow to import, and of no use to others
+        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+        fields = self.processes.part(batch).fields
+        rows = self.model.rows(fields)
+        if not self.plan.exact:
+            rows, _ = self.held.leaves(rows)
+        try:
+            self._descend(batch, fields, rows)
+        except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            said = next((line for line in lines if line and not line.endswith("raised:")), type(error).__name__)  # who raised is no news
+            mend = "install a C++ compiler (g++, or the one that CXX names), or leave fit.compiled out"
+            raise UserError(f"fit.compiled: torch cannot compile this model here ({said})", mend=mend) from error
+        self.optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """The dense optimiser's tensors, named by the number of their parameter."""

@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from umbel.data.batch import Batch
+from umbel.nn.losses import Denominator
+
 NEVER = torch.iinfo(torch.int64).max
 
 
@@ -45,3 +48,10 @@ class Tally:
         """Take over what `state` gave."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+def counted(batch: Batch, denominator: Denominator) -> Int[Tensor, "tasks"]:
+    """How many labels each task's mean loss is the mean of."""
+    if denominator is Denominator.SEEN:
+        return batch.seen.sum(dim=0)
+    return torch.full(batch.labels.shape[1:], len(batch.labels), device=batch.labels.device)

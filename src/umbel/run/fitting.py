@@ -174,14 +174,15 @@ def _line(epoch: Epoch) -> dict[str, object]:
     seconds = round(epoch.seconds, 3)
     judged = {"score": epoch.score, "scores": dict(epoch.scores)}
     line: dict[str, object] = {"epoch": epoch.number, "losses": list(epoch.losses), **judged, "rows": epoch.rows, "seconds": seconds}
-    return line | ({"weights": list(epoch.weights)} if epoch.weights else {})
+    compiling = {"compile_seconds": round(epoch.compiling, 3)} if epoch.compiling else {}
+    return line | compiling | ({"weights": list(epoch.weights)} if epoch.weights else {})
 
 
 def begun(folder: Path) -> float:
     """When the training in a folder began, by this process's monotonic clock: earlier by the epochs that stopped processes trained."""
     log = folder / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return time.monotonic() - sum(float(line["seconds"]) for line in lines)
+    return time.monotonic() - sum(float(line["seconds"]) + float(line.get("compile_seconds", 0)) for line in lines)
 
 
 def _history(path: Path, epochs: int) -> list[dict[str, object]]:

@@ -76,6 +76,7 @@ def _head(report: Report, names: str) -> str:
         "rows for test": html.count(report.rows.get("test", 0)),
         "parameters": html.count(report.parameters),
         "in all": f"{report.seconds:,.0f} s",
+        **({"of them compiling": f"{report.compile_seconds:,.0f} s"} if report.compile_seconds else {}),
         "training": f"{report.rows_per_second:,.0f} rows/s",
         "peak memory": f"{report.peak_memory_bytes / 2**30:.2f} GiB",
     }

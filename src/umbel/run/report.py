@@ -20,7 +20,8 @@ from umbel.run.record import task_from_json, task_to_json
 class Moment:
     """One epoch: each task's mean training loss and, with a balancer, weight (schema order), rows and seconds.
 
-    `scores` are each task's on validation, `score` the number that the rule which keeps an epoch makes of them.
+    `scores` are each task's on validation, `score` the number that the rule which keeps an epoch makes of them. `compile_seconds` are
+    those in which the model was compiled, which `seconds` do not count.
     """
 
     epoch: int
@@ -30,23 +31,25 @@ class Moment:
     seconds: float
     weights: tuple[float | None, ...] = ()
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    compile_seconds: float = 0.0
 
     @staticmethod
     def of(line: Mapping[str, object]) -> Moment:
         """From a line of `log.jsonl`; a number that is not finite becomes None."""
         epoch, losses, score, rows, seconds = (line[key] for key in ("epoch", "losses", "score", "rows", "seconds"))
-        weights, scores = line.get("weights", ()), line.get("scores", {})
+        weights, scores, compiling = line.get("weights", ()), line.get("scores", {}), line.get("compile_seconds", 0.0)
         assert isinstance(scores, Mapping)
         assert isinstance(losses, list | tuple)
         assert isinstance(weights, list | tuple)
         assert isinstance(seconds, int | float)
+        assert isinstance(compiling, int | float)
         own, weighed = tuple(_finite(loss) for loss in losses), tuple(_finite(weight) for weight in weights)
-        return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed, dict(scores))
+        return Moment(int(str(epoch)), own, _finite(score), int(str(rows)), float(seconds), weighed, dict(scores), float(compiling))
 
     def to_json(self) -> dict[str, object]:
-        """The line again; no weights where there was no balancer, no scores where none were told."""
+        """The line again; no weights where there was no balancer, no scores where none were told, no seconds of compiling without."""
         told = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {key: value for key, value in told.items() if value or key not in ("weights", "scores")}
+        return {key: value for key, value in told.items() if value or key not in ("weights", "scores", "compile_seconds")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Report:
     """Everything a run leaves to read; `to_json` is `report.json`.
 
     `rows` are counts of train, valid and test; `tasks` are judged on test, `validation` on validation (cross-fitted).
-    `parameters` counts weights, embeddings included; `rows_per_second` is training's; `settings` is the resolved run
+    `parameters` counts weights, embeddings included; `rows_per_second` is training's, once compiled; `settings` is the resolved run
     file, `versions` those of the libraries; `kept` is the epoch whose weights these are, and by which rule.
     `aside` counts what is odd about the log's rows: those left out, without a user, or against their `given`.
     `until` is the time of the latest training row, in the unit of `umbel.data.table.Table.times`.
@@ -81,11 +84,17 @@ class Report:
     episodes: Mapping[str, object] = field(default_factory=dict)
     retrieval: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def compile_seconds(self) -> float:
+        """How long the model was compiled, in all processes that trained it one after the other."""
+        return sum(moment.compile_seconds for moment in self.history)
+
     def to_json(self) -> dict[str, object]:
         """Plain JSON; a metric that cannot be had is null beside its reason."""
         plain = {name: getattr(self, name) for name in _PLAIN}
         return {
             **plain,
+            "compile_seconds": self.compile_seconds,
             "tasks": {task.name: task_to_json(task) for task in self.tasks},
             "validation": {task.name: task_to_json(task) for task in self.validation},
             "history": [moment.to_json() for moment in self.history],

@@ -72,7 +72,8 @@ class Screen:
         """Print the epoch's line."""
         score = "" if epoch.score is None else f"valid {epoch.score:.4f}{' best' if epoch.kept == epoch.number else ''}"
         speed = f"{_short(epoch.rows / max(epoch.seconds, 1e-9))} rows/s"
-        self.console.print(f"epoch {epoch.number:>3}  {_told(epoch.losses)}  {score}  {speed}", highlight=False, soft_wrap=True)
+        compiling = f", after {epoch.compiling:,.0f} s of compiling" if epoch.compiling else ""
+        self.console.print(f"epoch {epoch.number:>3}  {_told(epoch.losses)}  {score}  {speed}{compiling}", highlight=False, soft_wrap=True)
 
     def stage(self, name: str) -> None:
         """Print what comes now."""
