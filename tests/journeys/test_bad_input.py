@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -302,16 +302,16 @@ def test_help_and_no_words() -> None:
 
 def test_memory_that_runs_out_is_one_line_and_leaves_the_last_checkpoint(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second epoch; where there is more of it, the same command goes on with that epoch."""
-    step, taken = Fast.__call__, list[int]()
+    step, taken = Fast.take, list[int]()
 
-    def full(self: Fast, batch: Batch) -> torch.Tensor:
+    def full(self: Fast, batches: Sequence[Batch]) -> torch.Tensor:
         taken.append(1)
         if len(taken) == 10:  # of eight an epoch
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
-        return step(self, batch)
+        return step(self, batches)
 
     out = run_file.parent / "run"
-    monkeypatch.setattr(Fast, "__call__", full)
+    monkeypatch.setattr(Fast, "take", full)
     said = say("train", run_file, "-o", out)
     assert said.code == 2, said.err
     assert all(key in said.line for key in ("memory ran out", "checkpoint stays", "fit.batch", "model.dim", "fit.rows", "fit.tables"))

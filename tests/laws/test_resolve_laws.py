@@ -58,6 +58,7 @@ PLANS: dict[str, tuple[object, str, object]] = {
     "exact": (True, "exact", True),
     "precision": ("bfloat16", "precision", torch.bfloat16),
     "compiled": (True, "compiled", True),
+    "accumulate": (4, "accumulate", 4),
     "denominator": ("rows", "denominator", Denominator.ROWS),
     "seed": (11, "seed", 11),
     "minutes": (0.5, "pause", 30.0),
@@ -106,6 +107,15 @@ def test_dense_adam_over_tables_knows_no_other_optimiser_of_rows() -> None:
     assert str(raised.value) == "fit.rows = 'adagrad': fit.exact trains tables by dense Adam; leave one of both out"
     for fit in ({"exact": True}, {"rows": "adagrad"}, {"exact": True, "rows": "adam"}):
         resolve.check(told(fit=fit))
+
+
+def test_a_step_of_episodes_is_of_one_batch() -> None:
+    new = {"fields": {"u": {"kind": "id"}, "i": {"kind": "id"}}, "data": {"log": "log.parquet", "user": "u", "item": "i"}, "episodes": {}}
+    with pytest.raises(UserError) as raised:
+        resolve.check(told(fit={"accumulate": 2}, **new))
+    assert str(raised.value) == "fit.accumulate = 2: a step of [episodes] is of one batch; raise episodes.users instead"
+    resolve.check(told(**new))
+    resolve.check(told(fit={"accumulate": 2}))
 
 
 # the model

@@ -37,7 +37,7 @@ class Suspect:
 def broken(schema: Schema, batches: Iterable[Batch], *, task: int, epoch: int, step: int) -> DivergedError:
     """The error of a task whose loss was no finite number in this step; epoch and step are counted from 1.
 
-    `batches` are the step's, and maybe the one before it, whose update may have spoilt the weights.
+    `batches` are the step's, and maybe those before it, whose update may have spoilt the weights.
     """
     what = f"training: the loss of task {schema.tasks[task].name!r} is not a finite number in epoch {epoch}, step {step}"
     for batch in batches:

@@ -176,9 +176,10 @@ class _Training(Generic[Trained]):
     def _train(self) -> Iterator[None]:
         self.model.train(True)
         before, began = self.progress.seconds, time.monotonic()
-        for batch in self.batches(self.progress.epoch, self.progress.step):
-            began += self._prepare(batch)
-            self._learn(batch)
+        batches = iter(self.batches(self.progress.epoch, self.progress.step))
+        while some := [batch.to(self.plan.device) for batch in islice(batches, self.plan.accumulate)]:
+            began += self._prepare(some)
+            self._learn(some)
             passed = time.monotonic() - began
             if self.plan.pause is not None and self.step.held.every(passed >= self.plan.pause):
                 self._look()
@@ -188,23 +189,24 @@ class _Training(Generic[Trained]):
         self._look()
         self.progress = replace(self.progress, seconds=before + time.monotonic() - began)
 
-    def _prepare(self, batch: Batch) -> float:
+    def _prepare(self, batches: list[Batch]) -> float:
         """Have the model compiled, once in a process; the seconds that took."""
         if self.prepared:
             return 0.0
         began = time.monotonic()
         with self.apart():
-            self.step.prepare(batch.to(self.plan.device))
+            self.step.prepare(batches)
         self.prepared, passed = True, time.monotonic() - began
         self.progress = replace(self.progress, compiling=self.progress.compiling + passed)
         return passed
 
-    def _learn(self, batch: Batch) -> None:
-        batch = batch.to(self.plan.device)
-        step, rows = self.progress.step, len(batch.labels)
-        self.tally.add(self.step(batch), counted(batch, self.plan.denominator), step=step)
-        self.progress = replace(self.progress, step=step + 1, rows=self.progress.rows + rows)
-        if step % LOOK == LOOK - 1:
+    def _learn(self, batches: list[Batch]) -> None:
+        step = self.progress.step
+        for at, (batch, losses) in enumerate(zip(batches, self.step.take(batches), strict=True), start=step):
+            self.tally.add(losses, counted(batch, self.plan.denominator), step=at)
+        rows = self.progress.rows + sum(len(batch.labels) for batch in batches)
+        self.progress = replace(self.progress, step=step + len(batches), rows=rows)
+        if self.progress.step // LOOK > step // LOOK:
             self._look()
             if self.heard is not None:
                 self.heard(self.tally.means())
@@ -214,7 +216,8 @@ class _Training(Generic[Trained]):
         found = self.tally.broke()
         if found is not None:
             step, task = found
-            again = list(islice(self.batches(self.progress.epoch, max(step - 1, 0)), min(step, 1) + 1))
+            first = max(step - step % self.plan.accumulate - self.plan.accumulate, 0)  # of the batches that made the update before
+            again = list(islice(self.batches(self.progress.epoch, first), step - first + 1))
             raise broken(self.model.schema, reversed(again), task=task, epoch=self.progress.epoch + 1, step=step + 1)
 
     def _judged(self) -> Scores:

@@ -39,7 +39,8 @@ class Plan:
     that the rule watches (the mean; the task and those guarded; every task) exceeded its best by more than 1e-6.
     `pause` yields every so many seconds within an epoch too, for a checkpoint. `precision` runs the forward pass under autocast;
     `compiled` through `torch.compile`, which pays on a GPU and needs a C++ compiler on a CPU.
-    `balance` has a balancer weigh the tasks in every step; without one their losses are summed.
+    `accumulate` batches make a step: scored one after the other, and descended as their labels' mean losses (`umbel.learn.step`).
+    `balance` has a balancer weigh the tasks of every batch; without one their losses are summed.
     `group` are the processes that share each batch (`umbel.learn.processes`); None is this one alone. `shards` hold the model's table
     (`umbel.learn.shards`); None where every process holds all of it.
     `seed` starts torch's generator (dropout). On a CPU one seed and one number of threads give the same bytes again;
@@ -61,6 +62,7 @@ class Plan:
     device: torch.device = CPU
     precision: torch.dtype | None = None
     compiled: bool = False
+    accumulate: int = 1
     seed: int = 1
     pause: float | None = None
     balance: Balance | None = None
@@ -70,6 +72,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 1:
             raise UserError(f"fit: epochs = {self.epochs}, patience = {self.patience}", mend="both are at least 1")
+        if self.accumulate < 1:
+            raise UserError(f"fit: accumulate = {self.accumulate}", mend="a step is of 1 batch or more")
         if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0 and self.decay >= 0):
             numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}, decay = {self.decay}"
             raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 and decay are at least 0")

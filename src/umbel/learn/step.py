@@ -1,4 +1,4 @@
-"""One update of a model from one batch: over the rows it touches, or over everything."""
+"""One update of a model from a batch, or from several: over the rows they touch, or over everything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from umbel.learn.held import Held, Whole
 from umbel.learn.plan import Plan
 from umbel.learn.processes import processes
 from umbel.learn.seam import Model
+from umbel.learn.tally import counted
 from umbel.learn.weigh import Weigher
+from umbel.nn.losses import Denominator
 
 
 class Step(ABC):
@@ -35,24 +37,31 @@ class Step(ABC):
         if plan.balance is not None:
             self.weigher = Weigher(model, plan.balance, tasks=len(model.schema.tasks), processes=self.processes)
 
-    @abstractmethod
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
-        """Update the model; the losses before the update, on the device."""
+        """Update the model from one batch; the losses before the update, on the device."""
+        return self.take([batch])[0]
 
-    def prepare(self, batch: Batch) -> None:
-        """Take the gradients of a batch and let go of them, so that what compiles the model has done so.
+    @abstractmethod
+    def take(self, batches: Sequence[Batch]) -> Float[Tensor, "batches tasks"]:
+        """Update the model once from batches that are scored one after the other; their losses before the update, on the device.
+
+        What is descended is each task's mean over the labels of all of them, where the loss of a batch is the mean over its own.
+        """
+
+    def prepare(self, batches: Sequence[Batch]) -> None:
+        """Take the gradients of a step and let go of them, so that what compiles the model has done so.
 
         :raises UserError: where it cannot be compiled.
         """
         from torch._dynamo.exc import TorchDynamoException  # slow to import, and of no use to others
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
-        fields = self.processes.part(batch).fields
-        rows = self.model.rows(fields)
+        parts = [self.processes.part(batch) for batch in batches]
+        rows = self._rows(parts)
         if not self.plan.exact:
             rows, _ = self.held.leaves(rows)
         try:
-            self._descend(batch, fields, rows)
+            self._descend(batches, parts, rows)
         except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
             lines = [line.strip() for line in str(error).splitlines()]
             said = next((line for line in lines if line and not line.endswith("raised:")), type(error).__name__)  # who raised is no news
@@ -106,20 +115,38 @@ class Step(ABC):
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def _descend(self, batch: Batch, fields: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Float[Tensor, "tasks"]:
-        """Leave the gradients of the batch's losses on the leaves, where this process scores `fields`; dense ones are those of all."""
-        plan, model = self.plan, self.model
+    def _rows(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """The table, and the places in it of every part, one below the other."""
+        if len(parts) == 1:
+            return self.model.rows(parts[0].fields)
+        return self.model.rows({name: torch.cat([part.fields[name] for part in parts]) for name in parts[0].fields})
+
+    def _descend(self, batches: Sequence[Batch], parts: Sequence[Batch], rows: Mapping[str, Tensor]) -> Float[Tensor, "batches tasks"]:
+        """Leave the gradients of the batches' losses on the leaves, where this process scores `parts`; dense ones are those of all."""
         self.optimizer.zero_grad()
-        table = rows["table"]
+        if len(batches) == 1:
+            losses = [self._gradients(batches[0], parts[0].fields, rows, share=None)]
+        else:
+            places = rows["place"].split_with_sizes([len(part.labels) for part in parts])
+            own = [{**rows, "place": place} for place in places]
+            given = zip(batches, parts, own, _shares(batches, self.plan.denominator), strict=True)
+            losses = [self._gradients(batch, part.fields, some, share=share) for batch, part, some, share in given]
+        self.processes.mean(self.model.dense_parameters())
+        return torch.stack(losses)
+
+    def _gradients(
+        self, batch: Batch, fields: Mapping[str, Tensor], rows: Mapping[str, Tensor], *, share: Float[Tensor, "tasks"] | None
+    ) -> Float[Tensor, "tasks"]:
+        """Add those of one batch, each task's loss times its share in the step's (1 where it is None)."""
+        plan, model, table = self.plan, self.model, rows["table"]
         listening = self.weigher.taps if self.weigher else nullcontext()
         with listening, torch.autocast(table.device.type, dtype=plan.precision, enabled=plan.precision is not None):
             logits = self.score(rows, fields)
         losses = model.losses(self.processes.whole(logits.float(), len(batch.labels)), batch, denominator=plan.denominator)
         if self.weigher:
-            self.weigher.backward(losses, {**dict(model.named_parameters()), "table": table})
+            self.weigher.backward(losses, {**dict(model.named_parameters()), "table": table}, share=share)
         else:
-            torch.autograd.backward(losses.sum())
-        self.processes.mean(model.dense_parameters())
+            torch.autograd.backward((losses if share is None else losses * share).sum())
         return losses.detach()
 
     def _bound(self, table: Tensor) -> None:
@@ -127,7 +154,7 @@ class Step(ABC):
         if table.grad is not None:
             table.grad.add_(table.detach(), alpha=self.plan.l2)
         dense = self.model.dense_parameters()
-        norm = self.held.norm(_gradients(dense), _gradients([table]))
+        norm = self.held.norm(_taken(dense), _taken([table]))
         nn.utils.clip_grads_with_norm_([*dense, table], self.plan.clip, norm)
 
 
@@ -142,11 +169,11 @@ class Fast(Step):
         super().__init__(model, plan)
         self.rows = plan.rows(model.table)
 
-    def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
-        """Update the dense parameters, and the rows that the batch reads."""
-        fields = self.processes.part(batch).fields
-        rows, touched = self.held.leaves(self.model.rows(fields))
-        losses = self._descend(batch, fields, rows)
+    def take(self, batches: Sequence[Batch]) -> Float[Tensor, "batches tasks"]:
+        """Update the dense parameters, and the rows that any of the batches reads, once each."""
+        parts = [self.processes.part(batch) for batch in batches]
+        rows, touched = self.held.leaves(self._rows(parts))
+        losses = self._descend(batches, parts, rows)
         ids, table = touched()
         self._bound(table)
         self.optimizer.step()
@@ -180,10 +207,10 @@ class Exact(Step):
         super().__init__(model, plan)
         self.optimizer.add_param_group({"params": [model.table], "weight_decay": 0.0})
 
-    def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
+    def take(self, batches: Sequence[Batch]) -> Float[Tensor, "batches tasks"]:
         """Update everything."""
-        fields = self.processes.part(batch).fields
-        losses = self._descend(batch, fields, self.model.rows(fields))
+        parts = [self.processes.part(batch) for batch in batches]
+        losses = self._descend(batches, parts, self._rows(parts))
         self.processes.mean([self.model.table])
         self._bound(self.model.table)
         self.optimizer.step()
@@ -201,5 +228,12 @@ class Exact(Step):
         self.optimizer.state.pop(self.model.table, None)
 
 
-def _gradients(leaves: Sequence[Tensor]) -> list[Tensor]:
+def _taken(leaves: Sequence[Tensor]) -> list[Tensor]:
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def _shares(batches: Sequence[Batch], denominator: Denominator) -> Float[Tensor, "batches tasks"]:
+    """What each batch's mean loss is of all batches': its share of the labels; the same for each where a task has none in any."""
+    counts = torch.stack([counted(batch, denominator) for batch in batches]).float()
+    every = counts.sum(dim=0)
+    return torch.where(every > 0, counts / every.clamp(min=1), 1 / len(batches))

@@ -55,12 +55,15 @@ class Weigher:
         self.sums = torch.zeros(tasks, dtype=torch.float64)
         self.steps = torch.zeros((), dtype=torch.float64)
 
-    def backward(self, losses: Float[Tensor, "tasks"], leaves: Mapping[str, Tensor]) -> None:
-        """Weigh the losses and add the gradients to the leaves' own."""
+    def backward(
+        self, losses: Float[Tensor, "tasks"], leaves: Mapping[str, Tensor], *, share: Float[Tensor, "tasks"] | None = None
+    ) -> None:
+        """Weigh the losses and add the gradients to the leaves' own, each task's times its share, of which its weight knows nothing."""
         weights = self._weights(losses)
         self.taps.held = []  # what was heard may go as soon as the backward pass has passed it
         self.sums.add_(weights)
         self.steps.add_(1)
+        losses = losses if share is None else losses * share
         if bool((weights == 1).all()):
             torch.autograd.backward(losses.sum())
         elif self.balance.scalar:

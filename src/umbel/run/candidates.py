@@ -113,7 +113,7 @@ class _Training:
         towers = TwoTower(schema_of(table.schema, self.sides), sizes, self.sides, share=share)
         plan = replace(
             resolve.plan(settings.fit), epochs=section.epochs, patience=section.patience, rate=section.rate, l2=section.l2, exact=False,
-            fresh=False, decay=0.0, compiled=False, schedule=None,
+            fresh=False, decay=0.0, compiled=False, accumulate=1, schedule=None,
         )  # fmt: skip
         loader = Loader(table, "train", section.batch, seed=settings.fit.seed, replay=Replay(~self.liked, 0.0))
         epochs = trained(towers, _Positives(loader, watch), folder, plan=plan, judge=_Judge(self, self.queries("valid")), watch=watch)

@@ -56,6 +56,8 @@ def check(settings: Settings) -> None:
     how = plan(fit, balance(settings), keep(settings))
     if fit.exact and fit.rows != "adam":
         raise UserError(f"fit.rows = {fit.rows!r}: fit.exact trains tables by dense Adam", mend="leave one of both out")
+    if fit.accumulate > 1 and new:
+        raise UserError(f"fit.accumulate = {fit.accumulate}: a step of [episodes] is of one batch", mend="raise episodes.users instead")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1), plan=how)
     built(settings, dict.fromkeys(found.tables, 1))(found)
     if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):
@@ -197,6 +199,7 @@ def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN, *, 
         device=_device(fit.device),
         precision=PRECISIONS[fit.precision],
         compiled=fit.compiled,
+        accumulate=fit.accumulate,
         seed=fit.seed,
         pause=60 * fit.minutes,
         balance=balance,

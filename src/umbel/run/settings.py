@@ -148,6 +148,7 @@ class FitSection(Section):
     patience: int = Field(2, ge=1)
     keep: Rule = "mean"
     batch: int = Field(4096, ge=1)
+    accumulate: int = Field(1, ge=1)
     rate: float = Field(1e-3, gt=0)
     schedule: Chosen | None = None
     l2: float = Field(1e-6, ge=0)
