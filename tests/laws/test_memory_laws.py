@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.toys import Batches, Toy, equal, toy
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from umbel.learn import checkpoint
 from umbel.learn.fit import Epoch, fit
@@ -19,7 +20,7 @@ from umbel.learn.history import Scores
 from umbel.learn.keep import Keep, Mean, Pareto, Primary
 from umbel.learn.plan import Plan
 from umbel.learn.shards import Shards
-from umbel.learn.state import State
+from umbel.learn.state import State, finite
 from umbel.run.fitting import trained
 from umbel.run.watch import Silence
 
@@ -82,8 +83,8 @@ def test_a_resumed_run_lets_go_of_its_checkpoint(tmp_path: Path, monkeypatch: py
     (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
     load, watch = checkpoint.load, Looking()
 
-    def loading(folder: Path, *, shards: Shards) -> State | None:
-        state = load(folder, shards=shards)
+    def loading(folder: Path, *, shards: Shards, group: ProcessGroup | None) -> State | None:
+        state = load(folder, shards=shards, group=group)
         assert state is not None
         watch.refs = watched(state)
         return state
@@ -151,3 +152,31 @@ def test_a_better_epoch_goes_where_a_worse_one_was(rule: Keep, sets: list[int]) 
         before = now
         held.append(len(now))
     assert held == sets
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_a_number_that_is_none_is_found_in_whatever_part_it_is(monkeypatch: pytest.MonkeyPatch, number: float) -> None:
+    monkeypatch.setattr("umbel.learn.state.PART", 4)
+    small = torch.tensor(1.0), torch.empty(0, 3), torch.full((2,), 3e38)
+    assert finite([*small, torch.zeros(3, 3)])
+    for at in range(9):
+        table = torch.zeros(3, 3)
+        table.view(-1)[at] = number
+        assert not finite([*small, table])
+    assert not finite([torch.tensor(number)])
+
+
+def test_weights_are_looked_at_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the copies that looking makes would be as large as a table."""
+    looked: list[int] = []
+    look = torch.Tensor.isfinite
+
+    def looking(self: Tensor) -> Tensor:
+        looked.append(self.numel())
+        return look(self)
+
+    monkeypatch.setattr("umbel.learn.state.PART", 5)
+    monkeypatch.setattr(torch.Tensor, "isfinite", looking)
+    list(fit(toy(), Batches(), plan=plan(1), judge=judge))
+    assert sum(looked) >= 24
+    assert max(looked) <= 5

@@ -22,7 +22,7 @@ from umbel.learn.history import Scores
 from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
 from umbel.learn.seam import Model
-from umbel.learn.state import Progress, State, random_state, set_random_state
+from umbel.learn.state import Progress, State, finite, random_state, set_random_state
 from umbel.learn.step import Exact, Fast, Step
 from umbel.learn.tally import Tally, counted
 from umbel.nn.encode import SPREAD
@@ -221,8 +221,7 @@ class _Training(Generic[Trained]):
             raise broken(self.model.schema, reversed(again), task=task, epoch=self.progress.epoch + 1, step=step + 1)
 
     def _judged(self) -> Scores:
-        finite = all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
-        if not self.step.held.every(finite):
+        if not self.step.held.every(finite(self.model.state_dict().values())):
             what = f"training: after epoch {self.progress.epoch + 1} the weights are no finite numbers"
             raise DivergedError(what, mend="lower the learning rate ([fit] rate)")
         with self.apart():

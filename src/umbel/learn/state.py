@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from umbel.learn.history import Scores
 from umbel.learn.keep import stale
 from umbel.learn.plan import Plan
+
+PART = 1 << 20  # numbers looked at in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class State:
         """The weights after an epoch, counted from 0, that may yet be chosen; empty for any other."""
         prefix = f"{epoch}/"
         return {name.removeprefix(prefix): tensor for name, tensor in self.kept.items() if name.startswith(prefix)}
+
+
+def finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number is one; a part is looked at at a time, since looking makes copies, and a table may fill the memory."""
+    return all(bool(part.isfinite().all()) for tensor in tensors for part in torch.split(tensor.reshape(-1), PART))
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
