@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float, Int
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from umbel.evaluate.calibrate import from_json, to_json
 from umbel.evaluate.figures import METRICS, REGRESSION_METRICS, Figures
@@ -23,7 +24,7 @@ from umbel.evaluate.judge import (
     marginals,
     mean_score,
 )
-from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.metrics import Undefined, gauc
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
 SCHEMA = Schema(
@@ -80,6 +81,21 @@ def assert_same(left: tuple[TaskReport, ...], right: tuple[TaskReport, ...]) -> 
             assert found.value == pytest.approx(value.value, abs=1e-9), (name, metric)
             assert found.low == pytest.approx(value.low, abs=1e-9), (name, metric)
             assert found.high == pytest.approx(value.high, abs=1e-9), (name, metric)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_marginal_s_ranking_is_that_of_its_calibrated_product(seed: int) -> None:
+    one = log(seed)
+    chance = calibrate_all(SCHEMA, one.logits, fit_calibrators(one))
+    marginal = evaluate(one, chance, by=resample(one.groups, resamples=3))[1].marginal
+    assert marginal is not None
+    rows = one.settled("buy")
+    event, product, groups = one.event("buy")[rows], (chance[:, 0] * chance[:, 1])[rows], one.groups[rows]
+    areas = {"auc": roc_auc_score(event, product), "pr_auc": average_precision_score(event, product)}
+    for name, number in {**areas, "gauc": gauc(event, product, groups)}.items():
+        found = marginal.metrics[name]
+        assert isinstance(found, Interval), name
+        assert found.value == pytest.approx(number, abs=1e-9), name
 
 
 def test_judging_twice_is_the_same_to_the_last_bit() -> None:

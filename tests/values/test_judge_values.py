@@ -112,7 +112,7 @@ def test_conditional_and_marginal_figures_are_the_metrics_of_their_rows() -> Non
     assert found.marginal is not None
     whole = chance[:, 0] * chance[:, 1] * chance[:, 2]
     assert found.marginal.rows == len(log.events)
-    assert value(found.marginal.metrics["auc"]) == metrics.auc(log.events[:, 2], FUNNEL.marginal(log.logits, "buy"))
+    assert value(found.marginal.metrics["auc"]) == metrics.auc(log.events[:, 2], whole)
     assert value(found.marginal.metrics["logloss"]) == pytest.approx(metrics.logloss(log.events[:, 2], whole), rel=1e-9)
     assert value(found.marginal.metrics["calibration_ratio"]) == pytest.approx(whole.sum() / log.events[:, 2].sum(), rel=1e-9)
 
@@ -156,13 +156,27 @@ def test_marginals_are_products_of_calibrated_conditionals() -> None:
     assert marginals(FUNNEL, chance, "buy") == pytest.approx([0.1, 1e-27])
 
 
-def test_ranking_is_read_from_logits_and_the_rest_from_what_was_calibrated() -> None:
+def test_the_ranking_of_a_task_is_read_from_logits_and_the_rest_from_what_was_calibrated() -> None:
     log = plain()
     first, second = evaluate(log, own(log)), evaluate(log, np.full((2000, 2), 0.5))
     for before, after in zip(first, second, strict=True):
         for name in ("auc", "gauc", "pr_auc"):
             assert before.figures.metrics[name] == after.figures.metrics[name]
         assert before.figures.metrics["logloss"] != after.figures.metrics["logloss"]
+
+
+def test_a_marginal_is_ranked_by_the_product_that_is_delivered() -> None:
+    """A click at .4 and a cart at .6 came out as .1 and .9: the order of the products turns round, that of each factor does not."""
+    chance = np.array([[0.4, 0.6], [0.6, 0.5], [0.4, 0.5]])
+    told = np.array([[0.1, 0.9], [0.3, 0.2], [0.1, 0.2]])  # .09 .06 .02, of .24 .30 .20
+    schema = Schema(PLAIN.fields, (Task("click"), Task("cart", given="click")))
+    events = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    log = Predictions(schema, np.log(chance / (1 - chance)), events, np.ones((3, 2), dtype=bool), np.array([1, 1, 1]))
+    plain, delivered = (evaluate(log, one)[1].marginal for one in (chance, told))
+    assert plain is not None
+    assert delivered is not None
+    for name, (before, after) in {"auc": (0.5, 1.0), "gauc": (0.5, 1.0), "pr_auc": (0.5, 1.0)}.items():
+        assert (value(plain.metrics[name]), value(delivered.metrics[name])) == pytest.approx((before, after)), name
 
 
 def test_calibrators_are_fitted_where_the_conditional_is_seen() -> None:

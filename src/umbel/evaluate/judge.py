@@ -93,10 +93,10 @@ def evaluate(
 ) -> tuple[TaskReport, ...]:
     """Every task's report, in schema order; an auxiliary task has none.
 
-    AUC, GAUC and PR-AUC read the logits (a marginal's are `schema.marginal`); all other metrics read `calibrated` (from
+    AUC, GAUC and PR-AUC of a task read its logits; all other metrics, and all of a marginal, read `calibrated` (from
     `calibrate_all`, or `cross_calibrated` on the part calibrators were fitted on), a marginal's being the product along
-    its chain. `slices` maps a name to a label per row; `by` are the draws behind the intervals
-    (`resample(groups)` if None).
+    its chain (calibration keeps the order of each factor, not that of their product). `slices` maps a name to a label per
+    row; `by` are the draws behind the intervals (`resample(groups)` if None).
     """
     draws = resample(predictions.groups) if by is None else by
     labels = {name: cut(values) for name, values in (slices or {}).items()}
@@ -201,9 +201,8 @@ def _task_report(
     rows = Rows(predictions.event(task.name), predictions.output(task.name), given, predictions.groups, by)
     marginal = None
     if task.given is not None and task.kind == BINARY:
-        chance = marginals(predictions.schema, calibrated, task.name)
-        ranked = predictions.schema.marginal(predictions.logits, task.name)
-        whole = Rows(rows.labels, ranked, chance, predictions.groups, by)
+        chance = marginals(predictions.schema, calibrated, task.name)  # what `umbel score` writes, and ranks by
+        whole = Rows(rows.labels, chance, chance, predictions.groups, by)
         marginal = own.figures(whole.where(np.flatnonzero(predictions.settled(task.name))))
     per_slice = {
         name: {label: _slice_figures(rows.where(np.flatnonzero(seen & mask)), own, task) for label, mask in masks.items()}

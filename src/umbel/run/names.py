@@ -13,8 +13,8 @@ TITLES = {
     **{f"ndcg@{k}": f"nDCG@{k}" for k in (1, 3, 5)},
 }  # fmt: skip
 MEANINGS = {
-    "AUC": "chance that a row with the event scores above one without it; of logits.",
-    "GAUC": "AUC inside each user, averaged by impressions, over users who have both; of logits.",
+    "AUC": "chance that a row with the event scores above one without it; of logits (of predictions for all rows of a task given another).",
+    "GAUC": "AUC inside each user, averaged by impressions, over users who have both; of the same.",
     "PR-AUC": "precision averaged over recall; the share of positives is what chance would reach.",
     "log-loss": "mean negative log-likelihood of calibrated probabilities, in nats.",
     "NE": "log-loss over that of always answering the base rate; below 1 the model knows something.",
