@@ -152,17 +152,40 @@ def test_a_regression_gets_the_least_squares_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "labels"),
+    ("outputs", "labels", "slope"),
     [
-        (np.arange(FEWEST_FOR_LINEAR - 1.0), np.arange(FEWEST_FOR_LINEAR - 1.0)),
-        (np.full(500, 2.0), np.arange(500.0)),
-        (np.arange(500.0), -np.arange(500.0)),
+        (np.full(500, 2.0), np.arange(500.0), 1e-3),
+        (np.full(500, 0.1), np.full(500, 3.0), 1e-3),
+        (np.arange(500.0), np.full(500, 3.0), 1e-3),
+        (np.arange(500.0), -np.arange(500.0), 1e-3),
+        (np.arange(500.0), -100 * np.arange(500.0), 1e-3),
+        (np.arange(500.0), -np.arange(500.0) / 100, 1e-5),
     ],
 )
-def test_a_regression_with_too_little_to_go_by_is_left_as_it_is(
-    outputs: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]
+def test_a_regression_that_ranks_nothing_is_held_near_the_mean(
+    outputs: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"], slope: float
 ) -> None:
-    assert fit_calibrator(outputs, labels, kind=REGRESSION) == Identity()
+    """A slope of .001, less where labels vary less than outputs; the mean is right and the order stays."""
+    found = fit_calibrator(outputs, labels, kind=REGRESSION)
+    assert isinstance(found, Linear)
+    assert found.slope == pytest.approx(slope)
+    assert found(outputs).mean() == pytest.approx(labels.mean())
+    assert (np.argsort(found(np.arange(9.0))) == np.arange(9)).all()
+
+
+def test_a_backward_regression_is_no_worse_than_the_mean_by_more_than_its_slope() -> None:
+    """Left as it is, it would explain less than nothing of its labels."""
+    draw = np.random.default_rng(0)
+    labels = draw.normal(0.17, 0.4, size=1200)
+    outputs = 0.375 - 0.05 * labels + draw.normal(0, 0.2, size=1200)
+    found = fit_calibrator(outputs, labels, kind=REGRESSION)
+    assert np.square(outputs - labels).mean() > 1.4 * labels.var()
+    assert np.square(found(outputs) - labels).mean() == pytest.approx(labels.var(), rel=1e-3)
+
+
+@pytest.mark.parametrize("outputs", [np.arange(FEWEST_FOR_LINEAR - 1.0), np.append(np.arange(500.0), np.inf)])
+def test_a_regression_with_too_little_to_go_by_is_left_as_it_is(outputs: Float[np.ndarray, "rows"]) -> None:
+    assert fit_calibrator(outputs, np.arange(float(len(outputs))), kind=REGRESSION) == Identity()
 
 
 def test_saved_calibrators_are_plain_json() -> None:

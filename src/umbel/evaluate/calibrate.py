@@ -149,12 +149,19 @@ def fit_isotonic(logits: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "r
 
 
 def fit_linear(outputs: Float[np.ndarray, "rows"], labels: Float[np.ndarray, "rows"]) -> Linear | Identity:
-    """A least-squares line from 100 rows on, if it rises."""
+    """A least-squares line from 100 rows on, through the means.
+
+    Where it does not rise (a model that ranks backwards, or says one number) it is held at a slope by which predictions vary a
+    thousandth as much as outputs or labels do, so that calibration never turns the order round and the mean is right all the same.
+    """
     x, y = outputs.astype(np.float64), labels.astype(np.float64)
-    if len(x) < FEWEST_FOR_LINEAR or not np.ptp(x) > 0:
+    if len(x) < FEWEST_FOR_LINEAR or not np.isfinite(x).all():
         return Identity()
-    slope = ((x - x.mean()) @ (y - y.mean())) / np.square(x - x.mean()).sum()
-    return Linear(float(slope), float(y.mean() - slope * x.mean())) if slope > 0 else Identity()
+    spread, own = float(x.std()) if np.ptp(x) else 0.0, float(y.std())
+    slope = float((x - x.mean()) @ (y - y.mean())) / (len(x) * spread**2) if spread else 0.0
+    if not slope > 0:
+        slope = _GENTLEST * min(1.0, own / spread) if spread and own else _GENTLEST
+    return Linear(slope, float(y.mean() - slope * x.mean()))
 
 
 def to_json(calibrator: Calibrator) -> dict[str, object]:
