@@ -14,12 +14,13 @@ from torch import Tensor
 
 from umbel.data.batch import Batch
 from umbel.evaluate.judge import Predictions, calibrate_all, evaluate, fit_calibrators, mean_score
+from umbel.kinds import Quantile
 from umbel.learn.plan import Plan
 from umbel.learn.step import Fast
 from umbel.nn.heads import HEADS
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Parts, Recommender, Sizes
-from umbel.recipes import alone, mmoe
+from umbel.recipes import RECIPES, alone, mmoe
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Task
 
 TASKS = (Task("buy", given="cart"), Task("click"), Task("seconds", REGRESSION), Task("cart", given="click"), Task("like"))
@@ -70,6 +71,39 @@ def test_outputs_are_logits_of_the_conditionals(head: str) -> None:
         schedule.step()
     said = model({"kind": torch.tensor([1, 2, 3], dtype=torch.int32)})[:, :3].sigmoid()
     torch.testing.assert_close(said, torch.tensor(CHANCES), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_number_begins_where_it_is_told_to(recipe: str, head: str) -> None:
+    """The output moves by as much on every row, whatever the weights, and no other output does: without weights it is that number."""
+    torch.manual_seed(0)
+    model = everykind.awake(RECIPES[recipe](SCHEMA, sizes(), parts=Parts(head=HEADS[head]()))).eval()
+    batch, moved = fields(12), torch.zeros(5 + len(model.head.auxiliary))
+    model.begin("seconds", torch.tensor([0.0]))
+    before = model(batch)
+    model.begin("seconds", torch.tensor([-3.5]))
+    moved[SECONDS] = -3.5
+    torch.testing.assert_close(model(batch), before + moved)
+    *_, weights, _ = model.groups()["tower seconds"]
+    with torch.no_grad():
+        weights.of(dict(model.named_parameters())).zero_()
+    assert model(batch)[:, SECONDS].tolist() == pytest.approx([-3.5] * 12)
+
+
+@pytest.mark.parametrize("tower", [(), (3,), (4, 3)])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_output_of_a_task_begins_where_it_is_told_to(head: str, tower: tuple[int, ...]) -> None:
+    """Two tasks of the same width have one bank of towers: the other one stays."""
+    quantiles = Quantile((0.2, 0.5, 0.9))
+    schema = Schema(everykind.FIELDS, (*TASKS, Task("price", quantiles), Task("pause", quantiles)))
+    torch.manual_seed(0)
+    model = mmoe(schema, replace(sizes(), tower=tower), parts=Parts(head=HEADS[head]())).eval()
+    before = model(fields(9))
+    model.begin("pause", torch.tensor([7.0, 1.0, 2.0]))
+    change = torch.zeros(before.shape[1])
+    change[schema.outputs[6]] = torch.tensor([7.0, 1.0, 2.0])
+    torch.testing.assert_close(model(fields(9)), before + change)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -22,7 +22,7 @@ from umbel.evaluate.intervals import Interval, resample
 from umbel.evaluate.kinds import answers, measures
 from umbel.evaluate.metrics import FALLS, Undefined
 from umbel.kinds import TASK_KINDS
-from umbel.nn.kinds import link, loss
+from umbel.nn.kinds import link, loss, start
 from umbel.nn.losses import Denominator, task_losses
 from umbel.run.names import TITLES
 from umbel.schema import Field, FieldKind, Schema, Task
@@ -53,6 +53,20 @@ def test_the_loss_in_float32_is_near(row: Row) -> None:
     near = loss(row.kind, outputs.float(), labels.float())
     assert near.dtype == torch.float32
     torch.testing.assert_close(near.double(), loss(row.kind, outputs, labels), rtol=1e-4, atol=1e-5)
+
+
+@EVERY
+def test_outputs_of_the_label_s_unit_begin_at_its_labels_and_others_at_0(row: Row) -> None:
+    """An answer of them moves with the labels, whatever these are; the first one of several is the best there is."""
+    labels = torch.from_numpy(row.labels.astype(np.float64))
+    begun = start(row.kind, labels)
+    assert begun.shape == (row.kind.outputs,)
+    if not row.kind.labels.any:
+        assert not begun.any()
+        return
+    first, moved = (link(row.kind, start(row.kind, labels + shift)[None])[0] for shift in (0.0, 1000.0))
+    torch.testing.assert_close(moved, first + 1000.0)
+    assert first[0].item() == pytest.approx(row.best(row.labels)[0], abs=0.01)
 
 
 @EVERY

@@ -1,4 +1,4 @@
-"""The loss and the link of every kind of task: what its outputs pay for a label, and what they answer."""
+"""The loss and the link of every kind of task: what its outputs pay for a label, what they answer, and where they begin."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def link(kind: TaskKind, outputs: Float[Tensor, "rows outputs"]) -> Float[Tensor
     raise NotImplementedError(kind.name)
 
 
+@singledispatch
+def start(kind: TaskKind, labels: Float[Tensor, "rows"]) -> Float[Tensor, "outputs"]:
+    """The outputs that a model begins with: 0, but for a kind whose outputs have the label's own unit, which may be far from 0."""
+    return labels.new_zeros(kind.outputs)
+
+
 @loss.register(Binary)
 def _(kind: Binary, outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     """Cross entropy of a logit: `log(1 + e^z) - y z`."""
@@ -56,6 +62,12 @@ def _(kind: Regression, outputs: Float[Tensor, "rows 1"], labels: Float[Tensor, 
 def _(kind: Regression, outputs: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows 1"]:
     """The output itself."""
     return outputs
+
+
+@start.register(Regression)
+def _(kind: Regression, labels: Float[Tensor, "rows"]) -> Float[Tensor, "1"]:
+    """The mean of the labels."""
+    return labels.mean().unsqueeze(0)
 
 
 @loss.register(LogNormal)
@@ -123,6 +135,12 @@ def _(kind: Quantile, outputs: Float[Tensor, "rows levels"], labels: Float[Tenso
 def _(kind: Quantile, outputs: Float[Tensor, "rows levels"]) -> Float[Tensor, "rows levels"]:
     """`q_1 = z_1`, `q_k = q_(k-1) + softplus(z_k)`: quantiles never cross."""
     return torch.cumsum(torch.cat([outputs[:, :1], functional.softplus(outputs[:, 1:])], dim=1), dim=1)
+
+
+@start.register(Quantile)
+def _(kind: Quantile, labels: Float[Tensor, "rows"]) -> Float[Tensor, "levels"]:
+    """The labels' quantile of the first level; the others follow at the distances they have without labels."""
+    return functional.pad(labels.quantile(kind.levels[0]).unsqueeze(0), (0, kind.outputs - 1))
 
 
 @loss.register(Ordinal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -99,6 +100,15 @@ class Recommender(nn.Module):
         make_head = parts.head or MakeIndependent()
         self.offsets: Offsets | None = None
         self.head = make_head(schema, self._levels[-1].voice, widths=(width, *sizes.tower), dropout=sizes.dropout)
+
+    @torch.no_grad()
+    def begin(self, task: str, outputs: Float[Tensor, "outputs"]) -> None:
+        """Let a task's outputs, before anything is learned, be these on average over weights: they are the last bias of its tower.
+
+        Of a task that a chain ends in, `aitm` has there the logit of its marginal.
+        """
+        bias = self.groups()[f"tower {task}"][-1].of(dict(self.named_parameters()))
+        bias.copy_(outputs.view_as(bias))
 
     def rows(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The table, and the place in it of every code of the batch: `rows slots`, -1 = padding.

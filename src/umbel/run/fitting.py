@@ -31,6 +31,7 @@ from umbel.learn.keep import Keep
 from umbel.learn.plan import Plan
 from umbel.learn.predict import centre, predict
 from umbel.nn.holder import HERE
+from umbel.nn.kinds import start
 from umbel.nn.recommender import Recommender
 from umbel.objectives import Listwise
 from umbel.run import resolve
@@ -42,7 +43,7 @@ from umbel.run.watch import Watch
 
 SCORED = 16384  # rows scored at a time
 SEED = 1_000_003  # of the training rows looked at beside validation
-MEANT = 65536   # rows that a mean row is the mean of, at most
+MEANT = 65536   # rows that a mean row, or mean label, is the mean of, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
     torch.manual_seed(settings.fit.seed)
     model = built(table.schema, plan.shards or HERE)
     replay = None
-    if settings.fit.start is not None:
+    if settings.fit.start is None:
+        begin(model, table)
+    else:
         bundle = warm_start(model, table, built, start=settings.fit.start)
         check_plain(bundle, start=settings.fit.start)
         replay = replay_of(bundle, table, settings.fit.replay)
@@ -116,6 +119,18 @@ def trained(
         checkpoint.save(epoch.state, folder / "checkpoint", shards=shards)
     model.load_state_dict(best)
     return tuple(history)
+
+
+def begin(model: Recommender, table: Table) -> None:
+    """Let outputs in the label's own unit begin at the training labels; of a large table, at those of the first of a shuffle."""
+    own = {at: task for at, task in enumerate(table.schema.tasks) if task.kind.labels.any}
+    if not own:
+        return
+    batches = list(islice(Loader(table, "train", SCORED, seed=SEED)(0), max(1, MEANT // SCORED)))
+    labels, seen = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("labels", "seen"))
+    for at, task in own.items():
+        if seen[:, at].any():
+            model.begin(task.name, start(task.kind, labels[seen[:, at], at]))
 
 
 def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "rows outputs"]:

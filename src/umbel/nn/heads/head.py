@@ -39,7 +39,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def groups(self) -> dict[str, Taught]:
-        """Its parameters by name, each with the tasks that teach it."""
+        """Its parameters by name, each with the tasks that teach it; those of `tower TASK` end with the bias of that task's outputs."""
 
 
 @runtime_checkable
