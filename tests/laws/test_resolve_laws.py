@@ -194,7 +194,7 @@ def test_no_setting_of_a_task_is_forgotten() -> None:
 
 
 def test_the_order_of_fields_and_tasks_is_the_files() -> None:
-    found = resolve.schema(told(fields={"z": {"kind": "id"}, "a": {"kind": "number"}}, tasks={"z": {}, "a": {}}))
+    found = resolve.schema(told(fields={"z": {"kind": "id"}, "a": {"kind": "number"}}, tasks={"z": {"label": "y"}, "a": {"label": "b"}}))
     assert [field.name for field in found.fields] == ["z", "a"]
     assert [task.name for task in found.tasks] == ["z", "a"]
 
@@ -381,3 +381,41 @@ def test_a_statistic_of_late_labels_says_how_late() -> None:
 @pytest.mark.parametrize("field", [{"window": 604_800_000}, {"window": 0}, {"mode": "folds"}, {"tasks": ["like"]}])
 def test_a_statistic_that_says_so_or_reads_no_time_or_no_late_label_is_taken(field: dict[str, object]) -> None:
     assert resolve.schema(late(**field)).fields[1].statistic is not None
+
+
+# inputs that are labels
+
+LEAKS: list[tuple[dict[str, object], dict[str, object]]] = [
+    ({"kind": "category", "column": "is_click"}, {"label": "is_click"}),
+    ({"kind": "number", "column": "click"}, {}),
+    ({"kind": "category", "sql": "is_click"}, {"label": "is_click"}),
+    ({"kind": "category", "column": "is_click"}, {"sql": '"is_click"'}),
+    ({"kind": "number", "sql": "FLOOR(ms/1000)"}, {"kind": "regression", "sql": "FLOOR(`ms` / 1000)"}),
+]
+
+
+@pytest.mark.parametrize(("field", "task"), LEAKS)
+def test_a_field_that_is_a_label_is_refused(field: dict[str, object], task: dict[str, object]) -> None:
+    """By any name, in the words of either: a model would only repeat it."""
+    says = r"^fields.seen: is the label of tasks.click, which is not known when a row is scored; leave the field out$"
+    with pytest.raises(UserError, match=says):
+        resolve.schema(told(fields={"user": {"kind": "id"}, "seen": field}, tasks={"like": {}, "click": task}))
+
+
+def test_a_field_of_a_label_s_name_is_the_label_only_if_it_reads_its_column() -> None:
+    with pytest.raises(UserError, match=r"fields\.click: is the label of tasks\.click"):
+        resolve.schema(told(fields={"click": {"kind": "category"}}, tasks={"click": {}}))
+    assert resolve.schema(told(fields={"click": {"kind": "category"}}, tasks={"click": {"label": "is_click"}})).fields[0].name == "click"
+
+
+@pytest.mark.parametrize(("field", "task"), [
+    ({"kind": "number", "column": "duration"}, {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}),
+    ({"kind": "number", "sql": "ms / 1000"}, {"kind": "regression", "sql": "ms / 100"}),
+    ({"kind": "category", "sql": "LOWER(place)"}, {"sql": "LOWER(other) = 'x'"}),
+    ({"kind": "category", "sql": "place = 'a'"}, {"sql": "place = 'A'"}),
+    ({"kind": "statistic", "by": ["user"]}, {"label": "seen"}),
+])  # fmt: skip
+def test_a_field_that_shares_a_column_with_a_label_is_none(field: dict[str, object], task: dict[str, object]) -> None:
+    """What is known beforehand may be part of a label; a statistic reads labels of rows before."""
+    found = resolve.schema(told(fields={"user": {"kind": "id"}, "seen": field}, tasks={"like": {}, "click": task}))
+    assert [one.name for one in found.fields] == ["user", "seen"]
