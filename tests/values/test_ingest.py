@@ -286,3 +286,16 @@ def test_a_field_may_be_called_value_or_count(tmp_path: Path) -> None:
 def test_a_field_name_may_hold_a_slash(tmp_path: Path) -> None:
     table = logs.table(tmp_path, schema=one_field(Field("a/b", ID, column="user")))
     assert codes(Table.open(table.folder), "a/b") == codes(table, "a/b")
+
+
+def test_fields_whose_vocabulary_ends_empty_are_told_of(tmp_path: Path) -> None:
+    """No value of `at` is seen twice in training; `age` is a number, `same` shares the vocabulary of `item`, `none` has no value."""
+    fields = (
+        Field("at", CATEGORY, column="time"), Field("age", NUMBER), Field("item", ID), Field("same", ID, column="item", like="item"),
+        Field("none", ID, column="blank", min_count=1),
+    )  # fmt: skip
+    rows = changed(blank=pl.Series([None] * 10, dtype=pl.String))
+    made = logs.table(tmp_path, rows, Schema(fields, (Task("click"),)))
+    assert made.aside.unknown == {"at": 2, "none": 1}
+    assert Table.open(made.folder).aside == made.aside
+    assert [line.split(" is in ")[0] for line in made.aside.lines()] == ["no value of field 'at'", "no value of field 'none'"]

@@ -65,7 +65,7 @@ def report() -> Report:
         settings={"fit": {"epochs": 2}, "model": {"recipe": "stem"}},
         versions={"umbel": "0.1.0"},
         commit="abc",
-        aside=Aside(12, 2000, {"click": 0, "buy": 3}, {"spent": 12.5}),
+        aside=Aside(12, 2000, {"click": 0, "buy": 3}, {"spent": 12.5}, {"shown_at": 2}),
     )
 
 
@@ -139,6 +139,7 @@ def test_the_report_has_the_keys_the_design_names() -> None:
     assert {"recipe", "seed", "rows", "tasks", "parameters", "seconds", "rows_per_second", "peak_memory_bytes"} <= set(saved)
     assert saved["rows"] == {"train": 90_000, "valid": 1000, "test": 1500}
     assert saved["label_sizes"] == {"spent": 12.5}
+    assert saved["unknown_fields"] == {"shown_at": 2}
     assert (saved["dropped"], saved["without_user"], saved["contradictions"]) == (12, 2000, {"click": 0, "buy": 3})
     assert set(saved["tasks"]) == {"click", "buy", "seconds"}
     click = saved["tasks"]["click"]

@@ -108,6 +108,13 @@ def test_nothing_odd_is_nothing_told() -> None:
     assert Aside(0, 0, {"click": 0}, {"stars": 4.1}).lines() == []
 
 
+def test_a_field_of_which_nothing_is_known_is_told() -> None:
+    assert Aside(unknown={"shown_at": 2, "note": 1}).lines() == [
+        "no value of field 'shown_at' is in 2 rows of training, its min_count: every row of it is unknown",
+        "no value of field 'note' is in 1 row of training, its min_count: every row of it is unknown",
+    ]
+
+
 def test_labels_that_outweigh_events_are_told_with_the_mend() -> None:
     assert Aside(sizes={"spent": 812.4, "stars": 10.0, "watch_ms": 45_000.0}).lines() == [
         "labels of 'spent' are about 812 in size, and its loss outweighs that of events: divide them by 1,000 in its sql, "

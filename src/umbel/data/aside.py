@@ -1,4 +1,4 @@
-"""What is odd about the rows of a log: those that are left out, belong to nobody, or contradict themselves; labels that are too large."""
+"""What is odd about a log: rows left out, of nobody, or against themselves; labels that are too large; fields that say nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Aside:
     """`dropped` rows in no part of the split, rows `without_user`, and by task the `contradictions` of what it is given.
 
     `sizes` are root mean squares of the training labels of tasks that pay by their unit: beyond `LARGE` they outweigh the others.
+    `unknown` names the coded fields of which no value is in so many training rows as its `min_count`, which it says.
 
     Example
     -------
@@ -26,9 +27,10 @@ class Aside:
     without_user: int = 0
     contradictions: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """A sentence for every count that is not 0, and every size that is too large."""
+        """A sentence for every count that is not 0, every size that is too large, and every field without a value."""
         plain = [
             (self.dropped, "in no part of the split, and left out"),
             (self.without_user, "without a user: in intervals each is a user of its own, and GAUC leaves them out"),
@@ -37,20 +39,22 @@ class Aside:
         against = [(name, count) for name, count in self.contradictions.items() if count]
         told += [f"{_rows(count)} hold{'s' * (count == 1)} {name!r} though not what it is given: there it is unseen"
                  for name, count in against]  # fmt: skip
-        return told + [f"labels of {name!r} are about {size:,.0f} in size, and its loss outweighs that of events: "
-                       f"divide them by {10 ** round(log10(size)):,} in its sql, or choose a kind made for amounts"
-                       for name, size in self.sizes.items() if size > LARGE]  # fmt: skip
+        told += [f"labels of {name!r} are about {size:,.0f} in size, and its loss outweighs that of events: "
+                 f"divide them by {10 ** round(log10(size)):,} in its sql, or choose a kind made for amounts"
+                 for name, size in self.sizes.items() if size > LARGE]  # fmt: skip
+        return told + [f"no value of field {name!r} is in {_rows(least)} of training, its min_count: every row of it is unknown"
+                       for name, least in self.unknown.items()]  # fmt: skip
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
-        against, sizes = dict(self.contradictions), dict(self.sizes)
-        return {"dropped": self.dropped, "without_user": self.without_user, "contradictions": against, "label_sizes": sizes}
+        named = {"contradictions": dict(self.contradictions), "label_sizes": dict(self.sizes), "unknown_fields": dict(self.unknown)}
+        return {"dropped": self.dropped, "without_user": self.without_user, **named}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Aside:
         """What `to_json` wrote, among other things; 0 for what was not counted then."""
-        against, sizes = dict(saved.get("contradictions", {})), dict(saved.get("label_sizes", {}))
-        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), against, sizes)
+        against, sizes, unknown = (dict(saved.get(key, {})) for key in ("contradictions", "label_sizes", "unknown_fields"))
+        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), against, sizes, unknown)
 
 
 def _rows(count: int) -> str:

@@ -72,8 +72,14 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, s
     encoder.as_of(schema).save(folder)
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
-    aside = Aside(audit.dropped, int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum()), audit.against, audit.label_sizes)
+    alone = int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum())
+    aside = Aside(audit.dropped, alone, audit.against, audit.label_sizes, _unknown(encoder))
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, **aside.to_json()})
+
+
+def _unknown(encoder: Encoder) -> dict[str, int]:
+    """The fields whose vocabulary has no row but the unknown one, and their `min_count`."""
+    return {name: encoder.schema.field(name).min_count for name, own in encoder.vocabularies.items() if own.size == 1}
 
 
 def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
