@@ -17,6 +17,7 @@ from umbel.study.trial import Trial
 from umbel.study.tune import pictures
 from umbel.study.tune.outcome import Outcome
 from umbel.study.tune.page import tune_page
+from umbel.study.tune.point import in_effect
 from umbel.study.tune.result import Tuned
 from umbel.study.tune.search import Tried
 from umbel.study.tune.show import said, tuned
@@ -240,3 +241,25 @@ def test_the_last_line() -> None:
     assert said(ONE) == "5 trials: 3 complete, 1 pruned, 1 failed; trial 1 is chosen (the best on validation); test reads: 1"
     assert "(the best mean of 3 that none beats on validation)" in said(two())
     assert said(replace(ONE, reads=2)).endswith("test reads: 2")
+
+
+WEIGHED = {"fit.balancer": "static", "balance.weights.buy": 0.5871, "fit.rate": 0.01}
+
+
+@pytest.mark.parametrize(("balancer", "weighed"), [("static", True), ("uncertainty", False), ("pcgrad", False), ("none", False)])
+def test_weights_are_listed_where_they_were_in_effect(capsys: pytest.CaptureFixture[str], balancer: str, weighed: bool) -> None:
+    point = {**WEIGHED, "fit.balancer": balancer}
+    space = {"fit.balancer": [balancer], "balance.weights.buy": [0.25, 4.0], "fit.rate": [0.001, 0.1]}
+    found = replace(ONE, trials=tuple(replace(one, point=point) for one in TRIALS), space=space)
+    tuned(found)
+    assert ("balance.weights.buy 0.5871" in " ".join(capsys.readouterr().out.split())) == weighed
+    assert ("0.5871" in tune_page(found)) == weighed
+    assert f"balancer {balancer}, " in tune_page(found)
+
+
+def test_options_are_listed_where_the_recipe_takes_them() -> None:
+    point = {"model.recipe": "stem", "model.options.taught": True, "model.options.rank": 4, "model.views": "own"}
+    assert in_effect(point) == {"model.recipe": "stem", "model.options.taught": True, "model.views": "own"}
+    assert in_effect({**point, "model.recipe": "home"}) == {"model.recipe": "home", "model.options.rank": 4, "model.views": "own"}
+    assert in_effect({**point, "model.recipe": "ame"}) == {"model.recipe": "ame"}
+    assert in_effect({"model.options.rank": 4, "balance.weights.buy": 2.0}) == {"model.options.rank": 4, "balance.weights.buy": 2.0}

@@ -9,6 +9,7 @@ from umbel.run import markup as html
 from umbel.run.comparison import sections
 from umbel.study.tune.dimension import Point
 from umbel.study.tune.pictures import front, progress
+from umbel.study.tune.point import in_effect
 from umbel.study.tune.result import Tuned
 from umbel.study.tune.search import Tried
 
@@ -44,14 +45,14 @@ def short(key: str) -> str:
 
 
 def written(point: Point) -> str:
-    """A point in one line.
+    """The settings of a point that were in effect, in one line.
 
     Example
     -------
     >>> written({"fit.rate": 0.00123456, "model.recipe": "stem"})
     'rate 0.001235, recipe stem'
     """
-    return ", ".join(f"{short(key)} {spelt(value)}" for key, value in point.items())
+    return ", ".join(f"{short(key)} {spelt(value)}" for key, value in in_effect(point).items())
 
 
 def _head(found: Tuned) -> str:
@@ -107,7 +108,10 @@ def _trials(found: Tuned) -> str:
     rows = [_trial(one, found, tasks=tasks, keys=keys) for one in found.trials]
     chosen = frozenset({found.chosen.number})
     budget = f"at most {found.epochs} epochs of the same training rows"
-    note = f"Every trial had the same budget, {budget}. Latency: the median for 200 rows on one thread. The chosen trial is shaded."
+    note = (
+        f"Every trial had the same budget, {budget}. A setting that its recipe or balancer does not take is left out. "
+        "Latency: the median for 200 rows on one thread. The chosen trial is shaded."
+    )
     return html.section("Trials", f"<p>{note}</p>", html.card(html.table(head, rows, marked=chosen)))
 
 
@@ -115,7 +119,8 @@ def _trial(one: Tried, found: Tuned, *, tasks: list[str], keys: list[str]) -> li
     values = [_value(value) for value in one.values] or [html.words("") for _ in found.objectives]
     cells = [html.title_cell(str(one.number), one.reason, "" if one.state == "complete" else one.state), *values]
     cells += [_value(None if one.outcome is None else one.outcome.tasks.get(task)) for task in tasks]
-    return [*cells, *_cost(one), *(html.words(spelt(one.point.get(key, ""))) for key in keys)]
+    held = in_effect(one.point)
+    return [*cells, *_cost(one), *(html.words(spelt(held.get(key, ""))) for key in keys)]
 
 
 def _cost(one: Tried) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from umbel.balance.named import BALANCERS, takes_of
-from umbel.recipes import RECIPES
+from umbel.recipes import RECIPES, taken
 from umbel.run.balancing import BalanceSection
 from umbel.run.section import OptionSection, Section
 from umbel.run.settings import FitSection, InteractSection, ModelSection, SequenceSection, Settings, parse
@@ -42,6 +42,25 @@ def placed(settings: Settings, among: Sequence[Dimension], point: Point) -> Sett
     for one in among:
         _place(tree, one.key, one.value(point[one.key]))
     return parse(tree, where="a trial")
+
+
+def in_effect(point: Point) -> Point:
+    """The settings of a point that its run file has: without those that the balancer or recipe that it names does not take.
+
+    Example
+    -------
+    >>> in_effect({"fit.balancer": "pcgrad", "balance.weights.buy": 0.5, "fit.rate": 0.01})
+    {'fit.balancer': 'pcgrad', 'fit.rate': 0.01}
+    """
+    balancer, recipe = point.get("fit.balancer"), point.get("model.recipe")
+    left: set[str] = set()
+    if balancer is not None:
+        takes = {"at", "scalar", *takes_of(str(balancer))} if balancer in BALANCERS else set()
+        left |= {key for key in point if key.startswith("balance.") and key.split(".")[1] not in takes}
+    if recipe in RECIPES:
+        own = {f"model.options.{name}" for name in taken(str(recipe))} | ({"model.views"} if "paradigm" in taken(str(recipe)) else set())
+        left |= {key for key in point if key.startswith(("model.options.", "model.views")) and key not in own}
+    return {key: value for key, value in point.items() if key not in left}
 
 
 def _taken(balancer: str | None, section: BalanceSection) -> BalanceSection:
