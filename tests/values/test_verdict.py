@@ -97,6 +97,22 @@ def test_who_meets_whom(found: Comparison) -> None:
     assert {recipe for recipe, against in pairs if against == "ple x3"} == {"stem"}
 
 
+@pytest.mark.parametrize(("names", "references"), [
+    (("stem", "ple", "mmoe"), ["stem"]),
+    (("ple", "alone", "trees"), ["alone", "trees"]),
+    (("stem", "ple", "ple x3", "trees", "trees + target means"), ["stem", "ple x3", "trees + target means"]),
+    (("stem", "trees"), ["trees"]),
+    (("stem",), []),
+])  # fmt: skip
+def test_without_separate_models_the_first_recipe_is_the_others_reference(
+    table: Table, tmp_path: Path, names: tuple[str, ...], references: list[str]
+) -> None:
+    told = judge(table, tuple(line(table, tmp_path, name, noise=1.0) for name in names), resamples=20, margin=0.002)
+    assert list(dict.fromkeys(pair.against for pair in told.paired)) == references
+    if references[:1] == [names[0]]:
+        assert {pair.recipe for pair in told.paired if pair.against == names[0]} == set(names) - {names[0]}
+
+
 def test_differences_are_draw_by_draw(found: Comparison) -> None:
     standings = {one.name: one for one in found.recipes}
     for pair in found.paired:

@@ -18,7 +18,7 @@ from umbel.run.coldstart import section_of
 from umbel.run.run import happened
 from umbel.run.settings import Settings
 from umbel.study.asked import Drawn, drawn
-from umbel.study.entrants import TREES
+from umbel.study.entrants import APART, TREES
 from umbel.study.trial import PREDICTIONS, Lost, Trial
 from umbel.study.variants import controlled
 
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All entrants on the same rows, and the differences that were asked: to the separate models, to the width controls, to trees.
+    """All entrants on the same rows, and differences: to the separate models (or the first recipe), to the width controls, to trees.
 
     `lines` say where each entrant's runs lie; `lost` are the runs that diverged, by name, and why.
     """
@@ -175,11 +175,13 @@ def _cost(line: Line) -> Trial:
 
 
 def _references(standings: tuple[Standing, ...]) -> Iterator[str]:
-    """Separate models first, then each width control, then trees with target means."""
+    """Separate models, without them the first of several recipes; then each width control; then trees, with target means if there are."""
     names = [one.name for one in standings]
-    yield from (name for name in names if name == "alone")
+    recipes = [name for name in names if not controlled(name) and name not in TREES]
+    if APART in recipes or len(recipes) > 1:
+        yield APART if APART in recipes else recipes[0]
     yield from (name for name in names if controlled(name))
-    yield from (name for name in names if name == TREES[1])
+    yield from [name for name in TREES if name in names][-1:]
 
 
 def _against(standings: tuple[Standing, ...], against: str, margin: float) -> Iterator[Difference]:
