@@ -6,9 +6,11 @@ import pytest
 from rich.table import Table
 
 from umbel.evaluate.intervals import Interval
+from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.paired import Paired, Verdict
 from umbel.study import show
 from umbel.study.trial import Trial
-from umbel.study.verdict import Comparison, Standing
+from umbel.study.verdict import Comparison, Difference, Standing
 
 Tasks = dict[str, dict[str, float]]
 
@@ -45,3 +47,23 @@ def test_inner_steps_that_were_lost_are_told(monkeypatch: pytest.MonkeyPatch) ->
     found = [Standing(name, {}, rated, {}, Trial(0.7, 1, 1.0, 1.0, 1, lost), {}) for name, lost in (("melu", 1234), ("base", 0))]
     show.standings(Comparison({"test": 100}, (*found,), ()))
     assert said == ["warning: melu: 1,234 inner steps were no finite numbers and were not taken: lower its rate"]
+
+
+@pytest.mark.parametrize(("verdicts", "line"), [
+    ((Verdict.OPEN, Verdict.HIGHER, Verdict.OPEN), ["2 open differences are on the page alone"]),
+    ((Verdict.OPEN,), ["1 open difference is on the page alone"]),
+    ((Verdict.EQUAL,), []),
+])  # fmt: skip
+def test_open_differences_are_counted_under_the_others(
+    monkeypatch: pytest.MonkeyPatch, verdicts: tuple[Verdict, ...], line: list[str]
+) -> None:
+    tables: list[Table] = []
+    said: list[str] = []
+    monkeypatch.setattr(show, "show", tables.append)
+    monkeypatch.setattr(show, "tell", said.append)
+    one = Standing("stem", {}, {"click": {"auc": Interval(0.7, 0.6, 0.8)}}, {}, Trial(0.7, 1, 1.0, 1.0, 1), {})
+    gap = Paired(Interval(0.01, -0.01, 0.03), (0.01,), Undefined("one seed"), 0.4)
+    pairs = tuple(Difference("click", "stem", "mmoe", "auc", gap, verdict) for verdict in verdicts)
+    show.standings(Comparison({"test": 100}, (one,), pairs))
+    assert tables[1].row_count == len(verdicts) - sum(verdict is Verdict.OPEN for verdict in verdicts)
+    assert said == line

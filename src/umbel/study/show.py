@@ -28,6 +28,9 @@ def standings(found: Comparison) -> None:
         if pair.verdict is not Verdict.OPEN:
             pairs.add_row(pair.task, pair.recipe, pair.against, cell(pair.paired.mean), f"{pair.paired.p:.2g}", pair.verdict.value)
     show(pairs)
+    hidden = sum(pair.verdict is Verdict.OPEN for pair in found.paired)
+    if hidden:
+        tell(f"{hidden} open difference{'s are' if hidden > 1 else ' is'} on the page alone")
     for name, why in found.lost.items():
         tell(f"lost: {name}: {why}")
     for one in found.recipes:
