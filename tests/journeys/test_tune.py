@@ -102,7 +102,7 @@ def test_the_test_part_was_read_once(search: tuple[Path, Said]) -> None:
     assert len(lines) == 1
     assert f"trial {saved(out)['chosen']} and boosted trees" in lines[0]
     predicted = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("predictions.npz"))
-    assert predicted == sorted(["best", f"trials/{saved(out)['chosen']:04d}", "trees/trees", "trees/trees + target means"])
+    assert predicted == sorted(["best", f"trials/{saved(out)['chosen']:04d}", "trees/trees"])
 
 
 def test_the_best_run_is_what_train_leaves(search: tuple[Path, Said]) -> None:
@@ -122,11 +122,12 @@ def test_the_winner_stands_beside_boosted_trees(search: tuple[Path, Said]) -> No
     out, said = search
     test = saved(out)["test"]
     winner = f"trial {saved(out)['chosen']}"
-    assert list(test["recipes"]) == [winner, "trees", "trees + target means"]
+    assert list(test["recipes"]) == [winner, "trees"]
     report = content(out / "best" / "report.json")
     assert test["recipes"][winner]["tasks"]["click"]["auc"]["mean"] == pytest.approx(report["tasks"]["click"]["auc"]["value"])
-    assert "trees + target means" in said.out
-    assert "trees + target means" in (out / "tune.html").read_text()
+    assert "trees" in said.out
+    assert "trees + target means: left out" in said.err
+    assert "against trees<" in (out / "tune.html").read_text()
 
 
 def test_only_what_may_be_chosen_keeps_its_weights(search: tuple[Path, Said]) -> None:

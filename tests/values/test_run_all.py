@@ -296,17 +296,16 @@ def test_finals_go_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_trees_are_two_lines_of_every_seed(tmp_path: Path) -> None:
-    runs = list(compare._trees(settings(seeds=2), tmp_path))
+    runs = list(compare._trees(settings(seeds=2), tmp_path, TREES))
     assert [(each.folder.parent.name, each.folder.name) for each in runs] == [(name, f"seed={seed}") for name in TREES for seed in (3, 4)]
     assert runs[0].words == ("trees", "--rate", "0.03", "--rate", "0.06", "--rate", "0.1", "--seed", "3")
     assert ["--means" in each.words for each in runs] == [False, False, True, True]
     (runs[1].folder).mkdir(parents=True)
     (runs[1].folder / "predictions.npz").touch()
-    assert runs[1] in list(compare._trees(settings(seeds=2), tmp_path)), "cut off before it said that it was done"
+    assert runs[1] in list(compare._trees(settings(seeds=2), tmp_path, TREES)), "cut off before it said that it was done"
     scored(runs[1].folder, 0.7)
-    assert runs[1] not in list(compare._trees(settings(seeds=2), tmp_path))
-    assert list(compare._trees(settings(trees=False), tmp_path)) == []
-    assert list(compare._tree_lines(settings(trees=False), tmp_path)) == []
+    assert runs[1] not in list(compare._trees(settings(seeds=2), tmp_path, TREES))
+    assert list(compare._trees(settings(), tmp_path, ())) == list(compare._tree_lines(settings(), tmp_path, ())) == []
 
 
 def test_a_line_names_what_was_chosen_among_how_many(tmp_path: Path) -> None:
@@ -315,7 +314,7 @@ def test_a_line_names_what_was_chosen_among_how_many(tmp_path: Path) -> None:
     line = compare._line(tmp_path, one, chosen, settings=asked)
     assert line.chosen == {"recipe": "ple", "rate": 0.01, "dim": 24, "of": 4}
     assert [folder.name for folder in line.folders] == ["rate=0.01 dim=24 seed=3", "rate=0.01 dim=24 seed=4"]
-    trees = list(compare._tree_lines(asked, tmp_path))
+    trees = list(compare._tree_lines(asked, tmp_path, TREES))
     assert [(each.name, each.chosen["of"], len(each.folders)) for each in trees] == [(name, 3, 2) for name in TREES]
 
 

@@ -13,8 +13,11 @@ from umbel.data.source import Source
 from umbel.data.split import ByColumn, ByTime
 from umbel.data.table import Table
 from umbel.evaluate.metrics import auc
+from umbel.run.settings import parse
+from umbel.run.watch import Silence
 from umbel.schema import REGRESSION, Field, FieldKind, Schema, Statistic, Task
-from umbel.study import trees
+from umbel.study import compare, trees
+from umbel.study.entrants import TREES
 from umbel.study.trees import grow
 
 ROWS = 3_000
@@ -52,6 +55,37 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     schema = Schema(fields, (Task("click"), Task("noise"), Task("watch", kind=REGRESSION)))
     split = ByColumn("part", train="train", valid="valid", test="test")
     return ingest(Source(str(folder / "log.parquet"), user="user"), schema, split, folder=folder / "table")
+
+
+def few(table: Table, folder: Path, kind: FieldKind = FieldKind.ID) -> Table:
+    """The same log without its users, of whom there are many."""
+    fields = (Field("hour", FieldKind.CATEGORY), Field("far", kind, column="user", min_count=1, length=4))
+    made = Schema(fields[: 1 + (kind is FieldKind.ID)], table.schema.tasks)
+    return ingest(table.source, made, ByColumn("part", train="train", valid="valid", test="test"), folder=folder / kind)
+
+
+class Heard(Silence):
+    """A watch that keeps the stages it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.told.append(name)
+
+
+def test_trees_with_target_means_stand_where_a_field_has_any(table: Table, tmp_path: Path) -> None:
+    """300 users have; 24 hours have none: there the two would be the same to the last bit, which is told."""
+    hours = few(table, tmp_path, FieldKind.CATEGORY)
+    assert trees.standing(table) == trees.standing(few(table, tmp_path)) == TREES
+    assert trees.standing(hours) == ("trees",)
+    plain, meant = (grow(hours, rate=0.1, means=means, seed=1).outputs["test"] for means in (False, True))
+    np.testing.assert_array_equal(plain, meant)
+    tree = {"data": {"log": "x"}, "fields": {"hour": {"kind": "id"}}, "tasks": {"click": {}}, "split": {"by": "user", "valid": 0.1, "test": 0.1}}
+    for asked, made, names in (({}, hours, ("trees",)), ({}, table, TREES), ({"trees": False}, hours, ())):
+        watch = Heard()
+        assert compare._forest(parse({**tree, "compare": asked}, where="here"), made, watch) == names
+        assert watch.told == ([trees.ALIKE] if names == ("trees",) else [])
 
 
 def test_what_trees_read(table: Table) -> None:

@@ -22,6 +22,7 @@ from umbel.run.run import RESOLVED, claim, prepare
 from umbel.run.settings import Settings, read
 from umbel.run.watch import Watch
 from umbel.study.entrants import TREES, Candidate, Entrant, candidates, controls, entrants, seeded
+from umbel.study.trees import ALIKE, standing
 from umbel.study.trial import Lost, Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge, judge_methods
 
@@ -69,10 +70,12 @@ def _compare(settings: Settings, folder: Path, *, jobs: int, watch: Watch, more:
     table = Table.open(folder / "table") if (folder / "table").exists() else prepare(settings, folder / "table", watch=watch)
     chosen = _choose(settings, folder, names, jobs=jobs, watch=watch)
     names = tuple(entrant for entrant in names if entrant.name in chosen)
-    _run_all([*_trees(settings, folder), *_finals(chosen, folder, names, seeds=_seeds(settings))], jobs=jobs, watch=watch)
+    trees = _forest(settings, table, watch)
+    _run_all([*_trees(settings, folder, trees), *_finals(chosen, folder, names, seeds=_seeds(settings))], jobs=jobs, watch=watch)
     held = controls((one for one in names if isinstance(one, Entrant) and one.wider == 1), settings)
     plain = (_line(folder, entrant, chosen[entrant.name], settings=settings) for entrant in names)
-    lines = (*(replace(one, control=held[one.name].name) if one.name in held else one for one in plain), *_tree_lines(settings, folder))
+    neural = (replace(one, control=held[one.name].name) if one.name in held else one for one in plain)
+    lines = (*neural, *_tree_lines(settings, folder, trees))
     lost = _lost(folder)
     if not any(line.finished for line in lines if line.name not in TREES):
         first = next((f"{name}: {why}" for name, why in lost.items()), "none was begun")
@@ -110,15 +113,20 @@ def _parameters(chosen: Settings) -> dict[str, float | int | str]:
     return {} if isinstance(method, str) else {key: str(value) for key, value in method.items() if key != "name"}
 
 
-def _tree_lines(settings: Settings, folder: Path) -> Iterator[Line]:
-    for name in _forest(settings):
+def _tree_lines(settings: Settings, folder: Path, names: tuple[str, ...]) -> Iterator[Line]:
+    for name in names:
         folders = tuple(folder / "runs" / name / f"seed={seed}" for seed in _seeds(settings))
         yield Line(name, folders, {"recipe": name, "of": len(TREE_RATES)})
 
 
-def _forest(settings: Settings) -> tuple[str, ...]:
+def _forest(settings: Settings, table: Table, watch: Watch) -> tuple[str, ...]:
     """The boosted trees that take part; they adapt to nobody, so none do beside cold-start methods."""
-    return TREES if settings.compare.trees and settings.episodes is None else ()
+    if not settings.compare.trees or settings.episodes is not None:
+        return ()
+    found = standing(table)
+    if found != TREES:
+        watch.stage(ALIKE)
+    return found
 
 
 def _choose(settings: Settings, folder: Path, names: tuple[Entrant | Candidate, ...], *, jobs: int, watch: Watch) -> dict[str, Settings]:
@@ -167,8 +175,8 @@ def _neural(name: str, settings: Settings, at: Path, *, test: bool) -> Run:
     return Run(f"{name} {at.name}", at, ("trial", str(file), *(("--test",) if test else ())))
 
 
-def _trees(settings: Settings, folder: Path) -> Iterator[Run]:
-    for means, name in enumerate(_forest(settings)):
+def _trees(settings: Settings, folder: Path, names: tuple[str, ...]) -> Iterator[Run]:
+    for means, name in enumerate(names):
         for seed in _seeds(settings):
             at = folder / "runs" / name / f"seed={seed}"
             if predicted(at) is None:

@@ -12,12 +12,14 @@ from umbel.data.table import Table
 from umbel.evaluate.judge import mean_score
 from umbel.evaluate.metrics import Undefined
 from umbel.schema import Field
+from umbel.study.entrants import TREES
 from umbel.study.forest import LEAVES, Rows, forest
 
 LEAST_CODES = 256    # more codes than scikit-learn's trees can split as categories: the field gets target means
 FOLDS = 5
 PRIOR = 20.0         # rows that the global mean weighs in a smoothed target mean
 PARTS = ("train", "valid", "test")
+ALIKE = f"{TREES[1]}: left out, the same as {TREES[0]} here (no id or category has {LEAST_CODES} values that no statistic is by)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,18 @@ def _large(table: Table, field: Field) -> bool:
     return table.encoder.vocabularies[field.table].size >= LEAST_CODES
 
 
+def standing(table: Table) -> tuple[str, ...]:
+    """The boosted trees that are different from each other: those with target means where a field has any."""
+    return TREES if _meant(table) else TREES[:1]
+
+
+def _meant(table: Table) -> list[Field]:
+    """The fields that get target means."""
+    return [field for field in table.schema.fields if field.coded and not field.many and _large(table, field) and not _known(table, field)]
+
+
 def _with_means(table: Table, columns: Columns, seed: int) -> Columns:
-    large = [field for field in table.schema.fields if field.coded and not field.many and _large(table, field) and not _known(table, field)]
-    made = [_means(table, field, seed) for field in large]
+    made = [_means(table, field, seed) for field in _meant(table)]
     parts = {part: np.concatenate([columns.parts[part], *(one[part] for one in made)], axis=1) for part in PARTS}
     added = parts["train"].shape[1] - len(columns.categories)
     return Columns(parts, np.concatenate([columns.categories, np.zeros(added, dtype=bool)]))

@@ -21,6 +21,7 @@ from umbel.run.settings import Settings
 from umbel.run.watch import Silence, Watch
 from umbel.study.compare import TREE_RATES
 from umbel.study.entrants import TREES
+from umbel.study.trees import ALIKE, standing
 from umbel.study.trial import run_trees
 from umbel.study.tune.dimension import Dimension
 from umbel.study.tune.door import Door
@@ -217,7 +218,10 @@ def _promote(trial: Path, best: Path) -> None:
 
 def _trees(study: _Study, table: Table) -> Iterator[Line]:
     seed = study.settings.fit.seed
-    for means, name in enumerate(TREES):
+    found = standing(table)
+    if found != TREES:
+        study.watch.stage(ALIKE)
+    for means, name in enumerate(found):
         place = study.folder / "trees" / name
         study.watch.stage(name)
         run_trees(table, place, rates=TREE_RATES, means=bool(means), seed=seed)
