@@ -79,7 +79,7 @@ class Feedback:
 
     A label is settled when its window and `lateness` have passed by the clock of the events themselves: the latest one that has come.
     An event may seem to have happened before what it names was shown, by `skew`: the clocks of clients differ.
-    `user`, `item` and `time` are the names of those columns, as a run file has them under `[data]`.
+    `user`, `item`, `time` and `request` (None: not asked for) are the names of those columns, as a run file has them under `[data]`.
     """
 
     rules: tuple[Rule, ...]
@@ -88,6 +88,7 @@ class Feedback:
     user: str = "user"
     item: str = "item"
     time: str = "time_ms"
+    request: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)  # the column of a task's label, where it is not the task's name
 
     def label(self, task: str) -> str:

@@ -124,7 +124,7 @@ def test_conditions_of_the_closed_list_are_kept_as_they_are_written(condition: s
 @pytest.mark.parametrize("attribution", list(Attribution))
 def test_every_rule_survives_json(amount: Amount, attribution: Attribution) -> None:
     rule = Rule(task="t", window=7, positive_when="value > 1", value=amount, attribution=attribution)
-    told = Feedback(rules=(rule, RULE), lateness=9, skew=8, user="u", item="i", time="t", labels={"click": "is_click"})
+    told = Feedback(rules=(rule, RULE), lateness=9, skew=8, user="u", item="i", time="t", request="r", labels={"click": "is_click"})
     found = from_json(told.to_json())
     assert found == told
     assert isinstance(found.rules[0].value, Amount)
@@ -134,7 +134,8 @@ def test_every_rule_survives_json(amount: Amount, attribution: Attribution) -> N
 def test_the_json_says_every_field_and_reading_it_leaves_it_alone() -> None:
     content = Feedback(rules=(RULE,)).to_json()
     assert content == {
-        "rules": (PLAIN,), "lateness": 3_600_000, "skew": 300_000, "user": "user", "item": "item", "time": "time_ms", "labels": {},
+        "rules": (PLAIN,), "lateness": 3_600_000, "skew": 300_000, "user": "user", "item": "item", "time": "time_ms", "request": None,
+        "labels": {},
     }  # fmt: skip
     from_json(content)
     assert content["rules"] == (PLAIN,)

@@ -51,6 +51,24 @@ def test_columns_that_a_run_file_does_not_name_have_plain_names() -> None:
     assert (found.user, found.item, found.time, found.lateness, found.skew) == ("user", "item", "time_ms", 3_600_000, 300_000)
 
 
+def test_the_request_of_a_training_is_the_request_of_the_service() -> None:
+    found = resolve.feedback(settings({"click": {"feedback": CLICK}}, data={"log": "x.csv", "request": "visit"}))
+    assert found is not None
+    assert found.request == "visit"
+
+
+def test_events_make_a_label_and_not_what_an_expression_reads() -> None:
+    spend = {"sql": "amount / 10", "kind": "regression", "feedback": WATCH}
+    given = settings({"click": {}, "spend": spend})
+    says = r"""^tasks\.spend: both 'sql' and 'feedback', .*; have the label itself in a column of the log: label = "\.\.\."; values of .* unit$"""
+    with pytest.raises(UserError, match=says):
+        resolve.feedback(given)
+    with pytest.raises(UserError, match=says):
+        resolve.check(given)
+    resolve.check(settings({"spend": {**spend, "feedback": None}}))
+    resolve.check(settings({"spend": {"label": "tens", "kind": "regression", "feedback": WATCH}}))
+
+
 def test_rules_survive_the_resolved_run_file() -> None:
     import tomllib
 

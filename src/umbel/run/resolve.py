@@ -135,11 +135,17 @@ def _task(name: str, section: TaskSection) -> Task:
 def feedback(settings: Settings) -> Feedback | None:
     """The rules by which events of a service become labels; None where no task has one.
 
-    The log that is made of them has the columns of this one: user, item, time (milliseconds since 1970, UTC) and the labels.
+    The log that is made of them has the columns of this one: user, item, time (milliseconds since 1970, UTC), request and the labels.
+
+    :raises UserError: for a rule that cannot be, or of a task whose label is an expression: what that reads is not in such a log.
     """
     told = {name: task for name, task in settings.tasks.items() if task.feedback is not None}
+    for name, task in told.items():
+        if task.sql is not None:
+            raise UserError(f"tasks.{name}: both 'sql' and 'feedback', but events make a label, not what sql would read",
+                            mend="have the label itself in a column of the log: label = \"...\"; values of events are in its unit")
     rules = tuple(task.feedback.rule(name, range=task.range) for name, task in told.items() if task.feedback is not None)
-    ends = {"user": settings.data.user, "item": settings.data.item, "time": settings.data.time}
+    ends = settings.data.model_dump(include={"user", "item", "time", "request"})
     labels = {name: task.label for name, task in told.items() if task.label is not None}
     columns = {name: column for name, column in ends.items() if column is not None}
     return settings.feedback.feedback(rules, columns=columns, labels=labels) if rules else None
