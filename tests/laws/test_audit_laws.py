@@ -240,3 +240,30 @@ def test_vectors_of_another_width_are_counted(rows: list[list[int]], width: int)
 def test_a_vector_beyond_float32_is_refused(value: float) -> None:
     with pytest.raises(UserError, match=r"fields\.v: infinite in 1 rows"):
         vectors(pl.Series("v", [[0.0, value], [1.0, NAN]]), Field("v", FieldKind.VECTOR, width=2))
+
+
+@unhurried
+@given(st.lists(ROW, min_size=1, max_size=14), st.integers(0, 2))
+def test_what_goes_further_may_lack_a_task_and_those_given_it_alone(rows: list[Row], gone: int) -> None:
+    """Every other fault is still one."""
+    some = [tuple(NAN if place == gone else value for place, value in enumerate(row)) for row in [*GOOD, *rows]]
+    found = audited(some)  # type: ignore[arg-type]
+    names = ["click", "buy", "spent"]
+    assert found.unlabelled == names[gone:]
+    with pytest.raises(UserError, match=f"tasks.{names[gone]}: no label is seen in train"):
+        audited([tuple(NAN if place == gone else value for place, value in enumerate(row)) for row in GOOD]).check(ordered=True)  # type: ignore[misc]
+    fault = refused(some, ordered=False)  # type: ignore[arg-type]
+    assert fault is not None
+    if any(f"tasks.{name}:" in fault for name in names[gone:]):
+        found.check(ordered=False, further=True)
+        return
+    with pytest.raises(UserError) as caught:
+        found.check(ordered=False, further=True)
+    assert fault in str(caught.value)
+
+
+def test_what_goes_further_may_not_lack_a_label_in_one_part_alone() -> None:
+    some: list[Row] = [(NAN if part == 2 else one, two, spent, part, at) for one, two, spent, part, at in GOOD]
+    assert audited(some).unlabelled == []
+    with pytest.raises(UserError, match=r"tasks.click: no label is seen in test"):
+        audited(some).check(ordered=True, further=True)

@@ -115,6 +115,13 @@ def test_a_field_of_which_nothing_is_known_is_told() -> None:
     ]
 
 
+def test_a_task_without_a_label_is_told() -> None:
+    aside = Aside(unlabelled=("stars",))
+    assert aside.lines() == ["no row has a label that 'stars' learns from: it goes on as it was, and is not judged"]
+    assert Aside.from_json(aside.to_json()) == aside
+    assert Aside.from_json({"dropped": 0}) == Aside(), "written before there could be one"
+
+
 def test_labels_that_outweigh_events_are_told_with_the_mend() -> None:
     assert Aside(sizes={"spent": 812.4, "stars": 10.0, "watch_ms": 45_000.0}).lines() == [
         "labels of 'spent' are about 812 in size, and its loss outweighs that of events: divide them by 1,000 in its sql, "

@@ -29,7 +29,7 @@ from umbel.nn.offset import Offsets
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.recipes import RECIPES
 from umbel.run.settings import FitSection
-from umbel.run.warm import UNTIL, check_plain, encoder_of, replay_of, warm_start
+from umbel.run.warm import UNTIL, calibrators_of, check_plain, encoder_of, replay_of, warm_start
 from umbel.schema import BINARY, Field, FieldKind, Schema, Statistic, Task
 
 # Two tables of codes, one of them shared by a sequence, and a bag whose values are text.
@@ -341,6 +341,14 @@ def test_numbers_are_scaled_as_the_bundle_scales_them(old: Table, bundle: Path, 
     assert encoder_of(FitSection()) is None
     with pytest.raises(UserError, match="not a bundle"):
         encoder_of(FitSection(start=str(tmp_path / "nowhere")))
+
+
+def test_a_task_that_has_no_label_any_more_keeps_its_calibrator(old: Table, tmp_path: Path) -> None:
+    start = saved(old, tmp_path / "bundle")
+    kept = Bundle.load(start).calibrators
+    assert calibrators_of(FitSection(start=str(start)), ("buy",)) == {"buy": kept["buy"]}
+    assert calibrators_of(FitSection(start=str(tmp_path / "nowhere")), ()) == {}, "nothing is looked for"
+    assert calibrators_of(FitSection(), ("buy",)) == {}
 
 
 def test_rows_up_to_the_latest_that_it_was_trained_on_are_old(new: Table, old: Table, tmp_path: Path) -> None:

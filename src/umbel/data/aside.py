@@ -16,6 +16,7 @@ class Aside:
 
     `sizes` are root mean squares of the training labels of tasks that pay by their unit: beyond `LARGE` they outweigh the others.
     `unknown` names the coded fields of which no value is in so many training rows as its `min_count`, which it says.
+    `unlabelled` are tasks that no row has a label of, which only a training that goes on from a bundle may have.
 
     Example
     -------
@@ -28,6 +29,7 @@ class Aside:
     contradictions: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    unlabelled: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """A sentence for every count that is not 0, every size that is too large, and every field without a value."""
@@ -42,19 +44,20 @@ class Aside:
         told += [f"labels of {name!r} are about {size:,.0f} in size, and its loss outweighs that of events: "
                  f"divide them by {10 ** round(log10(size)):,} in its sql, or choose a kind made for amounts"
                  for name, size in self.sizes.items() if size > LARGE]  # fmt: skip
-        return told + [f"no value of field {name!r} is in {_rows(least)} of training, its min_count: every row of it is unknown"
-                       for name, least in self.unknown.items()]  # fmt: skip
+        told += [f"no value of field {name!r} is in {_rows(least)} of training, its min_count: every row of it is unknown"
+                 for name, least in self.unknown.items()]  # fmt: skip
+        return told + [f"no row has a label that {name!r} learns from: it goes on as it was, and is not judged" for name in self.unlabelled]
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
         named = {"contradictions": dict(self.contradictions), "label_sizes": dict(self.sizes), "unknown_fields": dict(self.unknown)}
-        return {"dropped": self.dropped, "without_user": self.without_user, **named}
+        return {"dropped": self.dropped, "without_user": self.without_user, **named, "unlabelled": list(self.unlabelled)}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Aside:
         """What `to_json` wrote, among other things; 0 for what was not counted then."""
         against, sizes, unknown = (dict(saved.get(key, {})) for key in ("contradictions", "label_sizes", "unknown_fields"))
-        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), against, sizes, unknown)
+        return Aside(saved.get("dropped", 0), saved.get("without_user", 0), against, sizes, unknown, tuple(saved.get("unlabelled", ())))
 
 
 def _rows(count: int) -> str:

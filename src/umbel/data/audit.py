@@ -42,8 +42,8 @@ class Audit:
             if here.any():
                 self._add_part(part, labels[here], times[here])
 
-    def check(self, *, ordered: bool) -> None:
-        """Refuse what nothing can be learned or judged from.
+    def check(self, *, ordered: bool, further: bool = False) -> None:
+        """Refuse what nothing can be learned or judged from; of a training that goes `further` a task may have no label any more.
 
         :raises UserError: for an empty part, a bad label column, or, where `ordered`, training rows later than the first test row.
         """
@@ -51,7 +51,8 @@ class Audit:
             if size == 0:
                 raise UserError(f"split: no row falls into {part} (of {self.rows})", mend="move the split's borders")
         for column, task in enumerate(self._schema.tasks):
-            self._check_task(column, task)
+            if not (further and task.name in self.unlabelled):
+                self._check_task(column, task)
         if ordered and self._last[0] > self._first[2]:
             what = f"split: a training row has time {self._last[0]}, a test row {self._first[2]}"
             raise UserError(what, mend="split by the log's own time column, or correct the times")
@@ -71,6 +72,12 @@ class Audit:
         """By task whose labels can be any number, the root mean square of those that are learned from."""
         return {task.name: float(np.sqrt(self._squares[place] / self._learned[place]))
                 for place, task in enumerate(self._schema.tasks) if task.kind.labels.any and self._learned[place]}
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The tasks that no row has a label of, or that are given one of those."""
+        none = {task.name for place, task in enumerate(self._schema.tasks) if not self._seen[:, place].any()}
+        return [task.name for task in self._schema.tasks if not none.isdisjoint(self._schema.chain(task.name))]
 
     def _add_part(self, part: int, labels: Float32[np.ndarray, "rows tasks"], times: Int64[np.ndarray, "rows"]) -> None:
         self.sizes[part] += len(labels)

@@ -45,7 +45,8 @@ def ingest(
 
     The log is read twice, in constant memory plus the vocabularies. `progress` is told the rows done so far: a row counts half
     when it is counted and half when it is encoded. The folder appears when all is written, or not at all. Numbers that the encoder `before`
-    knows keep its scales and edges of bins, as a training that goes on needs them. Of a source elsewhere, the table is the same.
+    knows keep its scales and edges of bins, as a training that goes on needs them, and a task may have no label then. Of a source
+    elsewhere, the table is the same.
 
     :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
     """
@@ -60,7 +61,7 @@ def ingest(
 
 def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, schema: Schema) -> None:
     """Both passes, and every file of a table; the one that marks it as such comes last."""
-    audit, encoder = _count(rows, ordered=ordered)
+    audit, encoder = _count(rows, ordered=ordered, further=before is not None)
     if before is not None:
         encoder = encoder.rescaled(before.scales)
     write_json(folder / "source.json", asdict(rows.typed))
@@ -73,7 +74,7 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, s
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
     alone = int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum())
-    aside = Aside(audit.dropped, alone, audit.against, audit.label_sizes, _unknown(encoder))
+    aside = Aside(audit.dropped, alone, audit.against, audit.label_sizes, _unknown(encoder), tuple(audit.unlabelled))
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, **aside.to_json()})
 
 
@@ -82,13 +83,13 @@ def _unknown(encoder: Encoder) -> dict[str, int]:
     return {name: encoder.schema.field(name).min_count for name, own in encoder.vocabularies.items() if own.size == 1}
 
 
-def _count(rows: _Rows, *, ordered: bool) -> tuple[Audit, Encoder]:
+def _count(rows: _Rows, *, ordered: bool, further: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
     audit, tally = Audit(rows.schema), Tally(rows.schema, rows.once.fields)
     for frame, parts in rows.read():
         audit.add(events(frame, rows.schema, audit.rows, log=rows.typed.log), parts, times(frame, rows.source))
         tally.add(frame, parts, each=rows.each)
-    audit.check(ordered=ordered)
+    audit.check(ordered=ordered, further=further)
     rows.once.settle(tally)
     return audit, tally.encoder()
 

@@ -43,7 +43,7 @@ from umbel.run.report import Moment, Report, read_report
 from umbel.run.settings import Settings, read
 from umbel.run.slicing import check_kept, slices
 from umbel.run.together import check_group, told
-from umbel.run.warm import encoder_of
+from umbel.run.warm import calibrators_of, encoder_of
 from umbel.run.watch import Silence, Watch
 
 RESOLVED = "run.toml"
@@ -149,7 +149,7 @@ def happened(table: Table, part: str, outputs: Float[np.ndarray, "rows outputs"]
 def _judged(settings: Settings, folder: Path, table: Table, *, learned: _Learned, began: float) -> Report:
     fitted, new, retrieved = learned.fitted, learned.new, learned.retrieved
     valid = happened(table, "valid", logits(fitted.model, table, "valid"))
-    calibrators = fit_calibrators(valid)
+    calibrators = fit_calibrators(valid) | calibrators_of(settings.fit, table.aside.unlabelled)
     draws = settings.evaluate.resamples
     validation = evaluate(valid, cross_calibrated(valid), by=resample(valid.groups, resamples=draws))
     test = happened(table, "test", logits(fitted.model, table, "test"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +16,7 @@ from umbel.data.loader import Replay
 from umbel.data.table import Table
 from umbel.data.vocab import Encoder
 from umbel.errors import UserError
+from umbel.evaluate.calibrate import Calibrator
 from umbel.nn.recommender import Recommender
 from umbel.run.settings import FitSection
 from umbel.schema import Field, Schema
@@ -28,6 +30,13 @@ UNTIL = "until"  # of a bundle's report: the time of its latest training row
 def encoder_of(fit: FitSection) -> Encoder | None:
     """Whose scales and edges a table for this training is encoded with: the bundle's, since its weights know no others."""
     return None if fit.start is None else Bundle.load(Path(fit.start)).encoder
+
+
+def calibrators_of(fit: FitSection, unlabelled: Collection[str]) -> dict[str, Calibrator]:
+    """The bundle's calibrators of tasks that the new log has no label of, and that go on as they were."""
+    if fit.start is None or not unlabelled:
+        return {}
+    return {name: one for name, one in Bundle.load(Path(fit.start)).calibrators.items() if name in unlabelled}
 
 
 def warm_start(model: Recommender, table: Table, built: Built, *, start: str) -> Bundle:
