@@ -147,6 +147,13 @@ def test_columns_that_are_not_read_change_nothing(bundle: Bundle) -> None:
     assert reader.ignored([common, *items]) == []
 
 
+def test_what_nobody_was_told_is_what_the_model_reads_and_nothing_holds(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    assert reader.missing({}, [{}]) == sorted(reader.columns) == sorted(COLUMNS)
+    assert reader.missing(dict.fromkeys(COLUMNS), [{}]) == [], "told to be nothing"
+    assert reader.missing({"user": 1, "weather": 3}, [{"item": "a"}, {"age": 3, "item": "b"}]) == ["picture", "place", "tags", "watched"]
+
+
 def test_an_item_without_a_column_that_others_have_lacks_it(bundle: Bundle) -> None:
     reader = Reader(bundle)
     found = reader.predict({"user": 1, "place": "b"}, [{"item": "a", "place": "θ"}, {"item": "a"}])

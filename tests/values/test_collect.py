@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from umbel.errors import UserError
 from umbel.feedback import Amount, Feedback, Rule
 from umbel.serve.records import Decision, Event, Rung, Shown, Value
-from umbel.serve.store import Store, collect, labels
+from umbel.serve.store import Store, collect, facts, labels, survey
 from umbel.serve.store.collect import Counted
 from umbel.serve.store.forms import NOTHING, Form, all_whole, columns, form_of, widen
 from umbel.serve.store.logged import Pseudonyms
@@ -325,6 +325,60 @@ def test_a_full_disk_leaves_the_old_log(store: Store, tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match="the disk is full"):
         collect.collect(store.session, out)
     assert out.read_text() == "old"
+
+
+# what a training reads and nobody told
+
+
+READ = {"user_id": "Int64", "is_click": "Int64", "rating": "Int64", "price": "Float64", "hour": "Float64", "tags": "String", "city": "String",
+        "at": "Datetime us UTC"}  # fmt: skip
+
+
+def test_what_a_training_reads_is_there_though_nobody_told_it(store: Store, tmp_path: Path) -> None:
+    """In the type that it had; what was told keeps its own, and a column that is null throughout was not told."""
+    store.declare(FEEDBACK, READ)
+    decide(store, "r1", fields={"hour": 7, "city": None})
+    clock(store, 4)
+    frame = collected(store, tmp_path / "log.parquet")
+    untold = {"city": pl.String, "rating": pl.Int64, "tags": pl.String, "at": pl.Datetime("us", "UTC")}
+    assert {name: frame[name].dtype for name in untold} == untold
+    assert all(frame[name].null_count() == 2 for name in untold)
+    assert frame.select("hour", "price", "user_id", "is_click").rows() == [(7, 3.0, 7, 0.0), (7, 2.5, 7, 0.0)]
+    assert len(set(frame.columns)) == len(frame.columns)
+    assert survey.survey(store.session, 3 * DAY).untold == {}
+
+
+def test_other_rules_leave_the_columns_that_are_read(store: Store, tmp_path: Path) -> None:
+    store.declare(FEEDBACK, READ)
+    decide(store, "r1")
+    clock(store, 4)
+    other = replace(FEEDBACK, rules=FEEDBACK.rules[:1], labels={"click": "clicked"}, request="visit")
+    collect.collect(store.session, tmp_path / "log.parquet", feedback=other)
+    frame = pl.read_parquet(tmp_path / "log.parquet")
+    assert frame["is_click"].to_list() == [None, None], "no rule makes it here"
+    assert frame.select("clicked", "visit").rows() == [(0.0, "r1"), (0.0, "r1")]
+
+
+def test_a_store_that_is_told_no_columns_any_more_has_none(store: Store) -> None:
+    store.declare(FEEDBACK, READ)
+    assert facts.columns(store.session) == READ
+    store.declare(FEEDBACK)
+    assert facts.columns(store.session) == {}
+
+
+def test_an_interrupted_collection_of_other_columns_begins_anew(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(store, "r1")
+    clock(store, 4)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pl, "scan_parquet", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect.collect(store.session, tmp_path / "log.parquet")
+    store.declare(FEEDBACK, READ)
+    assert "rating" in collected(store, tmp_path / "log.parquet").columns
 
 
 # types

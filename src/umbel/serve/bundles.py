@@ -134,9 +134,9 @@ class Bundles:
             self.refresh()
             raise UserError("the bundles were changed meanwhile", mend="look again, then decide")
         self._serving, self._loaded, self._wanted = made, loaded, made.state
-        feedback = self.stable.served.bundle.feedback
-        if feedback is not None:
-            self._store.declare(feedback)
+        served = self.stable.served
+        if served.bundle.feedback is not None:
+            self._store.declare(served.bundle.feedback, served.logged)
         self._store.note(actor, action, detail)
 
     def refresh(self) -> None:

@@ -76,6 +76,10 @@ class Reader:
         """The columns among some fields that the model does not read."""
         return sorted(names(given) - self.columns)
 
+    def missing(self, shared: Raw, items: Sequence[Raw]) -> list[str]:
+        """The columns that the model reads and that stand neither among the shared ones nor in any item."""
+        return sorted(name for name in self.columns - shared.keys() if not any(name in one for one in items))
+
 
 @final
 class _Cut:

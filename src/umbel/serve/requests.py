@@ -66,8 +66,9 @@ class RankedItem(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class RankAnswer(Struct, frozen=True, kw_only=True):
     """The order, from the top, and what gave it.
 
-    `logged` means that the decision is durable; `ignored` are fields that the model does not read. `adapted` is the rung of the bundle's
-    cold-start ladder, and `known` the number of the user's rows it is of; null where the shared model answered anybody.
+    `logged` means that the decision is durable; `ignored` are fields that the model does not read, `missing` those that it reads and that
+    were neither sent nor known of the user or of any item. `adapted` is the rung of the bundle's cold-start ladder, and `known` the number
+    of the user's rows it is of; null where the shared model answered anybody.
     """
 
     request_id: str
@@ -76,6 +77,7 @@ class RankAnswer(Struct, frozen=True, kw_only=True):
     rung: Rung
     items: list[RankedItem]
     ignored: list[str]
+    missing: list[str]
     logged: bool
     adapted: str | None = None
     known: int | None = None

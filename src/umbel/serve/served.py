@@ -15,11 +15,14 @@ import torch
 from jaxtyping import Float, Int
 
 from umbel.bundle import TOLERANCE, Bundle
+from umbel.data.columns import Types, types
+from umbel.data.derive import reads
 from umbel.data.raw import encoded
 from umbel.errors import UserError
 from umbel.manifest import name_of, read_json
 from umbel.serve.reader import Raw, Reader
 from umbel.serve.records import Value
+from umbel.serve.series import column_types
 
 
 @final
@@ -46,6 +49,13 @@ class Served:
             return []
         met = np.flatnonzero(self._counts(self.item))
         return self.bundle.encoder.decode(self.item, met.astype(np.int32)).cast(pl.String).to_list()
+
+    @property
+    def logged(self) -> Types:
+        """The raw columns that judging or another training reads of a log, in their types: those of fields, labels, request and slices."""
+        known = column_types(self.bundle.source)
+        wanted = reads(self.bundle.schema, self.bundle.source, labels=True)
+        return types(known.lazy(), [name for name in wanted if name in known.columns])
 
     def codes(self, ids: Sequence[str]) -> Int[np.ndarray, "items"]:
         """The code of each item; 0 for those that the model does not know, or where it reads no item."""

@@ -237,7 +237,7 @@ class Service:
 
 def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], logged: bool) -> RankAnswer:
     parts = ranked.contributions.tolist() if explained else []
-    names, own = ranked.outputs, ranked.adapted
+    names, own, asked = ranked.outputs, ranked.adapted, ranked.asked
     items = [
         RankedItem(
             item_id=item, position=position, score=fused, propensity=chance, predictions=dict(zip(names, row, strict=True)),
@@ -246,7 +246,7 @@ def _answer(ranked: Ranked, explained: Sequence[str], *, ignored: list[str], log
         for position, (item, fused, chance, row) in enumerate(zip(*ranked.columns(), strict=True))
     ]  # fmt: skip
     return RankAnswer(
-        request_id=ranked.asked.request, bundle=ranked.ranker.served.name, fusion=ranked.ranker.fusion, rung=ranked.rung, items=items,
-        ignored=ignored, logged=logged, adapted=None if own is None else own.rung,
-        known=None if own is None else own.rows,
+        request_id=asked.request, bundle=ranked.ranker.served.name, fusion=ranked.ranker.fusion, rung=ranked.rung, items=items,
+        ignored=ignored, missing=ranked.ranker.served.reader.missing(asked.shared, asked.own), logged=logged,
+        adapted=None if own is None else own.rung, known=None if own is None else own.rows,
     )

@@ -74,9 +74,9 @@ def begin(told: Told, opening: Opening) -> str:
     with Store(told.store) as store:
         before = saved(store)
         found = started(store, wants, opening.serving.ordering, failed=LOG.warning)
-        stable, feedback = found.state.stable, found.serving.stable.served.bundle.feedback
-        if feedback is not None:
-            store.declare(feedback)
+        stable, served = found.state.stable, found.serving.stable.served
+        if served.bundle.feedback is not None:
+            store.declare(served.bundle.feedback, served.logged)
         if found.state != before:
             store.note("umbel serve", "start", {"folder": stable})
         if stable != first.stable:

@@ -65,4 +65,5 @@ class RecommendAnswer(Struct, frozen=True, kw_only=True):
     items: list[RecommendedItem]
     candidates: dict[str, int]
     ignored: list[str]
+    missing: list[str]
     logged: bool

@@ -42,8 +42,10 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
     found = _found(shelf, ranker.served, whom, among=among, sent=sent)
     chosen = {shelf.stock.ids[place]: sources for place, sources in united(found, service.serving.limits.items).items()}
     if not chosen:
-        names = {"bundle": ranker.served.name, "fusion": ranker.fusion}
-        return RecommendAnswer(request_id=request_id(now()), **names, rung=Rung.FULL, items=[], candidates={}, ignored=[], logged=False)
+        return RecommendAnswer(
+            request_id=request_id(now()), bundle=ranker.served.name, fusion=ranker.fusion, rung=Rung.FULL, items=[], candidates={}, ignored=[],
+            missing=[], logged=False,
+        )  # fmt: skip
     asked = RankRequest(
         items=list(chosen), user_id=sent.user_id, user=sent.user, context=sent.context, n=sent.n,
         personalization=sent.personalization, seed=sent.seed, explain=sent.explain,
@@ -52,7 +54,8 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
     return RecommendAnswer(
         request_id=answer.request_id, bundle=answer.bundle, fusion=answer.fusion, rung=answer.rung,
         items=[_told(one, chosen[one.item_id]) for one in answer.items],
-        candidates={name: len(places) for name, places in found.items()}, ignored=answer.ignored, logged=answer.logged,
+        candidates={name: len(places) for name, places in found.items()}, ignored=answer.ignored, missing=answer.missing,
+        logged=answer.logged,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from umbel import durable
 from umbel.errors import UserError
 from umbel.feedback import Feedback
-from umbel.serve.store.facts import ERASED, declared, get
+from umbel.serve.store.facts import ERASED, columns, declared, get
 from umbel.serve.store.forms import Form, Kind
 from umbel.serve.store.labels import START, Cursor, Extent, check_rules, label_column, late_column, pages, watermark
 from umbel.serve.store.logged import Pseudonyms, check_names, log_rows
@@ -59,7 +59,8 @@ class State:
 def collect(session: Session, out: Path, *, feedback: Feedback | None = None, pseudonyms: Pseudonyms | None = None) -> Collected:
     """Write the log, a Parquet file, whole or not at all; an interrupted collection goes on from its last part.
 
-    It holds what can be settled of what had come when it began, in the order of time; see `umbel.serve.store.labels`.
+    It holds what can be settled of what had come when it began, in the order of time; see `umbel.serve.store.labels`. Every column that
+    another training would read is in it, empty where nothing was told.
 
     :raises UserError: if no rules are known, nothing is settled yet, the place is not writable, or another process writes it.
     """
@@ -68,7 +69,7 @@ def collect(session: Session, out: Path, *, feedback: Feedback | None = None, ps
     check_names(rules)
     asked = json.loads(json.dumps({
         "store": session.place.where, "feedback": rules.to_json(), "erased": get(session, ERASED),
-        "pseudonyms": None if pseudonyms is None else pseudonyms.name,
+        "pseudonyms": None if pseudonyms is None else pseudonyms.name, "columns": columns(session),
     }))  # fmt: skip
     with durable.sole(out), durable.hold(_folder(out)):
         state = _begun(session, out, asked=asked, feedback=rules)
@@ -96,7 +97,8 @@ def _begun(session: Session, out: Path, *, asked: dict[str, Any], feedback: Feed
         one.unlink()
     # Not ahead of our own clock: what is decided from now on is too young to be collected, so that its types are known by then.
     extent = Extent(min(watermark(session), now()), until=now())
-    state = State(asked=asked, extent=extent, found=survey(session, extent.clock), tasks={rule.task: Counted() for rule in feedback.rules})
+    found = survey(session, extent.clock, columns=asked["columns"])
+    state = State(asked=asked, extent=extent, found=found, tasks={rule.task: Counted() for rule in feedback.rules})
     durable.write(path, json.dumps(asdict(state)))
     return state
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from umbel.data.columns import Types
 from umbel.errors import UserError
 from umbel.feedback import Feedback, from_json
 from umbel.serve.store.engine import Place
@@ -14,16 +15,17 @@ from umbel.serve.store.labels import check_rules
 from umbel.serve.store.session import Session, now
 from umbel.serve.store.tables import facts
 
-FEEDBACK, ERASED, FOUND = "feedback", "erased", "monitor"
+FEEDBACK, COLUMNS, ERASED, FOUND = "feedback", "columns", "erased", "monitor"
 
 
-def declare(session: Session, feedback: Feedback) -> None:
-    """Keep the rules of labels, in place of those that were there.
+def declare(session: Session, feedback: Feedback, columns: Types | None = None) -> None:
+    """Keep the rules of labels, and the raw columns that another training reads of a log, in place of those that were there.
 
     :raises UserError: for a rule that cannot be computed, or two of one task.
     """
     check_rules(feedback)
     put(session, FEEDBACK, feedback.to_json())
+    put(session, COLUMNS, dict(columns or {}))
 
 
 def declared(session: Session) -> Feedback:
@@ -33,6 +35,11 @@ def declared(session: Session) -> Feedback:
         mend = "serve a bundle whose run file says them, or give --rules RUN.toml"
         raise UserError(f"{session.place.where}: has no rules of labels", mend=mend)
     return from_json(found)
+
+
+def columns(session: Session) -> Types:
+    """The raw columns that another training reads of a log, with their types; none where nobody said."""
+    return get(session, COLUMNS) or {}
 
 
 def put(session: Session, name: str, content: object) -> None:

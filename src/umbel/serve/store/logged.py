@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from umbel.data.columns import empty
 from umbel.errors import UserError
 from umbel.feedback import Feedback
 from umbel.serve.store.forms import NOTHING, Form, Kind, columns
@@ -62,6 +63,8 @@ class Pseudonyms:
 def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudonyms: Pseudonyms | None = None) -> pl.DataFrame:
     """The log's rows: raw ids and time, what was logged of the answer, predictions, labels, then the fields of request and item.
 
+    Last come, empty, the columns of the survey that nobody told a value of.
+
     A field that has the name of one of the other columns gives way to it. Under pseudonyms, a text field that holds just the raw id of its
     user is replaced like it.
     """
@@ -71,7 +74,7 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
         _ids(feedback.user, hidden, whole=found.users_whole and pseudonyms is None),
         _ids(feedback.item, frame["item"], whole=found.items_whole),
         frame["time"].alias(feedback.time),
-        *(frame[column].alias(name) for name, column in PLAIN.items()),
+        *(frame[column].alias(name) for name, column in _plain(feedback).items()),
         *_adapted(frame["adapted"]),
         frame[SOURCES].str.json_decode(pl.List(pl.String)),
         *predictions(frame, found.outputs),
@@ -83,16 +86,23 @@ def log_rows(frame: pl.DataFrame, feedback: Feedback, found: Survey, *, pseudony
     if pseudonyms is not None:
         texts = Form(Kind.TEXT), NOTHING
         given = [_hidden(one, users, hidden) if found.forms[one.name] in texts else one for one in given]
-    return whole.with_columns(given)
+    whole = whole.with_columns(given)
+    untold = empty({name: kind for name, kind in found.untold.items() if name not in whole.columns})
+    return whole.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in untold.schema.items())
 
 
 def check_names(feedback: Feedback) -> None:
     """Refuse two columns of one name; :raises UserError: naming it."""
     labels = [feedback.label(rule.task) for rule in feedback.rules]
-    names = [feedback.user, feedback.item, feedback.time, *PLAIN, *ADAPTED, SOURCES, *labels]
+    names = [feedback.user, feedback.item, feedback.time, *_plain(feedback), *ADAPTED, SOURCES, *labels]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the log would have two columns {name!r}", mend="call the label, or the user, item or time column, otherwise")
+
+
+def _plain(feedback: Feedback) -> dict[str, str]:
+    """The columns that are what was logged of an answer, the request's under the name that a training knows it by, too."""
+    return PLAIN | ({} if feedback.request is None else {feedback.request: "request"})
 
 
 def _adapted(told: pl.Series) -> list[pl.Series]:

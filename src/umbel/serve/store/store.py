@@ -10,6 +10,7 @@ from typing import final
 
 import sqlalchemy as sa
 
+from umbel.data.columns import Types
 from umbel.feedback import SKEW, Feedback
 from umbel.serve.records import Decision, Event, Outcome, Value, wrong_decision
 from umbel.serve.store.append import Append, append
@@ -115,9 +116,12 @@ class Store:
         with self._session.reading() as connection:
             return [(row.item, row.number) for row in connection.execute(wanted.order_by(count.desc(), events.c.item).limit(most))]
 
-    def declare(self, feedback: Feedback) -> None:
-        """Tell the store the rules of its labels; :raises UserError: for one that cannot be computed."""
-        declare(self._session, feedback)
+    def declare(self, feedback: Feedback, columns: Types | None = None) -> None:
+        """Tell the store the rules of its labels, and the raw columns that a log of it is to have.
+
+        :raises UserError: for a rule that cannot be computed.
+        """
+        declare(self._session, feedback, columns)
 
     @property
     def feedback(self) -> Feedback:

@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from umbel.serve.store.forms import Form, all_whole, widen
+from umbel.data.columns import Types
+from umbel.serve.store.forms import NOTHING, Form, all_whole, widen
 from umbel.serve.store.session import Session
 from umbel.serve.store.tables import decisions, shown
 
@@ -19,16 +20,20 @@ EMPTY = "{}"   # no fields
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The logged fields with their types, the names of predictions, and whether ids are whole numbers."""
+    """The logged fields with their types, the names of predictions, and whether ids are whole numbers.
+
+    `untold` are the columns that a training reads and nobody told a value of, in the types of the training before.
+    """
 
     forms: dict[str, Form] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     users_whole: bool = True
     items_whole: bool = True
+    untold: Types = field(default_factory=dict)
 
 
-def survey(session: Session, until: int) -> Survey:
-    """The log of the decisions up to a time."""
+def survey(session: Session, until: int, *, columns: Types | None = None) -> Survey:
+    """The log of the decisions up to a time, which has those columns whatever was told."""
     before = decisions.c.time <= until
     of_shown = sa.select(shown.c.item, shown.c.fields).join(decisions, decisions.c.request == shown.c.request).where(before)
     forms: dict[str, Form] = {}
@@ -45,7 +50,9 @@ def survey(session: Session, until: int) -> Survey:
             items_whole = items_whole and all_whole([item])
             if text != EMPTY:
                 widen(forms, json.loads(text))
-    return Survey(dict(sorted(forms.items())), tuple(sorted(outputs)), users_whole, items_whole)
+    untold = {name: kind for name, kind in (columns or {}).items() if forms.get(name, NOTHING) == NOTHING}
+    told = {name: form for name, form in sorted(forms.items()) if name not in untold}
+    return Survey(told, tuple(sorted(outputs)), users_whole, items_whole, untold)
 
 
 def _streamed(connection: sa.Connection, wanted: sa.Select[Any]) -> Iterator[tuple[str, ...]]:
