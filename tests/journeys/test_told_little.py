@@ -61,6 +61,8 @@ class Loop:
     rank: dict[str, object]
     full: dict[str, object]
     recommend: dict[str, object]
+    written: list[dict[str, object]]
+    told: list[dict[str, object]]
 
     @property
     def bundle(self) -> Path:
@@ -102,17 +104,35 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
         tick = {"event_id": "last", "type": "click", "item_id": "9", "user_id": "9", "occurred_at": int(time.time() * 1000)}
         assert server.client.post("/v1/events", json=[tick]).status_code == 200
         full = {"items": ["1", {"item_id": "2", "fields": {"price": 1.0, "cost": 3, "tags": None}}], "context": {"device": "phone"}}
+        named = [{"id": "1", "fields": {"pric": 3.5}}, {"id": "2", "fields": {"price": 3.5, "cost": 2}}, {"id": ""}]
+        written = server.client.put("/v1/items", json=named)
+        one = server.client.put("/v1/users/7", json={"fields": {"devise": "phone"}})
+        assert (written.status_code, one.status_code) == (207, 200)
+        names = [{**tick, "event_id": f"{kind}{at}", "type": kind} for at, kind in enumerate(("clik", "click"))]
+        told = server.client.post("/v1/events", json=names)
+        assert told.status_code == 200, "nothing is rejected"
+        for gone in ("items/1", "items/2", "users/7"):
+            assert server.client.delete(f"/v1/{gone}").status_code == 204
         whole = server.client.post("/v1/rank", json={"user_id": "1", **full}).json()
         found = server.client.post("/v1/recommend", json={"user_id": "1", "n": 2, "context": {"device": "phone", "price": 1.0}}).json()
     said = say("collect", folder / "umbel.db", "-o", folder / "next.parquet")
     assert said.code == 0, said.err
-    return Loop(folder, answers[0], whole, found)
+    return Loop(folder, answers[0], whole, found, [*written.json()["results"], one.json()], told.json()["results"])
 
 
 def test_an_answer_names_what_it_was_not_told(loop: Loop) -> None:
     assert loop.rank["missing"] == ["cost", "price", "tags"]
     assert loop.full["missing"] == [], "one item's fields are told, though they are null, or another's are not"
     assert loop.recommend["missing"] == ["cost", "tags"]
+
+
+def test_what_nothing_reads_is_accepted_and_said(loop: Loop) -> None:
+    lost = "the model reads no 'pric'; did you mean 'price'?"
+    assert [(one["result"], one["reason"]) for one in loop.written[:2]] == [("accepted", lost), ("accepted", None)]
+    assert loop.written[2]["result"] == "rejected"
+    assert loop.written[3] == {"id": "7", "fields": {"devise": "phone"}, "reason": "the model reads no 'devise'; did you mean 'device'?"}
+    unread = "no task reads events of type 'clik'; did you mean 'click'?"
+    assert [(one["result"], one["reason"]) for one in loop.told] == [("accepted", unread), ("accepted", None)]
 
 
 def test_the_collected_log_has_every_column_that_is_read_in_the_types_of_training(loop: Loop) -> None:

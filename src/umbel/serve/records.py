@@ -132,7 +132,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one event of a batch; `reason` where it was rejected. Accepted means durable."""
+    """What became of one event of a batch; `reason` where it was rejected, or nothing reads it. Accepted means durable."""
 
     event: str
     result: Result

@@ -30,6 +30,7 @@ from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.unread import remarked
 from umbel.serve.whom import Whom
 
 LOG = logging.getLogger("umbel.serve")
@@ -106,10 +107,17 @@ class Service:
         skew = SKEW if feedback is None else feedback.skew
         answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events, skew=skew)) if events else ()
         kept = iter(answered)
-        found = [next(kept) if isinstance(one, Event) else one for one in read]
+        found = [remarked(one, next(kept), feedback) if isinstance(one, Event) else one for one in read]
         for outcome in found:
             self.metrics.events.labels(outcome.result.value).inc()
         return found
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The columns of users, items and requests that any bundle in service reads, or an order."""
+        rankers = self.bundles.labels.values()
+        spread = frozenset(ranker.policy.diversity for ranker in rankers if ranker.policy.diversity is not None)
+        return spread.union(*(ranker.served.reader.columns for ranker in rankers))
 
     async def follow(self) -> None:
         """Look at what other workers wrote, again and again."""

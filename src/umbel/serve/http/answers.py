@@ -59,8 +59,14 @@ class KnownAnswer(Struct, frozen=True):
     fields: dict[str, Any]
 
 
+class KnownWritten(KnownAnswer, frozen=True):
+    """A user or an item that was written; `reason` where the model does not read some of its fields."""
+
+    reason: str | None = None
+
+
 class WrittenOne(Struct, frozen=True):
-    """What became of one of many, and why it was rejected if it was. Accepted means durable."""
+    """What became of one of many, and why it was rejected, or that the model does not read some of it. Accepted means durable."""
 
     id: str
     result: Result
@@ -91,7 +97,7 @@ class BundlesAnswer(Struct, frozen=True, kw_only=True):
 
 
 class EventAnswer(Struct, frozen=True):
-    """What became of an event, and why it was rejected if it was."""
+    """What became of an event, and why it was rejected, or that no task reads its type."""
 
     event_id: str
     result: Result

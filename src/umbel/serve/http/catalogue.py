@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import final
 
 from umbel.errors import UserError
-from umbel.serve.http.answers import KnownAnswer, SentKnown, WrittenAnswer, WrittenOne
+from umbel.serve.http.answers import KnownAnswer, KnownWritten, SentKnown, WrittenAnswer, WrittenOne
 from umbel.serve.http.call import Call, Reply, Route
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
@@ -18,6 +18,7 @@ from umbel.serve.records import Known, Result, wrong_id
 from umbel.serve.requests import KnownFields, KnownOne, MalformedError, check_ids, decode, decode_parts
 from umbel.serve.service import Service
 from umbel.serve.store.session import now
+from umbel.serve.unread import unread_fields
 
 
 @final
@@ -36,7 +37,10 @@ class Kept:
         time = now()
         read = [_read(one, time) for one in sent]
         await asyncio.to_thread(self.memory(call.service).put, [one for one in read if isinstance(one, Known)])
-        results = [WrittenOne(one.id, Result.ACCEPTED) if isinstance(one, Known) else one for one in read]
+        reads = call.service.reads
+        results = [
+            WrittenOne(one.id, Result.ACCEPTED, unread_fields(one.fields, reads)) if isinstance(one, Known) else one for one in read
+        ]
         rejected = any(one.result is Result.REJECTED for one in results)
         return Reply(WrittenAnswer(results), HTTPStatus.MULTI_STATUS if rejected else HTTPStatus.OK)
 
@@ -44,7 +48,7 @@ class Kept:
         """Write one."""
         one = Known(id=_id(call), fields=decode(call.body, KnownFields).fields, time=now())  # type: ignore[arg-type]
         await asyncio.to_thread(self.memory(call.service).put, [one])
-        return Reply(KnownAnswer(one.id, dict(one.fields)))
+        return Reply(KnownWritten(one.id, dict(one.fields), unread_fields(one.fields, call.service.reads)))
 
     async def read(self, call: Call) -> Reply:
         """Read one."""
@@ -71,7 +75,7 @@ def catalogues() -> Iterator[Route]:
         )  # fmt: skip
         yield Route(
             method="PUT", path=path, answer=kept.write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields,
-            gives=KnownAnswer,
+            gives=KnownWritten,
         )  # fmt: skip
         yield Route(method="GET", path=path, answer=kept.read, says=f"Read one of the {kind}", gives=KnownAnswer)
         yield Route(method="DELETE", path=path, answer=kept.delete, says=f"Forget one of the {kind}", scope=Scope.WRITE)

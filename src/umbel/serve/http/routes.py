@@ -29,7 +29,7 @@ from umbel.serve.http.call import Call, Reply, Route
 from umbel.serve.http.catalogue import catalogues
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
-from umbel.serve.records import Value
+from umbel.serve.records import Result, Value
 from umbel.serve.requests import (
     LabelRequest,
     PredictAnswer,
@@ -60,7 +60,7 @@ async def record(call: Call) -> Reply:
     """Keep events; 207 where any was rejected."""
     outcomes = await call.service.record(decode_list(call.body))
     results = EventsAnswer([EventAnswer(one.event, one.result, one.reason) for one in outcomes])
-    status = HTTPStatus.MULTI_STATUS if any(one.reason is not None for one in outcomes) else HTTPStatus.OK
+    status = HTTPStatus.MULTI_STATUS if any(one.result is Result.REJECTED for one in outcomes) else HTTPStatus.OK
     return Reply(results, status)
 
 
