@@ -121,6 +121,15 @@ def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
+def remove(path: Path) -> None:
+    """Remove a folder that is there: it steps aside first, so that a process that is killed at it leaves the whole of it or none."""
+    with disk(path):
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part"))
+        path.rename(aside)
+        sync(path.parent)
+        shutil.rmtree(aside)
+
+
 def recover(path: Path) -> None:
     """Bring back a folder that stepped aside for a new one whose process was killed then (nothing where the two can be exchanged)."""
     if not path.exists() and _beside(path, "umbel-old").exists():

@@ -14,7 +14,6 @@ import torch
 
 from tests.journeys.conftest import PLANTED, RUN, say
 from umbel.bundle import Bundle
-from umbel.data.ingest import ingest
 from umbel.data.loader import Loader, Replay
 from umbel.data.simulate import simulate
 from umbel.data.source import Source
@@ -24,8 +23,9 @@ from umbel.learn.predict import predict
 from umbel.run import resolve
 from umbel.run.promote import Bounds, decide
 from umbel.run.report import read_report
+from umbel.run.run import prepare
 from umbel.run.settings import Settings, read
-from umbel.run.warm import encoder_of, replay_of, warm_start
+from umbel.run.warm import replay_of, warm_start
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,7 @@ def late(place: Path, **fit: object) -> Settings:
 @pytest.fixture(scope="module")
 def table(place: Path) -> Table:
     settings = late(place)
-    parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
-    return ingest(*parts, folder=place / "table", before=encoder_of(settings.fit))
+    return prepare(settings, place / "table")
 
 
 def test_known_rows_score_as_they_did_before_the_first_step(place: Path, table: Table) -> None:
@@ -91,8 +90,7 @@ def test_a_new_value_starts_as_the_unknown_row(place: Path, tmp_path: Path) -> N
     new = frame.with_columns(item=pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit(10_000).cast(frame["item"].dtype)).otherwise("item"))
     new.write_parquet(tmp_path / "new.parquet")
     settings = read(place / "late.toml", [f"data.log={tmp_path / 'new.parquet'}", f"fit.start={place / 'early' / 'bundle'}"])
-    parts = resolve.source(settings), resolve.schema(settings), resolve.split(settings)
-    made = ingest(*parts, folder=tmp_path / "table", before=encoder_of(settings.fit))
+    made = prepare(settings, tmp_path / "table")
     built = resolve.built(settings, {name: one.size for name, one in made.encoder.vocabularies.items()}, edges=made.encoder.edges)
     model = built(made.schema)
     bundle = warm_start(model, made, built, start=str(place / "early" / "bundle"))

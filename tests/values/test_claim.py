@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from umbel import durable
 from umbel.errors import UserError
 from umbel.run import run
 from umbel.run.run import LIBRARIES, claim, peak_memory
@@ -23,6 +24,11 @@ def settings(*, rate: float = 0.01, seed: int = 1, **task: object) -> Settings:
         "fit": {"rate": rate, "seed": seed},
     }
     return parse(tree, where="here")
+
+
+def start(bundle: str) -> Settings:
+    made = settings()
+    return made.model_copy(update={"fit": made.fit.model_copy(update={"start": bundle})})
 
 
 def names(folder: Path) -> set[str]:
@@ -77,6 +83,52 @@ def test_the_table_of_another_log_is_not(tmp_path: Path) -> None:
     assert names(tmp_path) == {"table"}
 
 
+def failed(folder: Path, own: Settings) -> None:
+    """A run that was refused after it had made its table."""
+    claim(own, folder)
+    (folder / "table").mkdir()
+    (folder / "table" / "run.toml").write_text(own.to_toml())
+
+
+@pytest.mark.parametrize("mended", [settings(label="is_click"), settings(given="like"), start("runs/a/bundle")])
+def test_a_run_that_trained_nothing_makes_the_table_of_its_mended_file(tmp_path: Path, mended: Settings) -> None:
+    failed(tmp_path, settings())
+    claim(mended, tmp_path)
+    assert names(tmp_path) == {"run.toml", "made.json"}, "nothing is left of the table, beside it neither"
+    assert read(tmp_path / "run.toml") == mended
+
+
+def test_a_run_that_trained_nothing_keeps_a_table_that_it_would_make_again(tmp_path: Path) -> None:
+    failed(tmp_path, settings())
+    claim(settings(rate=0.5), tmp_path)
+    assert names(tmp_path) == {"run.toml", "made.json", "table"}
+    assert read(tmp_path / "run.toml") == settings(rate=0.5)
+
+
+def test_a_table_goes_before_the_run_file_is_the_mended_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between, it is still the run of that table."""
+    failed(tmp_path, settings())
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            claim(settings(label="is_click"), tmp_path)
+    assert read(tmp_path / "run.toml") == settings()
+    assert names(tmp_path) == {"run.toml", "made.json"}
+
+
+@pytest.mark.parametrize("trained", ["checkpoint", "log.jsonl", "bundle", "letter.txt"])
+def test_a_table_of_a_run_that_trained_something_stays(tmp_path: Path, trained: str) -> None:
+    failed(tmp_path, settings())
+    (tmp_path / trained).touch()
+    with pytest.raises(UserError, match="holds a run of other settings"):
+        claim(settings(label="is_click"), tmp_path)
+    assert names(tmp_path) == {"run.toml", "made.json", "table", trained}
+
+
 @pytest.mark.parametrize("beside", ["run.toml", "table"])
 def test_a_table_among_other_things_is_no_run(tmp_path: Path, beside: str) -> None:
     """Neither is a folder with a table of which nobody knows what it was made from."""
@@ -101,7 +153,7 @@ def test_a_run_finds_itself_and_rewrites_nothing(tmp_path: Path) -> None:
     [
         (settings(rate=0.5), "fit.rate = 0.01 there, 0.5 here"),
         (settings(seed=2), "fit.seed = 1 there, 2 here"),
-        (settings(label="is_click"), "tasks.click.label = None there, 'is_click' here"),
+        (settings(label="is_click"), "tasks.click.label = not set there, 'is_click' here"),
         (settings(weight=2.0), "tasks.click.weight = 1.0 there, 2.0 here"),
     ],
 )
@@ -118,8 +170,8 @@ def test_another_run_is_told_its_first_difference(tmp_path: Path, other: Setting
 def test_a_key_that_only_one_of_them_has_is_a_difference() -> None:
     one = settings()
     more = one.model_copy(update={"tasks": {**one.tasks, "like": one.tasks["click"]}})
-    assert run._difference(one, more) == "tasks.like.kind = None there, 'binary' here"
-    assert run._difference(more, one) == "tasks.like.kind = 'binary' there, None here"
+    assert run._difference(one, more) == "tasks.like.kind = not set there, 'binary' here"
+    assert run._difference(more, one) == "tasks.like.kind = 'binary' there, not set here"
 
 
 @pytest.mark.parametrize("name", ["letter.txt", "report.json", "made.jsonx", "table"])

@@ -60,6 +60,12 @@ def built(table: Table, recipe: str = "stem", sizes: Mapping[str, object] = Mapp
     return Built(recipe, replace(plain, **sizes))  # type: ignore[arg-type]
 
 
+def bare(schema: Schema, *, sizes: Mapping[str, object] = MappingProxyType({})) -> Built:
+    """What a run file alone says of a model: its vocabularies are not known, nor its edges."""
+    plain = Sizes(dict.fromkeys(schema.tables, 1), dim=3, expert=(5, 4), tower=(3,))
+    return Built("stem", replace(plain, **sizes))  # type: ignore[arg-type]
+
+
 def model(table: Table, how: Built, *, seed: int) -> Recommender:
     """Every number drawn, so that none is right by chance."""
     torch.manual_seed(seed)
@@ -200,6 +206,9 @@ def test_other_sizes_are_named(new: Table, bundle: Path, sizes: dict[str, object
         warm_start(how(new.schema), new, how, start=str(bundle))
     assert says in str(caught.value)
     assert str(bundle) in str(caught.value)
+    with pytest.raises(UserError) as early:
+        encoder_of(FitSection(start=str(bundle)), RICH, bare(RICH, sizes=sizes))
+    assert str(early.value) == str(caught.value), "told without the log, too"
     assert str(caught.value).endswith("make them alike, or train from nothing")
 
 
@@ -252,6 +261,9 @@ def test_another_schema_is_named(bundle: Path, tmp_path: Path, schema: Schema, s
     with pytest.raises(UserError, match="train from nothing") as caught:
         warm_start(how(schema), table, how, start=str(bundle))
     assert f"has {says} = " in str(caught.value)
+    with pytest.raises(UserError) as early:
+        encoder_of(FitSection(start=str(bundle)), schema, bare(schema))
+    assert str(early.value) == str(caught.value), "told without the log, too"
 
 
 def test_weights_losses_and_how_often_a_value_is_seen_may_differ(bundle: Path, tmp_path: Path) -> None:
@@ -334,13 +346,13 @@ def test_without_episodes_it_is_refused(old: Table, bundle: Path, tmp_path: Path
 
 
 def test_numbers_are_scaled_as_the_bundle_scales_them(old: Table, bundle: Path, tmp_path: Path) -> None:
-    found = encoder_of(FitSection(start=str(bundle)))
+    found = encoder_of(FitSection(start=str(bundle)), RICH, bare(RICH))
     assert found is not None
     assert found.scales == old.encoder.scales
     assert found.scales["age"].mean != pytest.approx(59.5)
-    assert encoder_of(FitSection()) is None
+    assert encoder_of(FitSection(), RICH, bare(RICH)) is None
     with pytest.raises(UserError, match="not a bundle"):
-        encoder_of(FitSection(start=str(tmp_path / "nowhere")))
+        encoder_of(FitSection(start=str(tmp_path / "nowhere")), RICH, bare(RICH))
 
 
 def test_a_task_that_has_no_label_any_more_keeps_its_calibrator(old: Table, tmp_path: Path) -> None:

@@ -48,19 +48,20 @@ from umbel.run.watch import Silence, Watch
 
 RESOLVED = "run.toml"
 CLAIM = {RESOLVED, "made.json"}  # what a run writes before anything else
-MAKING = {"data", "fields", "tasks", "split"}  # what decides a table
+MAKING = {"data": True, "fields": True, "tasks": True, "split": True, "fit": {"start"}}  # what decides a table
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
 def prepare(settings: Settings, folder: Path, *, watch: Watch | None = None, spark: str | None = None) -> Table:
     """Encode the run file's log into a table folder, read and joined on a Spark master if one is named; the run file lies with it.
 
-    :raises UserError: for anything wrong with the log.
+    :raises UserError: for anything wrong with the log, or with the bundle to go on from.
     """
     look = watch or Silence()
-    source = resolve.source(settings)
-    parts = source if spark is None else on_spark(source, spark), resolve.schema(settings), resolve.split(settings)
-    table = ingest(*parts, folder=folder, progress=look.ingested, before=encoder_of(settings.fit))
+    source, schema = resolve.source(settings), resolve.schema(settings)
+    before = encoder_of(settings.fit, schema, resolve.built(settings, dict.fromkeys(schema.tables, 1)))
+    parts = source if spark is None else on_spark(source, spark), schema, resolve.split(settings)
+    table = ingest(*parts, folder=folder, progress=look.ingested, before=before)
     durable.write(folder / RESOLVED, settings.to_toml())
     return table
 
@@ -124,7 +125,10 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
 
 
 def claim(settings: Settings, folder: Path) -> None:
-    """Make the run folder, or find in it the same run or its table; :raises UserError: if it belongs to anything else."""
+    """Make the run folder, or find in it the same run or its table; :raises UserError: if it belongs to anything else.
+
+    A run that was refused before it trained anything may be mended: a table that it would make otherwise now goes.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file", mend="name a folder with -o")
     found = {path.name for path in folder.iterdir() if not durable.left_behind(path.name)} if folder.exists() else set()
@@ -132,11 +136,15 @@ def claim(settings: Settings, folder: Path) -> None:
     if not found <= CLAIM and not resolved.exists():
         raise UserError(f"{folder}: exists and is not a run", mend="name another folder with -o")
     before = None if found <= CLAIM else read(resolved)
+    again = before is not None and before.model_dump(include=MAKING) == settings.model_dump(include=MAKING)
+    if CLAIM < found == CLAIM | {"table"} and not again:
+        durable.remove(folder / "table")
+        found = CLAIM
     # New, or a run that failed before it made anything, or none but the table that it would make again.
-    if before is None or (found <= CLAIM | {"table"} and before.model_dump(include=MAKING) == settings.model_dump(include=MAKING)):
+    if found <= CLAIM or (again and found <= CLAIM | {"table"}):
         durable.write(folder / RESOLVED, settings.to_toml())
         durable.write(folder / "made.json", json.dumps(asdict(_made()) | {"seed": settings.fit.seed}, indent=1))
-    elif before != settings:
+    elif before is not None and before != settings:
         raise UserError(f"{folder}: holds a run of other settings ({_difference(before, settings)})", mend="name another folder with -o")
 
 
@@ -262,7 +270,11 @@ def _difference(before: Settings, now: Settings) -> str:
     """The first key in which two run files differ."""
     old, new = _flat(before.model_dump()), _flat(now.model_dump())
     key = next(key for key in [*old, *new] if old.get(key) != new.get(key))
-    return f"{key} = {old.get(key)!r} there, {new.get(key)!r} here"
+    return f"{key} = {_said(old.get(key))} there, {_said(new.get(key))} here"
+
+
+def _said(value: object) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def _flat(tree: Mapping[str, object], above: str = "") -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -27,9 +28,16 @@ OFFSETS = "offsets."  # of a model's state: of the items of its own log, made an
 UNTIL = "until"  # of a bundle's report: the time of its latest training row
 
 
-def encoder_of(fit: FitSection) -> Encoder | None:
-    """Whose scales and edges a table for this training is encoded with: the bundle's, since its weights know no others."""
-    return None if fit.start is None else Bundle.load(Path(fit.start)).encoder
+def encoder_of(fit: FitSection, schema: Schema, built: Built) -> Encoder | None:
+    """Whose scales and edges a table for this training is encoded with: the bundle's, since its weights know no others.
+
+    :raises UserError: for a bundle that `warm_start` would refuse, as far as can be told without the log.
+    """
+    if fit.start is None:
+        return None
+    bundle = Bundle.load(Path(fit.start))
+    _check_alike(bundle, replace(built, sizes=replace(built.sizes, edges=bundle.built.sizes.edges)), schema, start=fit.start)
+    return bundle.encoder
 
 
 def calibrators_of(fit: FitSection, unlabelled: Collection[str]) -> dict[str, Calibrator]:
