@@ -39,7 +39,8 @@ def choose(where: str, choice: Choice, among: Mapping[str, type[Kind]]) -> Kind:
     try:
         return make(**values)
     except UserError as error:
-        raise UserError(f"{where}: {error.what}", mend=error.mend) from None
+        named = error.what.startswith("--")  # the option itself, which is no key of this one
+        raise UserError(error.what if named else f"{where}: {error.what}", mend=error.mend) from None
 
 
 def told(kind: type[Kind], given: Sequence[str], known: Mapping[str, object]) -> Kind:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from umbel import cli_away, cli_fuse, cli_serve, cli_tune
-from umbel.errors import UserError
+from umbel.errors import UserError, nearest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train, study and use multi-task recommenders.")
 # What typer raises for a wrong command line: the parent of its BadParameter, which it does not export.
@@ -236,7 +236,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except UserError as error:
         return _say(str(error), code=2, debug=debug)
     except UsageErrors as error:
-        return _say(getattr(error, "format_message", error.__str__)(), code=2, debug=debug)
+        return _say(_wrong_verb(arguments[0]) or getattr(error, "format_message", error.__str__)(), code=2, debug=debug)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package)
@@ -258,6 +258,14 @@ def _check_started(verb: str) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ and verb not in TOGETHER:
         several = ", and with --jobs for several runs at a time" if verb in ("compare", "transfer", "tune") else ""
         raise UserError(f"{verb}: torchrun is for `umbel train` alone", mend=f"start `umbel {verb}` without it{several}")
+
+
+def _wrong_verb(word: str) -> str | None:
+    """That there is no such verb, with the nearest of those that help lists; None where there is one."""
+    verbs = typer.main.get_group(app).commands
+    if word.startswith("-") or word in verbs:
+        return None
+    return f"no verb {word!r}; {nearest(word, [name for name, one in verbs.items() if not one.hidden])}"
 
 
 def _ours(error: Exception, *, debug: bool) -> int:

@@ -61,7 +61,7 @@ def collect(
     store: Annotated[str, typer.Argument(metavar="STORE", help=STORE)],
     out: Annotated[Path, typer.Option("-o", help="Parquet to leave; an interrupted collection goes on")],
     *,
-    rules: Annotated[Path | None, typer.Option("--rules", help="a run file whose [tasks.NAME] feedback to use, not the service's")] = None,
+    rules: Annotated[Path | None, typer.Option("--rules", help="a run file whose \\[tasks.NAME] feedback to use, not the store's")] = None,
     pseudonyms: Annotated[Path | None, typer.Option("--pseudonyms", help="a file with a key: raw ids of users become others")] = None,
     choices: Annotated[Path | None, typer.Option("--choices", help="Parquet to leave of what was chosen from, for `umbel fuse`")] = None,
 ) -> None:

@@ -12,6 +12,7 @@ from umbel.errors import UserError
 
 FORMAT = 1
 NAME = "manifest.json"
+INSIDE = "bundle"  # the folder of a run that is one
 DIGITS = 12
 Json = dict[str, Any]
 
@@ -25,7 +26,9 @@ def seal(folder: Path) -> None:
 def verify(folder: Path) -> None:
     """Refuse a folder that is not what was sealed; :raises UserError: naming the first file that is missing, foreign or changed."""
     if not (folder / NAME).is_file():
-        raise UserError(f"{folder}: not a bundle (no {NAME})", mend="give a folder that `umbel train` left, such as RUN/bundle")
+        inside = (folder / INSIDE / NAME).is_file()
+        mend = f"did you mean {folder / INSIDE}?" if inside else f"give a folder that `umbel train` left, such as RUN/{INSIDE}"
+        raise UserError(f"{folder}: not a bundle (no {NAME})", mend=mend)
     manifest = read_json(folder, NAME)
     expected = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(expected, dict):

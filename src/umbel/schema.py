@@ -161,13 +161,13 @@ class Schema:
         if all(task.auxiliary for task in self.tasks):
             raise UserError("tasks: all are auxiliary", mend="leave one to be judged")
 
-    def field(self, name: str) -> Field:
-        """The field of that name; :raises UserError: if there is none."""
-        return _named(name, self.fields, "fields")
+    def field(self, name: str, *, where: str = "fields") -> Field:
+        """The field of that name; :raises UserError: if there is none, saying `where` it is named."""
+        return _named(name, self.fields, f"{where}: no field")
 
-    def task(self, name: str) -> Task:
-        """The task of that name; :raises UserError: if there is none."""
-        return _named(name, self.tasks, "tasks")
+    def task(self, name: str, *, where: str = "tasks") -> Task:
+        """The task of that name; :raises UserError: if there is none, saying `where` it is named."""
+        return _named(name, self.tasks, f"{where}: no task")
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -201,10 +201,11 @@ class Schema:
         while step is not None:
             if step in found:
                 raise UserError(f"tasks.{name}: 'given' runs in a circle", mend=f"cut one of {' -> '.join([*found, step])}")
-            if found and self.task(step).kind != BINARY:
+            above = self.task(step, where=f"tasks.{found[-1]}.given" if found else "tasks")
+            if found and above.kind != BINARY:
                 raise UserError(f"tasks.{found[-1]}: given {step!r} is not binary", mend="a sample space must be a binary task")
             found.append(step)
-            step = self.task(step).given
+            step = above.given
         return tuple(reversed(found))
 
     def marginal(self, logits: Float[np.ndarray, "rows outputs"], name: str) -> Float[np.ndarray, "rows"]:
@@ -223,10 +224,10 @@ class Schema:
         if field.column is not None and field.sql is not None:
             raise UserError(f"{where}: both 'column' and 'sql'", mend="keep one")
         if field.like is not None:
-            owner = self.field(field.like)
+            owner = self.field(field.like, where=f"{where}.like")
             if not (field.coded and owner.coded and owner.like is None):
                 raise UserError(f"{where}: like = {field.like!r} owns no vocabulary", mend="name a coded field without 'like'")
-        if field.target is not None and self.field(field.target).table != field.table:
+        if field.target is not None and self.field(field.target, where=f"{where}.target").table != field.table:
             raise UserError(f"{where}: target {field.target!r} has another vocabulary", mend=f"add like = {field.target!r}")
         if field.kind is FieldKind.VECTOR and field.width < 1:
             raise UserError(f"{where}: a vector needs its width", mend="add width = N")
@@ -245,7 +246,7 @@ class Schema:
             return
         check_statistic(where, field.statistic)
         for task in field.statistic.tasks:
-            if isinstance(self.task(task).kind, MultiClass):
+            if isinstance(self.task(task, where=f"{where}.tasks").kind, MultiClass):
                 raise UserError(f"{where}: {task!r} has classes, and no mean", mend="leave it out of tasks = [...]")
         for by in field.statistic.by:
             if any(one.name == by and (one.many or one.wide) for one in self.fields):
@@ -287,4 +288,4 @@ def _named(name: str, among: tuple[Named, ...], what: str) -> Named:
     for one in among:
         if one.name == name:
             return one
-    raise UserError(f"{what}: no {name!r}", mend=nearest(name, [one.name for one in among]))
+    raise UserError(f"{what} {name!r}", mend=nearest(name, [one.name for one in among]))

@@ -224,12 +224,21 @@ def test_a_loss_that_explodes(run_file: Path) -> None:
     assert said.code == 2
     assert "rate" in said.line
     made = (run_file.parent / "run" / "table" / "meta.json").stat().st_mtime_ns
-    other = say("train", run_file, "-o", run_file.parent / "run", "--set", "fields.device.min_count=9")
-    assert "holds a run of other settings (fields.device.min_count" in other.line
     mended = say("train", run_file, "-o", run_file.parent / "run", "--set", "fit.epochs=1")
     assert mended.code == 0, mended.err
     assert (run_file.parent / "run" / "table" / "meta.json").stat().st_mtime_ns == made
     assert "epochs = 1" in (run_file.parent / "run" / "run.toml").read_text()
+    other = say("train", run_file, "-o", run_file.parent / "run", "--set", "fields.device.min_count=9")
+    assert "holds a run of other settings (fields.device.min_count" in other.line
+
+
+def test_a_run_that_was_refused_after_its_table_is_mended_in_its_folder(run_file: Path) -> None:
+    asked = ("train", run_file, "-o", run_file.parent / "run")
+    assert say(*asked, "--set", "fit.rate=1e30").code == 2
+    mended = say(*asked, "--set", "fit.epochs=1", "--set", "fields.device.min_count=9")
+    assert mended.code == 0, mended.err
+    table = (run_file.parent / "run" / "table" / "run.toml").read_text()
+    assert "min_count = 9" in table
 
 
 def test_a_label_that_no_loss_can_hold_is_named_with_its_row(run_file: Path, log: Path) -> None:
@@ -273,11 +282,14 @@ def test_a_folder_that_is_no_table_is_not_overwritten(run_file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("trian",), "No such command 'trian'"),
+        (("trian",), "umbel: no verb 'trian'; did you mean 'train'?"),
+        (("trail",), "umbel: no verb 'trail'; did you mean 'train'?"),
+        (("zzz", "--debug"), "umbel: no verb 'zzz'; known: bench, collect, compare, demo, "),
+        (("--trian",), "No such option: --trian"),
         (("train",), "Missing argument"),
         (("train", "none.toml", "-o", "x"), "none.toml: no such run file"),
         (("compare", "none.toml", "-o", "x", "--seeds", "0"), "seeds"),
-        (("score", "nowhere", "log.parquet", "-o", "x"), "not a bundle"),
+        (("score", "nowhere", "log.parquet", "-o", "x.parquet"), "not a bundle"),
         (("bench", "nowhere"), "no benchmarks here"),
     ],
 )

@@ -368,6 +368,7 @@ def test_a_port_that_is_taken_is_said(running: Running, tmp_path: Path) -> None:
     told = say("serve", running.bundle, "--store", tmp_path / "umbel.db", "--port", port)
     assert told.code == 2
     assert f"127.0.0.1:{port}: cannot be served from (Address already in use); stop what listens there" in told.line
+    assert not (tmp_path / "umbel.db").exists(), "no store is left behind"
 
 
 def test_a_server_says_where_it_is_and_to_whom_it_answers(running: Running) -> None:

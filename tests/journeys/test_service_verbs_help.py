@@ -77,6 +77,8 @@ def test_every_verb_is_in_the_help_of_all(run: Run, verb: str) -> None:
         ("collect", "Missing argument 'STORE'"),
         ("collect umbel.db", "Missing option '-o'"),
         ("collect umbel.db -o log.parquet", "umbel.db: no such store; name the file that `umbel serve` made"),
+        ("collect umbel.db -o log.csv", "umbel: log.csv: rows are written as .parquet; name for example log.parquet"),
+        ("collect umbel.db -o log.parquet --choices c.json", "umbel: c.json: rows are written as .parquet; name for example c.parquet"),
         ("collect mysql://x/y -o log.parquet", "mysql: no such store; name a file, or a postgresql:// URL"),
         ("collect umbel.db -o log.parquet --pseudonyms none.key", "none.key: not readable (No such file or directory)"),
         ("collect umbel.db -o log.parquet --pseudonyms short.key", "short.key: 5 bytes are no key; give 16 random bytes or more"),
@@ -106,10 +108,10 @@ def test_every_verb_is_in_the_help_of_all(run: Run, verb: str) -> None:
         ("fuse b log.csv -o p.json --set seed=-1", "seed = -1; give 0 or more"),
         ("fuse b log.csv -o p.json --set method=cna", "method 'cna': unknown; did you mean 'cma'?"),
         ("fuse b log.csv -o p.json --set metric=tpo", "metric 'tpo': unknown; did you mean 'top'?"),
-        ("fuse b log.csv -o p.json --bound click", "click"),
+        ("fuse b log.csv -o p.json --bound click", "umbel: --bound click: not TASK=FIGURE; write like=0.02"),
         ("fuse b log.csv -o p.json --bound click=high", "high"),
         ("fuse b log.csv -o p.json", "umbel: b: not a bundle (no manifest.json)"),
-        ("sevre b", "No such command 'sevre'"),
+        ("sevre b", "no verb 'sevre'; did you mean 'serve'?"),
     ],
 )
 def test_what_is_told_wrong_ends_with_two_and_leaves_nothing(

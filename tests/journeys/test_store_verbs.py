@@ -121,14 +121,15 @@ def test_what_is_older_is_forgotten(place: str) -> None:
     [
         (["erase", "--store", "{place}"], "erase: name a user, or --before a moment"),
         (["erase", "u", "--before", "1d", "--store", "{place}"], "erase: name a user, or --before a moment"),
-        (["erase", "--before", "soon", "--store", "{place}"], "--before: 'soon' is no time; write a number and one of ms, s, m, h, d"),
+        (["erase", "--before", "90days", "--store", "{place}"], "--before: '90days' is no time; write a number and one of ms, s, m, h, d"),
+        (["erase", "--before", "soon", "--store", "{place}"], "such as 30m, or a date such as 2025-03-01"),
         (["erase", "u", "--store", "{folder}/none.db"], "none.db: no such store; name the file that `umbel serve` made"),
         (["erase", "u"], "Missing option '--store'"),
-        (["collect", "{folder}/none.db", "-o", "{folder}/log"], "none.db: no such store"),
-        (["collect", "{place}", "-o", "{folder}/log"], "has no rules of labels; serve a bundle whose run file says them, or give --rules"),
-        (["collect", "{place}", "-o", "{folder}/log", "--rules", "{run}"], "run.toml: no task says how events become its label"),
-        (["collect", "{place}", "-o", "{folder}/log", "--pseudonyms", "{folder}/key"], "key: not readable"),
-        (["collect", "redis://here", "-o", "{folder}/log"], "redis: no such store; name a file, or a postgresql:// URL"),
+        (["collect", "{folder}/none.db", "-o", "{folder}/log.parquet"], "none.db: no such store"),
+        (["collect", "{place}", "-o", "{folder}/log.parquet"], "has no rules of labels; serve a bundle whose run file says them, or give"),
+        (["collect", "{place}", "-o", "{folder}/log.parquet", "--rules", "{run}"], "run.toml: no task says how events become its label"),
+        (["collect", "{place}", "-o", "{folder}/log.parquet", "--pseudonyms", "{folder}/key"], "key: not readable"),
+        (["collect", "redis://here", "-o", "{folder}/log.parquet"], "redis: no such store; name a file, or a postgresql:// URL"),
     ],
 )
 def test_what_a_user_gets_wrong(words: list[str], what: str, tmp_path: Path, run_file: Path) -> None:

@@ -78,8 +78,9 @@ def rows(count: int = 900) -> pl.DataFrame:
     click = draw.random(count) < 0.4
     return pl.DataFrame({
         "user": draw.integers(0, 40, count), "item": draw.integers(0, 20, count), "time": np.arange(count) + 1_700_000_000_000,
-        "visit": [f"v{number // 5}" for number in range(count)], "device": draw.choice(["phone", "desk"], count), "price": draw.random(count),
-        "cost": draw.integers(1, 9, count), "tags": [["a", "b"][: number % 3] for number in range(count)],
+        "visit": [f"v{number // 5}" for number in range(count)],
+        "device": draw.choice(["phone", "desk"], count), "price": draw.random(count), "cost": draw.integers(1, 9, count),
+        "tags": [["a", "b"][: number % 3] for number in range(count)],
         "shop": draw.choice(["north", "south"], count), "is_click": click.astype(int), "paid": draw.random(count) * 6,
         "rating": [int(one) if clicked else None for one, clicked in zip(draw.integers(1, 6, count), click, strict=True)],
     })  # fmt: skip

@@ -330,8 +330,10 @@ def test_a_full_disk_leaves_the_old_log(store: Store, tmp_path: Path, monkeypatc
 # what a training reads and nobody told
 
 
-READ = {"user_id": "Int64", "is_click": "Int64", "rating": "Int64", "price": "Float64", "hour": "Float64", "tags": "String", "city": "String",
-        "at": "Datetime us UTC"}  # fmt: skip
+READ = {
+    "user_id": "Int64", "is_click": "Int64", "rating": "Int64", "price": "Float64", "hour": "Float64", "tags": "String", "city": "String",
+    "at": "Datetime us UTC",
+}  # fmt: skip
 
 
 def test_what_a_training_reads_is_there_though_nobody_told_it(store: Store, tmp_path: Path) -> None:

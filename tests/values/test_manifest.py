@@ -32,6 +32,14 @@ def test_a_folder_as_it_was_sealed_is_verified(folder: Path) -> None:
     assert all(len(one) == 64 for one in manifest["files"].values())
 
 
+def test_the_bundle_of_a_run_is_what_was_meant(folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        verify(folder.parent)
+    assert str(caught.value) == f"{folder.parent}: not a bundle (no {NAME}); did you mean {folder}?"
+    with pytest.raises(UserError, match=r"not a bundle \(no manifest.json\); give a folder that `umbel train` left, such as RUN/bundle"):
+        verify(folder.parent / "nowhere")
+
+
 def shorten(folder: Path) -> None:
     (folder / "weights").write_bytes((folder / "weights").read_bytes()[:-1])
 

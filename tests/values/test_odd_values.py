@@ -164,6 +164,7 @@ def test_ids_of_any_type(tmp_path: Path, column: logs.Column, values: list[objec
         (Field("x", ID), [{"a": 1}] * 10, "id of a column of Struct"),
         (Field("x", SEQUENCE), [[{"a": 1}]] * 10, "a sequence cannot be read from List(Struct"),
         (Field("x", BAG), [[[1]]] * 10, "a bag cannot be read from List(List"),
+        (Field("x", BAG), [7.5] * 10, "a bag cannot be read from Float64; give a list column, or kind = 'number'"),
         (Field("x", BAG), [7] * 10, "a bag cannot be read from Int64; give a list column, or kind = 'id'"),
     ],
 )

@@ -26,7 +26,7 @@ from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Identity, Platt
 from umbel.evaluate.intervals import resample
 from umbel.evaluate.judge import Predictions, TaskReport, evaluate
-from umbel.kinds import MultiClass
+from umbel.kinds import MultiClass, Quantile
 from umbel.nn.recommender import Sizes
 from umbel.run import promote
 from umbel.run.promote import Bounds, Check, Decision, bounds_of, decide
@@ -338,8 +338,18 @@ def test_runs_that_asked_for_other_resamples_are_compared(table: Table, tmp_path
 
 @pytest.mark.parametrize(("waived", "says"), [("clik", "did you mean 'click'"), ("", "no such task"), ("spend", "did you mean 'spent'")])
 def test_a_waived_task_is_one(bundle: Path, waived: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=f"^--bound waived={waived}: .*{says}"):
         gate(bundle, Bounds(waived=("click", waived)))
+
+
+def test_what_two_bundles_answer_is_told_in_words(table: Table, bundle: Path, tmp_path: Path) -> None:
+    other = bundled(table, tmp_path / "other", tasks=(Task("click"), Task("spent", Quantile((0.5, 0.9)), label="spent")))
+    with pytest.raises(UserError) as caught:
+        decide(other, bundle, table.source.log, bounds=EASY)
+    assert str(caught.value) == (
+        "promote: the candidate answers click, spent (quantile levels=[0.5, 0.9]); the other click, buy given click, spent (regression); "
+        "compare bundles of the same tasks"
+    )
 
 
 # bounds in words

@@ -110,6 +110,9 @@ def test_what_is_wrong(run_file: Path, before: str, after: str, message: str) ->
 
 
 def test_a_missing_or_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "log.parquet").write_bytes(b"PAR1\x84")
+    with pytest.raises(UserError, match=r"log\.parquet: is no text; a run file is TOML in UTF-8$"):
+        read(tmp_path / "log.parquet")
     with pytest.raises(UserError, match="no such run file"):
         read(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"

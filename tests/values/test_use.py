@@ -25,19 +25,23 @@ from umbel.nn.recommender import Sizes
 from umbel.run import use
 from umbel.run.report import Report, read_report
 from umbel.run.use import judge_log, score_log
+from umbel.schema import BINARY, Schema, Task
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of an untrained model; tests read it and leave it alone."""
-    folder = tmp_path_factory.mktemp("use")
+    return untrained(tmp_path_factory.mktemp("use"), SCHEMA)
+
+
+def untrained(folder: Path, schema: Schema) -> Path:
     rows = source(folder)
-    table = ingest(rows, SCHEMA, SPLIT, folder=folder / "table")
+    table = ingest(rows, schema, SPLIT, folder=folder / "table")
     built = Built("ple", Sizes({name: one.size for name, one in table.encoder.vocabularies.items()}, dim=2, expert=(4,), tower=(3,)))
     settings = {"evaluate": {"resamples": 5, "slices": ["item"]}}
     report = Report("ple", 5, {"train": 6}, (), 77, 1.0, 2.0, 3, settings=settings).to_json()
-    calibrators: dict[str, Calibrator] = {"click": Platt(), "buy": Platt(), "spent": Identity()}
-    Bundle(rows, table.encoder, built, built(SCHEMA).eval(), calibrators, report).save(folder / "bundle", golden=table.golden())
+    calibrators: dict[str, Calibrator] = {one.name: Platt() if one.kind == BINARY else Identity() for one in schema.tasks}
+    Bundle(rows, table.encoder, built, built(schema).eval(), calibrators, report).save(folder / "bundle", golden=table.golden())
     return folder / "bundle"
 
 
@@ -56,7 +60,7 @@ def read(path: Path) -> pl.DataFrame:
     return pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
 
 
-@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores", "new/and/deep/scores.parquet"])
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "new/and/deep/scores.parquet"])
 def test_keys_and_one_column_a_prediction(bundle: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / name
     assert score_log(bundle, log_of(bundle), out) == 10
@@ -65,6 +69,13 @@ def test_keys_and_one_column_a_prediction(bundle: Path, tmp_path: Path, name: st
     assert found["time"].to_list() == list(range(10))
     assert found["user"].to_list() == [1, 1, 2, 2, 3, 1, 1, 9, 2, 8]
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores", "scores.CSV", "scores.parquet.gz", "new/scores.txt"])
+def test_a_name_that_does_not_say_what_is_written_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"scores.*: rows are written as \.parquet or \.csv; name for example .*scores.*\.parquet$"):
+        score_log(tmp_path / "no bundle", "no log", tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
@@ -270,6 +281,13 @@ def test_a_log_with_some_labels_judges_those(bundle: Path, tmp_path: Path) -> No
     pl.read_parquet(log_of(bundle)).drop("spent", "buy").write_parquet(path)
     report = judge_log(bundle, str(path))
     assert [task.figures.rows for task in report.tasks] == [10, 0, 0]
+
+
+def test_what_an_expression_reads_is_what_is_needed_to_judge(tmp_path: Path) -> None:
+    made = untrained(tmp_path, Schema(SCHEMA.fields, (Task("click"), Task("rich", sql="buy = 1 OR spent > 1000"))))
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in ("click", "buy", "spent")]
+    with pytest.raises(UserError, match=r"the log needs at least one of click, buy, spent$"):
+        judge_log(made, rewritten(made, tmp_path, *nothing))
 
 
 def test_without_any_label_nothing_is_judged(bundle: Path, tmp_path: Path) -> None:

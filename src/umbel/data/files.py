@@ -172,6 +172,20 @@ def paths(path: str) -> list[str]:
     return found
 
 
+def check_suffix(out: Path, *suffixes: str) -> None:
+    """Refuse a name that does not say what is written, before anything is; :raises UserError: naming one that does.
+
+    Example
+    -------
+    >>> check_suffix(Path("week3.csv"), ".parquet")
+    Traceback (most recent call last):
+    umbel.errors.UserError: week3.csv: rows are written as .parquet; name for example week3.parquet
+    """
+    if out.suffix not in suffixes:
+        what = f"{out}: rows are written as {' or '.join(suffixes)}"
+        raise UserError(what, mend=f"name for example {out.with_suffix(suffixes[0])}")
+
+
 def _told(paths: Sequence[str]) -> dict[str, str]:
     """What the first rows of CSVs tell of their columns."""
     told: dict[str, list[str]] = {}

@@ -33,7 +33,8 @@ def lists(raw: pl.Series, field: Field) -> pl.Series:
     if raw.dtype == pl.Null:
         return raw.cast(pl.List(pl.Int64))
     if not isinstance(raw.dtype, pl.List) or raw.dtype.inner.is_nested():
-        raise UserError(f"fields.{field.name}: a {field.kind} cannot be read from {raw.dtype}", mend="give a list column, or kind = 'id'")
+        mend = f"give a list column, or kind = '{'number' if raw.dtype.is_float() else 'id'}'"
+        raise UserError(f"fields.{field.name}: a {field.kind} cannot be read from {raw.dtype}", mend=mend)
     return raw
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.chosen import spell
 from umbel.data.raw import encoded
 from umbel.errors import UserError, nearest
 from umbel.evaluate.intervals import Interval, Sampled
@@ -20,6 +21,7 @@ from umbel.evaluate.judge import TaskReport
 from umbel.evaluate.metrics import FALLS, Undefined
 from umbel.evaluate.paired import Paired, paired
 from umbel.run.use import judge_rows
+from umbel.schema import BINARY, Task
 
 ROWS = 200     # candidates of one timed answer
 ROUNDS = 31    # timed answers
@@ -163,10 +165,18 @@ def _latency(new: Bundle, folder: Path, bounds: Bounds) -> Check:
 
 
 def _check_comparable(new: Bundle, old: Bundle, bounds: Bounds) -> None:
-    ours, theirs = ([(task.name, str(task.kind), task.given) for task in one.schema.judged] for one in (new, old))
+    ours, theirs = (", ".join(map(_asked, one.schema.judged)) for one in (new, old))
     if ours != theirs:
-        raise UserError(f"promote: the candidate answers {ours}, the other {theirs}", mend="compare bundles of the same tasks")
-    names = [name for name, _, _ in ours]
+        raise UserError(f"promote: the candidate answers {ours}; the other {theirs}", mend="compare bundles of the same tasks")
+    names = [task.name for task in new.schema.judged]
     for name in bounds.waived:
         if name not in names:
-            raise UserError(f"--waive {name}: no such task", mend=nearest(name, names))
+            raise UserError(f"--bound waived={name}: no such task", mend=nearest(name, names))
+
+
+def _asked(task: Task) -> str:
+    """What a task answers, in words: its name, what it is given, and its kind unless it is an event."""
+    given = "" if task.given is None else f" given {task.given}"
+    kind = spell(task.kind)
+    told = kind if isinstance(kind, str) else " ".join([task.kind.name, *(f"{key}={one}" for key, one in kind.items() if key != "name")])
+    return f"{task.name}{given}{'' if task.kind == BINARY else f' ({told})'}"

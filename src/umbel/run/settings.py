@@ -209,7 +209,9 @@ def read(path: Path | str, changes: Sequence[str] = ()) -> Settings:
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such run file", mend="give the path of a TOML; examples/ has one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text", mend="a run file is TOML in UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: {error}", mend="a run file is TOML in UTF-8") from None
     for change in changes:
         _apply(tree, change)

@@ -17,8 +17,8 @@ from umbel import durable
 from umbel.bundle import Bundle
 from umbel.data.aside import Aside
 from umbel.data.batch import Batch
-from umbel.data.derive import reads
-from umbel.data.files import column_names
+from umbel.data.derive import label_value, reads
+from umbel.data.files import check_suffix, column_names
 from umbel.data.groups import nobody
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
@@ -43,10 +43,11 @@ def score_log(bundle: Path, log: str, out: Path, *, joins: Sequence[str] = ()) -
     A task that is `given` another has two columns: TASK, where its sample space holds, and TASK_marginal. The log is joined
     to the tables that the bundle was trained with, except where it has their columns itself; each of `joins`, "KEY=TABLE",
     puts another table in the place of the one joined on that key (NAME=TABLE: of the one of that file name). `out` is CSV
-    by suffix, else Parquet; it appears whole or not at all.
+    or Parquet by its suffix; it appears whole or not at all.
 
-    :raises UserError: for a bundle or log that cannot be read, a log without rows, or a full disk.
+    :raises UserError: for another suffix, a bundle or log that cannot be read, a log without rows, or a full disk.
     """
+    check_suffix(out, ".parquet", ".csv")
     made = Bundle.load(bundle)
     source = source_of(made, log, joins=joins, labels=False)
     frames = (_scored(made, source, frame, scores=scores) for frame, scores in made.score(source, SIZE))
@@ -127,8 +128,8 @@ def _happened(bundle: Bundle, source: Source, cuts: Sequence[Slice]) -> tuple[Pr
     logits, labels, groups, *codes = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     observed = ~np.isnan(labels)
     if not observed.any():
-        names = ", ".join(task.label or task.name for task in bundle.schema.tasks)
-        raise UserError(f"{source.log}: no label to judge by", mend=f"the log needs at least one of {names}")
+        names = dict.fromkeys(name for task in bundle.schema.tasks for name in label_value(task).reads)
+        raise UserError(f"{source.log}: no label to judge by", mend=f"the log needs at least one of {', '.join(names)}")
     found = {cut.name: cut.labels(code) for cut, code in zip(cuts, codes, strict=True)}
     return Predictions(bundle.schema, logits, np.nan_to_num(labels), observed, groups), found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 from umbel.errors import nearest
 from umbel.expression import tokenise
@@ -49,7 +50,7 @@ def types_of(rule: Rule) -> frozenset[str] | None:
     True
     """
     tokens = tokenise(rule.positive_when)
-    behind = [after.word for token, after in zip(tokens, tokens[1:], strict=False) if token.text.strip('`"') == "kind"]
+    behind = [after.word for token, after in pairwise(tokens) if token.text.strip('`"') == "kind"]
     listed = bool(behind) and set(behind) <= {"=", "IN"} and tokens[-1].text.strip('`"') != "kind"
     if not listed or not OTHERWISE.isdisjoint(token.word for token in tokens):
         return None

@@ -43,6 +43,8 @@ def run(told: Told, *, say: Callable[[str], object]) -> None:
     opening = told.opening()
     with ExitStack() as held:
         held.enter_context(sole(told.store))
+        with _bound(told):  # tried before there is a store to leave behind
+            pass
         serves = begin(told, opening)
         listening = held.enter_context(_bound(told))
         host = f"[{told.host}]" if ":" in told.host else told.host

@@ -43,8 +43,8 @@ async def recommend(service: Service, sent: RecommendRequest, arrived: float) ->
     chosen = {shelf.stock.ids[place]: sources for place, sources in united(found, service.serving.limits.items).items()}
     if not chosen:
         return RecommendAnswer(
-            request_id=request_id(now()), bundle=ranker.served.name, fusion=ranker.fusion, rung=Rung.FULL, items=[], candidates={}, ignored=[],
-            missing=[], logged=False,
+            request_id=request_id(now()), bundle=ranker.served.name, fusion=ranker.fusion, rung=Rung.FULL, items=[], candidates={},
+            ignored=[], missing=[], logged=False,
         )  # fmt: skip
     asked = RankRequest(
         items=list(chosen), user_id=sent.user_id, user=sent.user, context=sent.context, n=sent.n,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from umbel.data.files import check_suffix
 from umbel.errors import UserError
 from umbel.feedback import Feedback, duration
 from umbel.serve.store.choices import write_choices
@@ -22,8 +23,11 @@ def collect_log(
 ) -> Iterator[str]:
     """Collect, and say what was; into another file, what each decision chose from.
 
-    :raises UserError: for what `collect` refuses, a store that is not there, a run file without rules, or a key that is none.
+    :raises UserError: for what `collect` refuses, a file that is not called .parquet, a store that is not there, a run file without
+        rules, or a key that is none.
     """
+    for path in (out, *(() if choices is None else (choices,))):
+        check_suffix(path, ".parquet")
     key = None if pseudonyms is None else Pseudonyms.read(pseudonyms)
     feedback = None if rules is None else _rules(rules)
     with closing(existing(store)) as session:
@@ -71,8 +75,13 @@ def moment(text: str) -> int:
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
+        pass
+    else:
+        return round((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    try:
         return now() - duration(text, where="--before")
-    return round((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    except UserError as error:
+        raise UserError(error.what, mend=f"{error.mend}, or a date such as 2025-03-01") from None
 
 
 def _said(session: Session, gone: Erased) -> str:

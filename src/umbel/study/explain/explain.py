@@ -70,7 +70,7 @@ class Explainer:
 
     def __init__(self, bundle: Bundle, tasks: Sequence[str] = ()) -> None:
         self.schema = bundle.schema
-        self.tasks = tuple(self.schema.task(name) for name in dict.fromkeys(tasks)) or self.schema.judged
+        self.tasks = tuple(self.schema.task(name, where="--task") for name in dict.fromkeys(tasks)) or self.schema.judged
         self.model = bundle.model
         self.above = doubled(bundle.model)
         if bundle.centre is None:
