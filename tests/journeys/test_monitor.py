@@ -123,7 +123,11 @@ def test_the_verb_says_alarms_and_ends_with_three(bundle: Path, quiet: pl.DataFr
 def test_few_rows_raise_no_drift_alarm(bundle: Path, quiet: pl.DataFrame, tmp_path: Path) -> None:
     found = watched(bundle, quiet.with_columns(device=pl.lit("phone")).head(50), tmp_path)
     assert "device" not in alarms(found)
-    assert "too few to judge" in next(one.says for one in found.findings if one.what == "device")
+    assert next(one.says for one in found.findings if one.what == "device") == "device: 50 rows, too few to judge (200 needed)"
+    alone = watched(bundle, quiet.head(1), tmp_path)
+    assert next(one.says for one in alone.findings if one.what == "device") == "device: 1 row, too few to judge (200 needed)"
+    enough = watched(bundle, quiet.head(200), tmp_path)
+    assert next(one.says for one in enough.findings if one.what == "device").startswith("device: PSI ")
 
 
 def test_a_bundle_without_a_profile_is_told(bundle: Path, quiet: pl.DataFrame, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
         for user in range(40):
             asked = {"user_id": str(user), "items": ["1", "2", "3", "4"], "context": {"device": "phone"}}
             answers.append(server.client.post("/v1/rank", json=asked).json())
-            click = {"event_id": str(user), "type": "click", "item_id": str(1 + user % 4), "user_id": str(user)}
+            click: dict[str, object] = {"event_id": str(user), "type": "click", "item_id": str(1 + user % 4), "user_id": str(user)}
             click["request_id"], click["occurred_at"] = answers[-1]["request_id"], int(time.time() * 1000)
             assert server.client.post("/v1/events", json=[click]).status_code == 200
         time.sleep(1.2)

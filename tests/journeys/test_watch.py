@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from tests.browser import chromium, looking
 from tests.journeys.conftest import Job
 from tests.server import Here, here, until
 from umbel.bundle import Bundle
@@ -59,6 +60,22 @@ def lived(server: Here) -> None:
     assert server.client.post("/v1/events", json=told).status_code == 200
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_state_is_one_word_on_one_line(bundle: Path, tmp_path: Path, width: int) -> None:
+    """Of one row, too: all is quiet then, and what is found is long beside it."""
+    with here(bundle, tmp_path, "watch=0.1") as server:
+        asked = {"user_id": "1", "items": ["1"], "context": {"device": "phone", "region": 1}}
+        assert server.client.post("/v1/rank", json=asked).status_code == 200
+        looked(server, lambda found: "device" in found)
+        with chromium() as browser, looking(browser, server.url, width=width) as seen:
+            seen.page.get_by_text("quiet", exact=True).first.wait_for()
+            boxes = seen.page.evaluate("[...document.querySelectorAll('td .good')].map(one => one.getClientRects().length)")
+            said = seen.page.locator("tbody").last.inner_text()
+    assert set(boxes) == {1}
+    assert "1 row, too few to judge (200 needed)" in said
+    assert "PSI" not in said
+
+
 def test_what_is_found_is_told(bundle: Path, tmp_path: Path) -> None:
     with here(bundle, tmp_path, "watch=0.1") as server:
         looked(server, lambda found: not found)
@@ -75,7 +92,8 @@ def test_what_is_found_is_told(bundle: Path, tmp_path: Path) -> None:
         told = looked(server, lambda found: "of 24 requests" in found["skew"]["says"])
         assert set(told) == {"time", "findings", "quality"}
         found = {one["what"]: one for one in told["findings"]}
-        assert "too few to judge" in found["device"]["says"]
+        assert "too few to judge (200 needed)" in found["device"]["says"]
+        assert "PSI" not in found["device"]["says"]
         assert found["skew"]["says"].startswith("skew: 0 of 24 requests are scored otherwise")
         quality = {(one["task"], one["label"]): one for one in told["quality"]}
         assert quality["click", "stable"]["positives"] == REQUESTS

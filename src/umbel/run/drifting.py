@@ -12,7 +12,7 @@ from jaxtyping import Float
 from umbel.bundle import Bundle
 from umbel.data.batch import Batch
 from umbel.errors import UserError
-from umbel.evaluate.drift import Shares, moved
+from umbel.evaluate.drift import FEWEST, Shares, moved
 from umbel.learn.predict import votes
 from umbel.run.profile import Values, spread
 
@@ -70,9 +70,11 @@ class Drifting:
 
 
 def _drift(name: str, before: Shares, now: Shares) -> Finding:
-    """One of them, and its share of unknown or missing values."""
+    """One of them, and its share of unknown or missing values; no figures of rows that are too few to judge by."""
     found = moved(before, now)
-    few = "" if found.enough else f" ({found.rows} rows are too few to judge)"
-    says = f"{name}: PSI {found.psi:.3f} (bound {found.psi_bound:.3f}), shift {found.shift:.3f} (bound {found.shift_bound:.3f}){few}"
+    if not found.enough:
+        rows = f"{found.rows} row{'' if found.rows == 1 else 's'}"
+        return Finding(name, False, f"{name}: {rows}, too few to judge ({FEWEST} needed)", found.psi)
+    says = f"{name}: PSI {found.psi:.3f} (bound {found.psi_bound:.3f}), shift {found.shift:.3f} (bound {found.shift_bound:.3f})"
     rose = f"; unknown or missing {now.missing:.1%}, before {before.missing:.1%}" if abs(now.missing - before.missing) > 0.01 else ""
     return Finding(name, found.drifted, says + rose, found.psi)

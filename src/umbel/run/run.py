@@ -48,7 +48,8 @@ from umbel.run.watch import Silence, Watch
 
 RESOLVED = "run.toml"
 CLAIM = {RESOLVED, "made.json"}  # what a run writes before anything else
-MAKING = {"data": True, "fields": True, "tasks": True, "split": True, "fit": {"start"}}  # what decides a table
+# What decides a table.
+MAKING: Mapping[str, bool | set[str]] = {"data": True, "fields": True, "tasks": True, "split": True, "fit": {"start"}}
 LIBRARIES = ("umbel", "torch", "numpy", "polars", "scikit-learn", "safetensors")
 
 
