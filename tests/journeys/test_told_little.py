@@ -99,7 +99,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
             asked = {"user_id": str(user), "items": ["1", "2", "3", "4"], "context": {"device": "phone"}}
             answers.append(server.client.post("/v1/rank", json=asked).json())
             click: dict[str, object] = {"event_id": str(user), "type": "click", "item_id": str(1 + user % 4), "user_id": str(user)}
-            click["request_id"], click["occurred_at"] = answers[-1]["request_id"], int(time.time() * 1000)
+            click["request_id"] = answers[-1]["request_id"]
+            click["occurred_at"] = int(answers[-1]["request_id"][:12], 16) + 1  # inside the window, however slow this machine is
             assert server.client.post("/v1/events", json=[click]).status_code == 200
         time.sleep(1.2)
         tick = {"event_id": "last", "type": "click", "item_id": "9", "user_id": "9", "occurred_at": int(time.time() * 1000)}
