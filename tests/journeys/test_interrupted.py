@@ -26,7 +26,7 @@ def start(run_file: Path, run: Path) -> subprocess.Popen[str]:
 
 def wait_for_epochs(run: Path, count: int) -> None:
     log = run / "log.jsonl"
-    for _ in range(2_000):
+    for _ in range(15_000):  # minutes, on a busy machine
         if log.exists() and len(log.read_text().splitlines()) >= count:
             return
         time.sleep(0.02)

@@ -251,7 +251,7 @@ def test_rows_without_a_user_are_each_their_own(tmp_path: Path, monkeypatch: pyt
     assert table.aside.without_user == 5
     aside = Table.open(table.folder).aside
     assert (aside.dropped, aside.without_user, dict(aside.contradictions)) == (0, 5, {"click": 0, "buy": 0, "spent": 0})
-    assert aside.sizes == {"spent": pytest.approx(np.sqrt((0.5**2 + 2**2 + 1**2 + 0 + 3**2) / 5))}  # of training rows with a label
+    assert aside.spreads == {"spent": pytest.approx(np.std([0.5, 2, 1, 0, 3]))}  # of training rows with a label
 
 
 def test_a_table_of_before_is_read_without_the_count(tmp_path: Path) -> None:

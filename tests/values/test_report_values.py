@@ -138,7 +138,7 @@ def test_the_report_has_the_keys_the_design_names() -> None:
     saved = json.loads(json.dumps(report().to_json(), allow_nan=False))
     assert {"recipe", "seed", "rows", "tasks", "parameters", "seconds", "rows_per_second", "peak_memory_bytes"} <= set(saved)
     assert saved["rows"] == {"train": 90_000, "valid": 1000, "test": 1500}
-    assert saved["label_sizes"] == {"spent": 12.5}
+    assert saved["label_spreads"] == {"spent": 12.5}
     assert saved["unknown_fields"] == {"shown_at": 2}
     assert (saved["dropped"], saved["without_user"], saved["contradictions"]) == (12, 2000, {"click": 0, "buy": 3})
     assert set(saved["tasks"]) == {"click", "buy", "seconds"}

@@ -123,10 +123,10 @@ def test_a_task_without_a_label_is_told() -> None:
 
 
 def test_labels_that_outweigh_events_are_told_with_the_mend() -> None:
-    assert Aside(sizes={"spent": 812.4, "stars": 10.0, "watch_ms": 45_000.0}).lines() == [
-        "labels of 'spent' are about 812 in size, and its loss outweighs that of events: divide them by 1,000 in its sql, "
+    assert Aside(spreads={"spent": 812.4, "stars": 10.0, "watch_ms": 45_000.0}).lines() == [
+        "labels of 'spent' spread by about 812, and its loss outweighs that of events: divide them by 1,000 in its sql, "
         "or choose a kind made for amounts",
-        "labels of 'watch_ms' are about 45,000 in size, and its loss outweighs that of events: divide them by 100,000 in its sql, "
+        "labels of 'watch_ms' spread by about 45,000, and its loss outweighs that of events: divide them by 100,000 in its sql, "
         "or choose a kind made for amounts",
     ]
 

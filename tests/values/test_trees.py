@@ -64,28 +64,21 @@ def few(table: Table, folder: Path, kind: FieldKind = FieldKind.ID) -> Table:
     return ingest(table.source, made, ByColumn("part", train="train", valid="valid", test="test"), folder=folder / kind)
 
 
-class Heard(Silence):
-    """A watch that keeps the stages it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def stage(self, name: str) -> None:
-        self.told.append(name)
-
-
-def test_trees_with_target_means_stand_where_a_field_has_any(table: Table, tmp_path: Path) -> None:
+def test_trees_with_target_means_stand_where_a_field_has_any(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 users have; 24 hours have none: there the two would be the same to the last bit, which is told."""
     hours = few(table, tmp_path, FieldKind.CATEGORY)
     assert trees.standing(table) == trees.standing(few(table, tmp_path)) == TREES
     assert trees.standing(hours) == ("trees",)
     plain, meant = (grow(hours, rate=0.1, means=means, seed=1).outputs["test"] for means in (False, True))
     np.testing.assert_array_equal(plain, meant)
-    tree = {"data": {"log": "x"}, "fields": {"hour": {"kind": "id"}}, "tasks": {"click": {}}, "split": {"by": "user", "valid": 0.1, "test": 0.1}}
+    split = {"by": "user", "valid": 0.1, "test": 0.1}
+    model: dict[str, object] = {"model": {"recipe": "stem"}, "fit": {"seed": 1}, "split": split}
+    tree = {"data": {"log": "x"}, "fields": {"hour": {"kind": "id"}}, "tasks": {"click": {}}, **model}
     for asked, made, names in (({}, hours, ("trees",)), ({}, table, TREES), ({"trees": False}, hours, ())):
-        watch = Heard()
-        assert compare._forest(parse({**tree, "compare": asked}, where="here"), made, watch) == names
-        assert watch.told == ([trees.ALIKE] if names == ("trees",) else [])
+        told: list[str] = []
+        monkeypatch.setattr(Silence, "stage", lambda _, name, told=told: told.append(name))
+        assert compare._forest(parse({**tree, "compare": asked}, where="here"), made, Silence()) == names
+        assert told == ([trees.ALIKE] if names == ("trees",) else [])
 
 
 def test_what_trees_read(table: Table) -> None:

@@ -24,7 +24,8 @@ class Audit:
         self._seen, self._low, self._high = np.zeros(shape, np.int64), np.full(shape, np.inf), np.full(shape, -np.inf)
         # The same of what is learned from: training rows where the events hold that a task is given.
         self._least, self._most = np.full(len(schema.tasks), np.inf), np.full(len(schema.tasks), -np.inf)
-        self._squares, self._learned = np.zeros(len(schema.tasks)), np.zeros(len(schema.tasks), np.int64)
+        self._sums, self._squares = np.zeros(len(schema.tasks)), np.zeros(len(schema.tasks))
+        self._learned = np.zeros(len(schema.tasks), np.int64)
         self._against = np.zeros(len(schema.tasks), np.int64)
         self._first, self._last = [np.iinfo(np.int64).max] * len(PARTS), [np.iinfo(np.int64).min] * len(PARTS)
 
@@ -35,6 +36,7 @@ class Audit:
         learned = conditional(labels[parts == 0], self._schema)
         self._least = np.fmin(self._least, np.fmin.reduce(learned, axis=0, initial=np.inf))
         self._most = np.fmax(self._most, np.fmax.reduce(learned, axis=0, initial=-np.inf))
+        self._sums += np.nansum(learned, axis=0, dtype=np.float64)
         self._squares += np.nansum(np.square(learned, dtype=np.float64), axis=0)
         self._learned += (~np.isnan(learned)).sum(axis=0)
         for part in range(len(PARTS)):
@@ -68,10 +70,12 @@ class Audit:
         return {task.name: int(count) for task, count in zip(self._schema.tasks, self._against, strict=True)}
 
     @property
-    def label_sizes(self) -> dict[str, float]:
-        """By task whose labels can be any number, the root mean square of those that are learned from."""
-        return {task.name: float(np.sqrt(self._squares[place] / self._learned[place]))
-                for place, task in enumerate(self._schema.tasks) if task.kind.labels.any and self._learned[place]}
+    def label_spreads(self) -> dict[str, float]:
+        """By task whose labels can be any number, the standard deviation of those that are learned from."""
+        own = [place for place, task in enumerate(self._schema.tasks) if task.kind.labels.any and self._learned[place]]
+        mean, squares = (total[own] / self._learned[own] for total in (self._sums, self._squares))
+        spread = np.sqrt(np.maximum(squares - mean**2, 0.0))
+        return {self._schema.tasks[place].name: float(value) for place, value in zip(own, spread, strict=True)}
 
     @property
     def unlabelled(self) -> list[str]:

@@ -74,7 +74,7 @@ def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, s
     stops = np.cumsum(audit.sizes).tolist()
     ranges = {part: [stop - size, stop] for part, stop, size in zip(PARTS, stops, audit.sizes, strict=True)}
     alone = int(nobody(np.load(folder / "group.npy", mmap_mode="r")).sum())
-    aside = Aside(audit.dropped, alone, audit.against, audit.label_sizes, _unknown(encoder), tuple(audit.unlabelled))
+    aside = Aside(audit.dropped, alone, audit.against, audit.label_spreads, _unknown(encoder), tuple(audit.unlabelled))
     write_json(folder / MARK, {"format": FORMAT, "parts": ranges, **aside.to_json()})
 
 
