@@ -61,11 +61,11 @@ def words(verb: str, bundle: Path, log: Path, out: Path) -> list[str | Path]:
 def test_a_broken_bundle_is_told_by_its_file(verb: str, damage: str, bundle: Path, job: Job, tmp_path: Path) -> None:
     change, said = DAMAGES[damage]
     change(bundle)
-    found = say(*words(verb, bundle, job.log, tmp_path / "out"))
+    found = say(*words(verb, bundle, job.log, tmp_path / "out.parquet"))
     assert found.code == 2
     assert said in found.line
     assert str(bundle) in found.line
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.parquet").exists()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -90,7 +90,7 @@ def test_no_training_goes_on_from_a_broken_bundle(damage: str, bundle: Path, job
 
 @pytest.mark.parametrize("verb", READERS)
 def test_a_log_that_is_not_there_is_told(verb: str, job: Job, tmp_path: Path) -> None:
-    found = say(*words(verb, job.run / "bundle", tmp_path / "nowhere.parquet", tmp_path / "out"))
+    found = say(*words(verb, job.run / "bundle", tmp_path / "nowhere.parquet", tmp_path / "out.parquet"))
     assert found.code == 2
     assert "nowhere.parquet" in found.line
 
@@ -98,7 +98,7 @@ def test_a_log_that_is_not_there_is_told(verb: str, job: Job, tmp_path: Path) ->
 @pytest.mark.parametrize("verb", READERS)
 def test_a_log_that_is_none_is_told(verb: str, job: Job, tmp_path: Path) -> None:
     (tmp_path / "log.parquet").write_bytes(b"PAR1 but not really")
-    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out"))
+    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out.parquet"))
     assert found.code == 2
     assert "log.parquet" in found.line
 
@@ -107,7 +107,7 @@ def test_a_log_that_is_none_is_told(verb: str, job: Job, tmp_path: Path) -> None
 @pytest.mark.parametrize("verb", READERS)
 def test_a_column_that_is_missing_is_named(verb: str, column: str, job: Job, tmp_path: Path) -> None:
     pl.read_parquet(job.log).drop(column).write_parquet(tmp_path / "log.parquet")
-    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out"))
+    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out.parquet"))
     assert found.code == 2
     assert repr(column) in found.line
 
@@ -117,7 +117,7 @@ def test_a_label_out_of_its_range_is_told_with_its_row(verb: str, job: Job, tmp_
     frame = pl.read_parquet(job.log).head(50)
     wrong = frame.with_columns(click=pl.when(pl.int_range(pl.len()) == 17).then(3).otherwise("click"))
     wrong.write_parquet(tmp_path / "log.parquet")
-    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out"))
+    found = say(*words(verb, job.run / "bundle", tmp_path / "log.parquet", tmp_path / "out.parquet"))
     assert found.code == 2
     assert "click" in found.line
     assert "18" in found.line or "17" in found.line

@@ -122,15 +122,19 @@ def trained(
 
 
 def begin(model: Recommender, table: Table) -> None:
-    """Let outputs in the label's own unit begin at the training labels; of a large table, at those of the first of a shuffle."""
+    """Let outputs in the label's own unit begin at the training labels; of a large table, at those of the first of a shuffle.
+
+    Where one is too large for a loss, the task begins at 0: only the row that holds it is then off, and can be named.
+    """
     own = {at: task for at, task in enumerate(table.schema.tasks) if task.kind.labels.any}
     if not own:
         return
     batches = list(islice(Loader(table, "train", SCORED, seed=SEED)(0), max(1, MEANT // SCORED)))
     labels, seen = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("labels", "seen"))
     for at, task in own.items():
-        if seen[:, at].any():
-            model.begin(task.name, start(task.kind, labels[seen[:, at], at]))
+        known = labels[seen[:, at], at]
+        if len(known) and known.square().sum().isfinite():
+            model.begin(task.name, start(task.kind, known))
 
 
 def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "rows outputs"]:
