@@ -102,7 +102,7 @@ def test_by_default_a_group_a_kind() -> None:
 
 @pytest.mark.parametrize(("groups", "message"), [
     (((CLICK, LIKE), (LIKE, SECONDS)), "task 'like' is in two"), (((CLICK, LIKE),), "task 'seconds' is in none"),
-    (((CLICK, LIKE, SECONDS), ()), "an empty group"), (((CLICK, LIKE, "secs"),), "no 'secs'; did you mean 'seconds'"),
+    (((CLICK, LIKE, SECONDS), ()), "an empty group"), (((CLICK, LIKE, "secs"),), "no task 'secs'; did you mean 'seconds'"),
 ])  # fmt: skip
 def test_groups_that_are_none(groups: tuple[tuple[str, ...], ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
