@@ -223,7 +223,7 @@ def test_evaluating_without_labels_is_refused(job: Job, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["score", "evaluate"])
 def test_tables_are_replaced_by_name(job: Job, tmp_path: Path, verb: str) -> None:
-    said = say(verb, job.run / "bundle", job.log, "-o", tmp_path / "out", "--join", "user=users.parquet")
+    said = say(verb, job.run / "bundle", job.log, "-o", tmp_path / "out.parquet", "--join", "user=users.parquet")
     assert said.code == 2
     assert "--join user: the bundle joins no such table; known: none" in said.line
     said = say(verb, "--help")

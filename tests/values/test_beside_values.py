@@ -211,7 +211,7 @@ def test_pepnet_keeps_the_parts_before_and_after() -> None:
         (home, {"groups": (("click",),)}, "model.options.groups: task 'seconds' is in none; add it to a group, or as one of its own"),
         (home, {"groups": (("click", "seconds"), ("click",))}, "model.options.groups: task 'click' is in two; a task is in one group"),
         (home, {"groups": (("click", "seconds"), ())}, "model.options.groups: an empty group; name its tasks, or leave it out"),
-        (home, {"groups": (("clik", "seconds"),)}, "tasks: no 'clik'; did you mean 'click'?"),
+        (home, {"groups": (("clik", "seconds"),)}, "tasks: no task 'clik'; did you mean 'click'?"),
         (pepnet, {"prior": ("usr",)}, "model.options.prior: no field 'usr'; did you mean 'user'?"),
         (pepnet, {"domain": ("hours",)}, "model.options.domain: no field 'hours'; did you mean 'hour'?"),
         (ame, {"tables": ()}, "model.options.tables = []; give each table's width, 1 or more times dim"),

@@ -153,7 +153,7 @@ def test_tasks_are_chosen_by_name(bundle: Bundle) -> None:
     np.testing.assert_allclose(some_.value, whole.value[:, [2, 0]])
     near = 2e-3 * np.abs(whole.contributions).sum(axis=2).max()
     np.testing.assert_allclose(some_.contributions, whole.contributions[:, [2, 0]], atol=near)
-    with pytest.raises(UserError, match=r"tasks: no 'clik'; did you mean 'click'\?"):
+    with pytest.raises(UserError, match=r"--task: no task 'clik'; did you mean 'click'\?"):
         explain(bundle, raw(), tasks=("clik",))
 
 

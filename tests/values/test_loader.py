@@ -93,7 +93,7 @@ def test_types_of_columns(table: Table) -> None:
 def test_an_unknown_part_or_field(table: Table) -> None:
     with pytest.raises(KeyError):
         table.labels("dev")
-    with pytest.raises(Exception, match="no 'usr'; did you mean 'user'"):
+    with pytest.raises(Exception, match="no field 'usr'; did you mean 'user'"):
         table.column("usr", "train")
 
 

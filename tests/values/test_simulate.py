@@ -168,7 +168,7 @@ def test_the_schema_can_be_cut_to_some_tasks() -> None:
     assert [task.name for task in simulate.schema().tasks] == ["click", "like", "buy"]
     assert simulate.schema().chain("buy") == ("click", "buy")
     assert [task.name for task in simulate.schema(("like", "click")).tasks] == ["like", "click"]
-    with pytest.raises(UserError, match="no 'lik'; did you mean 'like'"):
+    with pytest.raises(UserError, match="no task 'lik'; did you mean 'like'"):
         simulate.schema(("lik",))
 
 

@@ -150,7 +150,7 @@ def test_gates_are_among_what_is_watched(bundle: tuple[Bundle, Table]) -> None:
     assert own.profile is not None
     assert {name for name in found if name.startswith("gate ")} == {f"gate {name}" for name in own.profile.gates}
     assert {"prediction " + name for name in own.columns} <= set(found)
-    assert all("6 rows are too few to judge" in each.says for each in found.values())
+    assert all("6 rows, too few to judge (200 needed)" in each.says for each in found.values())
 
 
 def test_a_bundle_without_a_profile_is_told(bundle: tuple[Bundle, Table]) -> None:

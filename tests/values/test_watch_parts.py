@@ -84,7 +84,7 @@ def test_lists_and_single_values_of_one_column_drift_together(service: Service) 
     found = {one.what: one for one in drifts(service.store.session, served)}
     assert {"tags", "age", "item", "prediction click"} <= set(found)
     assert "requests" not in found
-    assert all("(5 rows are too few to judge)" in one.says for one in found.values()), "every request is counted once"
+    assert all("5 rows, too few to judge (200 needed)" in one.says for one in found.values()), "every request is counted once"
 
 
 def test_a_request_that_cannot_be_read_again_is_left_out_and_told(service: Service) -> None:
@@ -96,7 +96,7 @@ def test_a_request_that_cannot_be_read_again_is_left_out_and_told(service: Servi
     ask(service, {"age": 20.0}, {})
     found = drifts(service.store.session, served)
     assert found[-1].says == "requests: 1 of the latest 3 cannot be read again"
-    assert all("(2 rows are too few to judge)" in one.says for one in found if one.what in ("age", "item", "tags"))
+    assert all("2 rows, too few to judge (200 needed)" in one.says for one in found if one.what in ("age", "item", "tags"))
     assert len(found) > 5
     service.metrics.watched.lately(found, [], found)
     text = service.metrics.text().decode()
