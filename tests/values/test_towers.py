@@ -135,5 +135,5 @@ def test_an_item_without_positives_has_a_finite_share() -> None:
 
 
 def test_a_side_that_the_schema_has_not_is_refused() -> None:
-    with pytest.raises(UserError, match="no 'itme'"):
+    with pytest.raises(UserError, match="no field 'itme'"):
         TwoTower(SCHEMA, SIZES, replace(SIDES, id="itme"))
