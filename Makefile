@@ -8,7 +8,7 @@ demo: .venv/core
 	.venv/bin/umbel demo
 
 test: .venv/dev
-	.venv/bin/pytest -n 2 --dist loadfile
+	.venv/bin/pytest -n 2 --dist loadfile -rs
 
 check: .venv/dev
 	.venv/bin/ruff check .
