@@ -105,3 +105,18 @@ def test_every_paradigm_can_be_asked_for() -> None:
     sizes = Sizes({"u": 3}, dim=2, expert=(4,))
     widths = {views: Built("stem", sizes, views)(schema).table.shape[1] for views in ("shared", "own", "own+shared")}
     assert widths == {"shared": 2, "own": 4, "own+shared": 6}
+
+
+@pytest.mark.parametrize(("machine", "avx", "amx", "fit", "slow"), [
+    ("x86_64", False, False, {"precision": "bfloat16"}, True), ("x86_64", False, False, {}, False),
+    ("x86_64", True, False, {"precision": "bfloat16"}, False), ("AMD64", False, True, {"precision": "bfloat16"}, False),
+    ("aarch64", False, False, {"precision": "bfloat16"}, False),
+    ("x86_64", False, False, {"precision": "bfloat16", "device": "meta"}, False),
+])  # fmt: skip
+def test_bfloat16_that_a_processor_must_emulate(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx: bool, amx: bool, fit: dict[str, object], slow: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert resolve.emulated(FitSection.model_validate(fit)) is slow

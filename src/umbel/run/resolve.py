@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import partial
 
 import torch
@@ -229,6 +230,13 @@ def plan(fit: FitSection, balance: Balance | None = None, keep: Keep = MEAN, *, 
         group=group,
         shards=Shards(group) if group is not None and fit.tables == "shards" else None,
     )
+
+
+def emulated(fit: FitSection) -> bool:
+    """Whether bfloat16 is asked of an x86 processor that has no products of it: there it takes many times as long as float32."""
+    asked = PRECISIONS[fit.precision] is not None and _device(fit.device).type == "cpu"
+    products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return asked and platform.machine() in ("x86_64", "AMD64") and not products
 
 
 def _device(name: str) -> torch.device:

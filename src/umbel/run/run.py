@@ -103,6 +103,8 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
         check_group(settings, group.size())
     elif settings.fit.tables == "shards":
         look.stage('fit.tables = "shards": one process holds every row; torchrun starts several that share them out')
+    if resolve.emulated(settings.fit):
+        look.stage('fit.precision = "bfloat16": this processor has no products of it (AVX512-BF16, AMX); "float32" is many times faster')
     check_retrieval(settings)
     if settings.episodes is not None:
         ready.check(settings)
