@@ -5,10 +5,9 @@ Steps of MMoE (eight experts) and STEM over rows that are ready in memory. `pyth
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import measured
 import torch
@@ -48,9 +47,8 @@ def turns(work: dict[str, Callable[[], object]], rounds: int) -> Timed:
 
 def stepping(step: Fast | Exact, ids: int, *, skew: float, count: int) -> Callable[[], object]:
     """A step on the next of some batches, again and again."""
-    batches = ready(packed(count * BATCH, ids, skew))
-    place = iter(range(sys.maxsize))
-    return lambda: step(batches[next(place) % count])
+    batches = cycle(ready(packed(count * BATCH, ids, skew)))
+    return lambda: step(next(batches))
 
 
 def tables(rounds: int) -> Iterator[tuple[str, Timed, list[measured.Ratio]]]:
