@@ -64,7 +64,7 @@ PLANS: dict[str, tuple[object, str, object]] = {
     "minutes": (0.5, "pause", 30.0),
     "device": ("meta", "device", torch.device("meta")),
 }
-ELSEWHERE = {"keep", "rows", "tables", "balancer", "batch", "threads", "start", "replay"}
+ELSEWHERE = {"keep", "rows", "tables", "balancer", "batch", "threads", "start", "replay", "window"}
 
 
 @pytest.mark.parametrize("key", PLANS)
@@ -106,6 +106,18 @@ def test_dense_adam_over_tables_knows_no_other_optimiser_of_rows() -> None:
         resolve.check(told(fit={"exact": True, "rows": "adagrad"}))
     assert str(raised.value) == "fit.rows = 'adagrad': fit.exact trains tables by dense Adam; leave one of both out"
     for fit in ({"exact": True}, {"rows": "adagrad"}, {"exact": True, "rows": "adam"}):
+        resolve.check(told(fit=fit))
+
+
+def test_a_window_is_of_a_batch_or_more_and_of_no_episodes() -> None:
+    with pytest.raises(UserError) as raised:
+        resolve.check(told(fit={"window": 4095}))
+    assert str(raised.value) == "fit.window = 4095: less than a batch; say 4096 rows (fit.batch) or more, best many"
+    new = {"fields": {"u": {"kind": "id"}, "i": {"kind": "id"}}, "data": {"log": "log.parquet", "user": "u", "item": "i"}, "episodes": {}}
+    with pytest.raises(UserError) as raised:
+        resolve.check(told(fit={"window": 5000}, **new))
+    assert str(raised.value) == "fit.window = 5000: [episodes] holds the rows of all users; leave it out"
+    for fit in ({"window": 4096}, {"window": 9, "batch": 9}, {}):
         resolve.check(told(fit=fit))
 
 

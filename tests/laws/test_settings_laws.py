@@ -119,7 +119,7 @@ FIT = some(
     {
         "epochs": COUNT, "patience": COUNT, "keep": RULE, "batch": COUNT, "rate": POSITIVE, "l2": st.floats(0, 1e9), "clip": POSITIVE,
         "decay": st.floats(0, 1e9), "fresh": st.booleans(), "precision": st.sampled_from(["float32", "bfloat16"]),
-        "compiled": st.booleans(), "accumulate": COUNT,
+        "compiled": st.booleans(), "accumulate": COUNT, "window": st.integers(0, 10**9),
         "rows": st.sampled_from(["adam", "adagrad"]), "tables": st.sampled_from(["replicas", "shards"]),
         "exact": st.booleans(), "denominator": st.sampled_from(["rows", "seen"]),
         "seed": st.integers(0, 2**62), "threads": st.integers(0, 64), "device": TEXT, "minutes": POSITIVE, "balancer": TEXT,

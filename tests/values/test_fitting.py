@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +262,22 @@ def test_a_watched_loader_begins_where_it_is_told(small: Table) -> None:
     rest = list(fitting._Watched(loader, watch)(4, 1))
     assert watch.heard == [("step of 5", 2), ("step of 5", 4)]
     assert [one.index.tolist() for one in rest] == [one.index.tolist() for one in loader(4)][1:]
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_training_shuffles_by_the_window_it_is_told(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    windows: list[int] = []
+    plain = Loader.__call__
+
+    def watched(self: Loader, epoch: int, start: int = 0) -> Iterator[Batch]:
+        windows.append(self.window)
+        return plain(self, epoch, start)
+
+    monkeypatch.setattr(Loader, "__call__", watched)
+    asked = settings()
+    fit_model(asked.model_copy(update={"fit": asked.fit.model_copy(update={"window": window})}), small, tmp_path, watch=Listener())
+    assert windows.count(window) >= EPOCHS
+    assert max(windows) == window
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [(0, 0), (1, 1), (3, 3), (9, 3)])

@@ -32,6 +32,7 @@ WAYS: dict[str, Callable[[Table, str], object]] = {
     "batch": lambda table, part: table.batch(np.array(table.parts[part])),
     "users": lambda table, part: table.users(np.array(table.parts[part])),
     "last user": lambda table, part: table.users(np.array([0, table.parts[part].stop - 1])),
+    "soon": lambda table, part: table.expect(np.array(table.parts[part])),
     "one row": lambda table, part: table.batch(np.array([0, table.parts[part].start])),
     "last row": lambda table, part: table.batch(np.array([table.parts[part].stop - 1])),
     "loader": lambda table, part: list(Loader(table, part, 2)(0)),
@@ -75,7 +76,7 @@ def test_its_length_is_no_secret(folder: Path) -> None:
 
 def test_every_public_reader_of_a_part_is_among_the_ways() -> None:
     """Else a new one would go unwatched."""
-    known = {"labels", "events", "groups", "lists", "beside", "times", "column", "seen_counts", "batch", "users"}
+    known = {"labels", "events", "groups", "lists", "beside", "times", "column", "seen_counts", "batch", "users", "expect"}
     source = ast.parse(Path(str(module.__file__)).read_text())
     (shape,) = [node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Table"]
     methods = [node for node in shape.body if isinstance(node, ast.FunctionDef)]

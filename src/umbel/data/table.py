@@ -17,6 +17,7 @@ from umbel.data.aside import Aside
 from umbel.data.assemble import Assembler
 from umbel.data.batch import Batch
 from umbel.data.beside import CODES, saved
+from umbel.data.shuffle import ahead
 from umbel.data.source import Source
 from umbel.data.split import PARTS
 from umbel.data.storage import FORMAT, GOLDEN, MARK, REQUEST
@@ -56,6 +57,7 @@ class Table:
         self._times: Int64[np.ndarray, "rows"] = _map(folder, "time")
         self._lists: Int64[np.ndarray, "rows"] = self._groups if source.request is None else _map(folder, REQUEST)
         self._tensors = tuple(torch.from_numpy(one) for one in (*self._packs.values(), self._labels, self._lists))
+        self._files = ("int32", "float32", "labels", "group" if source.request is None else REQUEST)
         self._assembler = Assembler(encoder.schema)
 
     @staticmethod
@@ -102,6 +104,14 @@ class Table:
         self._admit(rows)
         codes, numbers, labels, lists = (_gather(pack, rows) for pack in self._tensors)
         return self._assembler.batch(codes, numbers, labels=labels, group=lists, index=rows)
+
+    def expect(self, index: Int64[np.ndarray, "rows"]) -> None:
+        """Have the system begin to read rows of those numbers, of which batches are soon made."""
+        rows = np.sort(index)
+        self._admit(torch.from_numpy(rows))
+        for name, pack in zip(self._files, self._tensors, strict=True):
+            file, width = self.folder / f"{name}.npy", pack[:1].nbytes
+            ahead(file, rows, start=file.stat().st_size - pack.nbytes, width=width)
 
     def labels(self, part: str) -> tuple[Float32[np.ndarray, "rows tasks"], Bool[np.ndarray, "rows tasks"]]:
         """Labels (0 where unseen) and what was seen, `given` honoured."""

@@ -89,7 +89,8 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
         check_plain(bundle, start=settings.fit.start)
         replay = replay_of(bundle, table, settings.fit.replay)
     lists = any(isinstance(task.loss, Listwise) for task in table.schema.tasks)
-    loader = Loader(table, "train", settings.fit.batch, seed=settings.fit.seed, replay=replay, together=lists)
+    fit = settings.fit
+    loader = Loader(table, "train", fit.batch, seed=fit.seed, replay=replay, together=lists, window=fit.window)
     history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table, group), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 

@@ -60,6 +60,10 @@ def check(settings: Settings) -> None:
         raise UserError(f"fit.rows = {fit.rows!r}: fit.exact trains tables by dense Adam", mend="leave one of both out")
     if fit.accumulate > 1 and new:
         raise UserError(f"fit.accumulate = {fit.accumulate}: a step of [episodes] is of one batch", mend="raise episodes.users instead")
+    if fit.window and new:
+        raise UserError(f"fit.window = {fit.window}: [episodes] holds the rows of all users", mend="leave it out")
+    if 0 < fit.window < fit.batch:
+        raise UserError(f"fit.window = {fit.window}: less than a batch", mend=f"say {fit.batch} rows (fit.batch) or more, best many")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1), plan=how)
     built(settings, dict.fromkeys(found.tables, 1))(found)
     if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):

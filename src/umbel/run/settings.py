@@ -149,6 +149,7 @@ class FitSection(Section):
     keep: Rule = "mean"
     batch: int = Field(4096, ge=1)
     accumulate: int = Field(1, ge=1)
+    window: int = Field(0, ge=0)
     rate: float = Field(1e-3, gt=0)
     schedule: Chosen | None = None
     l2: float = Field(1e-6, ge=0)
