@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.logs import ROWS, SCHEMA, table
 
 from umbel.data.batch import Batch
@@ -278,6 +280,13 @@ def test_training_shuffles_by_the_window_it_is_told(small: Table, tmp_path: Path
     fit_model(asked.model_copy(update={"fit": asked.fit.model_copy(update={"window": window})}), small, tmp_path, watch=Listener())
     assert windows.count(window) >= EPOCHS
     assert max(windows) == window
+
+
+@pytest.mark.parametrize(("negatives", "device", "place"), [(1.0, "meta", "meta"), (0.5, "meta", "cpu"), (1.0, "cpu", "cpu")])
+def test_batches_lie_where_training_is_unless_rows_are_left_out(small: Table, negatives: float, device: str, place: str) -> None:
+    click, *others = SCHEMA.tasks
+    table = small.under((replace(click, negatives=negatives), *others))
+    assert fitting._near(table, torch.device(device)).batch(np.array([0])).labels.device.type == place
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [(0, 0), (1, 1), (3, 3), (9, 3)])

@@ -90,6 +90,36 @@ def test_types_of_columns(table: Table) -> None:
     assert table.labels("train")[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("most", [0, 10**6], ids=["sent", "held there"])
+def test_batches_on_another_device_are_the_same_but_for_row_numbers_and_groups(table: Table, most: int) -> None:
+    """The meta device has shapes and no numbers, which is what any machine has."""
+    rows = np.array([5, 0, 3])
+    here, there = table.batch(rows), table.on(torch.device("meta"), most=most).batch(rows)
+    assert {name: (one.device.type, one.dtype, one.shape) for name, one in there.fields.items()} == {
+        name: ("meta", one.dtype, one.shape) for name, one in here.fields.items()
+    }
+    assert (there.labels.device.type, there.seen.device.type) == ("meta", "meta")
+    assert (there.labels.shape, there.seen.shape) == (here.labels.shape, here.seen.shape)
+    assert there.index.tolist() == [5, 0, 3]
+    assert here.group is not None
+    assert there.group is not None
+    assert there.group.tolist() == here.group.tolist()
+
+
+@pytest.mark.parametrize(("most", "held"), [(0, False), (10**6, True)])
+def test_columns_lie_there_where_they_may(table: Table, most: int, held: bool) -> None:
+    """And the table that was asked stays here."""
+    there = table.on(torch.device("meta"), most=most)
+    assert [one.device.type for one in there._tensors] == [*["meta" if held else "cpu"] * 3, "cpu"]
+    assert {one.device.type for one in table._tensors} == {"cpu"}
+    assert table.batch(np.array([1])).fields["user"].tolist() == [1]
+
+
+def test_a_sealed_part_stays_sealed_on_another_device(table: Table) -> None:
+    with pytest.raises(PermissionError):
+        table.seal("test").on(torch.device("meta"), most=10**6).batch(np.array([8]))
+
+
 def test_an_unknown_part_or_field(table: Table) -> None:
     with pytest.raises(KeyError):
         table.labels("dev")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,7 @@ class Table:
         self._tensors = tuple(torch.from_numpy(one) for one in (*self._packs.values(), self._labels, self._lists))
         self._files = ("int32", "float32", "labels", "group" if source.request is None else REQUEST)
         self._assembler = Assembler(encoder.schema)
+        self._device = torch.device("cpu")
 
     @staticmethod
     def open(folder: Path | str) -> Table:
@@ -83,6 +85,19 @@ class Table:
         """The same rows for the same tasks with other weights, losses or shares of negatives, on which no column depends."""
         return self._but(self.encoder.as_of(Schema(self.schema.fields, tasks)), self.sealed)
 
+    def on(self, device: torch.device, *, most: int) -> Table:
+        """The same rows in batches that lie on another device, row numbers and groups apart.
+
+        Where the columns take `most` bytes or less they lie there, too, and a batch is gathered there; else it is gathered here and sent,
+        a pack at a time, from pinned memory where that is a GPU, so that a step goes on meanwhile.
+        """
+        made = copy.copy(self)
+        *packs, lists = self._tensors
+        here = sum(pack.nbytes for pack in packs) > most
+        made._tensors = (*(pack if here else pack.to(device) for pack in packs), lists)
+        made._device = device
+        return made
+
     def _but(self, encoder: Encoder, sealed: frozenset[str]) -> Table:
         return Table(self.folder, encoder, source=self.source, parts=self.parts, aside=self.aside, sealed=sealed)
 
@@ -102,8 +117,9 @@ class Table:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         self._admit(rows)
-        codes, numbers, labels, lists = (_gather(pack, rows) for pack in self._tensors)
-        return self._assembler.batch(codes, numbers, labels=labels, group=lists, index=rows)
+        *packs, lists = self._tensors
+        codes, numbers, labels = (_sent(_gather(pack, rows), self._device) for pack in packs)
+        return self._assembler.batch(codes, numbers, labels=labels, group=_gather(lists, rows), index=rows)
 
     def expect(self, index: Int64[np.ndarray, "rows"]) -> None:
         """Have the system begin to read rows of those numbers, of which batches are soon made."""
@@ -184,4 +200,10 @@ def _map(folder: Path, name: str) -> np.ndarray:
 
 
 def _gather(pack: Tensor, rows: Int64[Tensor, "rows"]) -> Tensor:
-    return pack.index_select(0, rows) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])
+    return pack.index_select(0, rows.to(pack.device)) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])
+
+
+def _sent(pack: Tensor, device: torch.device) -> Tensor:
+    if pack.device.type == device.type:
+        return pack
+    return (pack.pin_memory() if device.type == "cuda" else pack).to(device, non_blocking=True)

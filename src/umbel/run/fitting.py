@@ -36,7 +36,7 @@ from umbel.nn.recommender import Recommender
 from umbel.objectives import Listwise
 from umbel.run import resolve
 from umbel.run.settings import Settings
-from umbel.run.sizing import within_memory
+from umbel.run.sizing import memory, within_memory
 from umbel.run.together import is_first, told
 from umbel.run.warm import check_plain, replay_of, warm_start
 from umbel.run.watch import Watch
@@ -44,6 +44,9 @@ from umbel.run.watch import Watch
 SCORED = 16384  # rows scored at a time
 SEED = 1_000_003  # of the training rows looked at beside validation
 MEANT = 65536   # rows that a mean row, or mean label, is the mean of, at most
+
+
+ROOM = 4         # a table may take this part of a GPU's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
         replay = replay_of(bundle, table, settings.fit.replay)
     lists = any(isinstance(task.loss, Listwise) for task in table.schema.tasks)
     fit = settings.fit
-    loader = Loader(table, "train", fit.batch, seed=fit.seed, replay=replay, together=lists, window=fit.window)
+    loader = Loader(_near(table, plan.device), "train", fit.batch, seed=fit.seed, replay=replay, together=lists, window=fit.window)
     history = trained(model, _Watched(loader, watch), folder, plan=plan, judge=_Judge(table, group), watch=watch)
     return Fitted(model.cpu().eval(), built, history, plan.keep)  # what follows, and whoever loads the bundle, may have no GPU
 
@@ -120,6 +123,12 @@ def trained(
         checkpoint.save(epoch.state, folder / "checkpoint", shards=shards)
     model.load_state_dict(best)
     return tuple(history)
+
+
+def _near(table: Table, device: torch.device) -> Table:
+    """The table whose batches lie on the device; here, where rows are left out of batches by what is drawn for them."""
+    thinned = any(task.negatives < 1 for task in table.schema.tasks)
+    return table if thinned or device.type == "cpu" else table.on(device, most=memory(device) // ROOM)
 
 
 def begin(model: Recommender, table: Table) -> None:
