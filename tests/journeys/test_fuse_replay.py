@@ -159,6 +159,23 @@ def test_what_is_not_better_is_not_written(job: Job, service: Path, start: Path,
     assert not json.loads(out.with_suffix(".report.json").read_text())["better"]
 
 
+def test_a_policy_of_ones_own_is_judged_without_a_search(job: Job, world: World, service: Path, tmp_path: Path) -> None:
+    """Likes follow their prediction alone: a policy that goes by it more earns what it truly would, within its interval.
+
+    That it is better is sure; that it is better than the logging policy's own figure is not, so that it is not promoted.
+    """
+    own = replace(LOGGER, name="mine", terms=(Term("like", Linear(3.0, 0.2)), *LOGGER.terms[::2]))
+    (tmp_path / "mine.json").write_text(json.dumps(own.to_json()))
+    out = tmp_path / "policy.json"
+    said = replayed(job, (service, tmp_path / "mine.json"), out, "--set", "trials=1")
+    assert said.code == 3, said.err + said.out
+    assert "better than the logging policy in like: +0.0" in said.out
+    report = json.loads(out.with_suffix(".report.json").read_text())
+    assert len(report["tried"]) == 1
+    found = report["test"][0]["tasks"]["like"]
+    assert found["low"] < likes(world, own) < found["high"]
+
+
 def spoiled(service: Path, tmp_path: Path, **columns: pl.Expr) -> Path:
     """The service's files with other choices."""
     (tmp_path / "log.parquet").write_bytes((service / "log.parquet").read_bytes())

@@ -85,6 +85,8 @@ def test_what_is_found_is_told(bundle: Path, tmp_path: Path) -> None:
         text = until(server, lambda text: f'umbel_quality_rows{{label="stable",task="click"}} {5.0 * REQUESTS}' in text)
         for metric in ("auc", "ne", "calibration_ratio"):
             assert f'umbel_quality{{bound="value",label="stable",metric="{metric}",task="click"}}' in text
+        assert 'umbel_unknown{what="device"} 0.0' in text
+        assert 'umbel_unknown{what="prediction click"}' not in text
         for what in ("device", "item", "prediction click", "prediction buy_marginal", "gate click"):
             assert f'umbel_drift_psi{{what="{what}"}}' in text
             assert f'umbel_alarm{{what="{what}"}} 0.0' in text, "too few rows to judge are no alarm"

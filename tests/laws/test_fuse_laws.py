@@ -270,8 +270,13 @@ def test_a_draw_of_every_user_once_is_the_figure(name: str) -> None:
 
 def test_too_few_trials_are_refused() -> None:
     run = search(Space(START, anchored=True), lambda _: Judged(np.zeros(2)), Goal(AIMS, "watch", {}), trials=3, method="cma", seed=0)
-    with pytest.raises(UserError, match=r"trials = 3: too few; give 4 or more: the start and each task alone are among them"):
+    with pytest.raises(UserError, match=r"trials = 3: too few; give 4 or more: .* are among them; or 1, which judges the start alone"):
         list(run)
+
+
+def test_one_trial_judges_the_start_alone() -> None:
+    (one,) = search(Space(START, anchored=True), lambda _: Judged(np.zeros(2)), Goal(AIMS, "watch", {}), trials=1, method="cma", seed=0)
+    assert (one.policy, one.note) == (START, "start")
 
 
 def test_references_are_the_start_and_each_task() -> None:

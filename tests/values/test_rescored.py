@@ -15,11 +15,15 @@ from tests.told import event
 from tests.values.test_bundle import made
 
 from umbel.errors import UserError
-from umbel.feedback import Feedback, Rule
+from umbel.evaluate.figures import Figures
+from umbel.evaluate.intervals import Interval
+from umbel.feedback import Amount, Feedback, Rule
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.learn.ladder import Ladder
+from umbel.run.monitor import quality
 from umbel.run.profile import profile
+from umbel.schema import Schema
 from umbel.serve.monitor.recent import LATEST, drifts, qualities
 from umbel.serve.monitor.rescored import TOLERANCE, Again, Rescored, apart
 from umbel.serve.ranker import Policy, Ranker
@@ -208,6 +212,10 @@ def test_the_latest_requests_are_held_against_training(store: Store, served: Ser
         store.log(replace(made_one, request=f"{number:032x}", fields=shared, time=10 + number))
     store.record([event()]).result()
     found = {one.what: one for one in drifts(store.session, served)}
+    assert found["item"].unknown == found["age"].unknown == 0.0
+    assert found["watched"].unknown == 0.0
+    assert found["user"].unknown == pytest.approx(0.0)
+    assert {one.unknown for one in found.values() if one.what.startswith(("prediction", "gate"))} == {None}
     assert set(found) >= {"user", "item", "age", "watched", "prediction click", "prediction buy_marginal", "gate click"}
     assert "shift 1.000" in found["age"].says or found["age"].alarm
     assert served.bundle.profile is not None
@@ -246,6 +254,56 @@ def test_the_marginal_is_judged_where_a_task_is_given_another(store: Store, serv
     place = served.bundle.columns.index("buy_marginal")
     chances = [each.predictions[place] for each in one.shown]
     assert found["buy"].metrics["calibration_ratio"].value == pytest.approx(sum(chances))  # type: ignore[union-attr]
+
+
+SPENT = Rule(task="spent", window=10, positive_when="kind = 'pay'", value=Amount.SUM)
+
+
+def paid(served: Served, store: Store, *, given: str | None) -> Served:
+    """Twelve users see two items each; every third pays for the first, and every other one clicked it."""
+    tasks = tuple(replace(task, given=given) if task.name == "spent" else task for task in served.bundle.schema.tasks)
+    told = replace(RULES, rules=(*RULES.rules, SPENT))
+    bundle = replace(served.bundle, encoder=served.bundle.encoder.as_of(Schema(served.bundle.schema.fields, tasks)), feedback=told)
+    sent = [event("tick", "none", time=99)]
+    for number in range(12):
+        store.log(decided(served, f"r{number:02}", {"user": f"u{number}", "age": 20.0}, ITEMS[:2], time=10 + number))
+        kinds = ["pay"] * (number % 3 == 0) + ["click"] * (number % 2 == 0)
+        sent += [replace(event(f"{kind}{number}", "a", time=12 + number, user=None, request=f"r{number:02}"), kind=kind, value=2.0 + number)
+                 for kind in kinds]  # fmt: skip
+    store.record(sent, received=10_000).result()
+    return replace(served, bundle=bundle)
+
+
+@pytest.mark.parametrize("given", [None, "click"])
+def test_a_number_is_judged_by_its_own_figures_where_its_events_came(store: Store, served: Served, given: str | None) -> None:
+    ours = paid(served, store, given=given)
+    found = {one.task: one.figures for one in qualities(store.session, {"stable": Ranker(ours, POLICY)}, 99)}
+    assert set(found) == {"click", "buy", "spent"}
+    place = served.bundle.columns.index("spent")
+    rows = [(number, item) for number in range(12) for item in range(2) if given is None or (number % 2 == 0 and item == 0)]
+    labels = [2.0 + number if number % 3 == 0 and item == 0 else 0.0 for number, item in rows]
+    answers = [served.reader.predict({"user": f"u{number}", "age": 20.0}, ITEMS[:2])[item, place] for number, item in rows]
+    own = found["spent"]
+    assert (own.rows, own.positives) == (len(rows), None)
+    expected = float(np.sqrt(np.mean(np.subtract(labels, answers) ** 2)))
+    assert own.metrics["rmse"].value == pytest.approx(expected, abs=1e-5)  # type: ignore[union-attr]
+
+
+def test_a_number_given_an_event_without_a_rule_is_not_judged(store: Store, served: Served) -> None:
+    ours = paid(served, store, given="click")
+    bare = replace(ours, bundle=replace(ours.bundle, feedback=replace(RULES, rules=(SPENT,))))
+    assert list(qualities(store.session, {"stable": Ranker(bare, POLICY)}, 99)) == []
+
+
+def test_few_rows_of_a_number_are_no_alarm_and_many_are_held_against_training(store: Store, served: Served) -> None:
+    stable = Ranker(paid(served, store, given=None), POLICY)
+    (own,) = [one.figures for one in qualities(store.session, {"stable": stable}, 99) if one.task == "spent"]
+    (few,) = quality("spent", own, own)
+    assert few.says == "spent: 24 rows are too few to judge"
+    assert not few.alarm
+    worse = Figures(rows=40, users=9, positives=None, metrics={"rmse": Interval(9.0, 8.0, 10.0)})
+    (found,) = quality("spent", worse, replace(worse, metrics={"rmse": Interval(2.0, 1.0, 3.0)}))
+    assert (found.what, found.alarm) == ("spent rmse", True)
 
 
 def test_without_rules_there_is_no_quality(store: Store, served: Served) -> None:

@@ -59,17 +59,18 @@ def references(start: Fusion) -> list[tuple[str, Fusion]]:
 
 
 def search(space: Space, judge: Judge, goal: Goal, *, trials: int, method: str, seed: int) -> Iterator[Tried]:
-    """Exactly `trials` policies: first the `references`, then points of the space; the same again for a seed.
+    """Exactly `trials` policies: first the `references`, then points of the space; the same again for a seed. One is the start alone.
 
-    :raises UserError: for fewer trials than there are references.
+    :raises UserError: for fewer trials than there are references, but for one.
     """
-    first = references(space.start)
+    first = references(space.start)[: trials if trials == 1 else None]
     if trials < len(first):
-        raise UserError(f"trials = {trials}: too few", mend=f"give {len(first)} or more: the start and each task alone are among them")
+        mend = f"give {len(first)} or more: the start and each task alone are among them; or 1, which judges the start alone"
+        raise UserError(f"trials = {trials}: too few", mend=mend)
     for number, (note, policy) in enumerate(first):
         yield _tried(number, policy, judge(policy), goal=goal, note=note)
     number = len(first)
-    sampler = METHODS[method](space.size, seed) if space.size else None
+    sampler = METHODS[method](space.size, seed) if space.size and trials > number else None
     while sampler is not None and number < trials:
         points: list[Point] = sampler.ask()[: trials - number]
         losses = []

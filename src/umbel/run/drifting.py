@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -21,12 +21,16 @@ PREDICTION, GATE = "prediction ", "gate "  # before the names of those among wha
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing watched: whether it is an alarm, and the sentence with its numbers."""
+    """One thing watched: whether it is an alarm, and the sentence with its numbers.
+
+    `value` is the number it is judged by (of what may drift its stability index), `unknown` a field's share of unknown or missing values.
+    """
 
     what: str
     alarm: bool
     says: str
     value: float | None = None
+    unknown: float | None = None
 
 
 @final
@@ -57,8 +61,10 @@ class Drifting:
 
     def findings(self) -> Iterator[Finding]:
         """Every field, prediction and gate, in the bins of training."""
+        fields = {field.name for field in self._bundle.schema.fields}
         for name, before in self._before.items():
-            yield _drift(name, before, Shares(tuple(self._counts[name].tolist()), before.edges, before.codes))
+            found = _drift(name, before, now := Shares(tuple(self._counts[name].tolist()), before.edges, before.codes))
+            yield replace(found, unknown=now.missing) if name in fields else found
         for name, before in self._gates.items():
             yield _drift(name, before, Shares.of_votes(self._counts[name]))
 

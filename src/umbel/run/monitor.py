@@ -35,7 +35,7 @@ LOGGED = "predicted_"      # before the name of a prediction, in a collected log
 ADAPTED = ("adapted", "adapted_rows")  # the rung of the ladder that answered, and the rows known of the user, in such a log
 SHARED = "id"              # the rung on which the shared model answers a user with rows
 SKEW = 1e-4                # by which a logged prediction may differ from the same row scored now
-POSITIVES = 30             # that a task must have to be judged
+POSITIVES = 30             # that a task must have to be judged, rows where it is no event
 CALIBRATED = (0.9, 1.1)
 
 
@@ -161,8 +161,9 @@ def _qualities(bundle: Bundle, tasks: Sequence[TaskReport]) -> Iterator[Finding]
 
 def quality(name: str, figures: Figures, trained: Figures | None) -> Iterator[Finding]:
     """Whether a task's figures are below those of the run's test rows, and whether its chances are right."""
-    if figures.positives is not None and figures.positives < POSITIVES:
-        yield Finding(name, False, f"{name}: {figures.positives} positives are too few to judge")
+    count, what = (figures.rows, "rows") if figures.positives is None else (figures.positives, "positives")
+    if count < POSITIVES:
+        yield Finding(name, False, f"{name}: {count} {what} are too few to judge")
         return
     metric, now = next(iter(figures.metrics.items()))
     then = None if trained is None else trained.metrics.get(metric)

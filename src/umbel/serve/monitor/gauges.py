@@ -27,6 +27,8 @@ class Gauges:
         self.dropped = Counter("umbel_canary_dropped", "canaries that the guard dropped", registry=registry)
         self.rescored = Counter("umbel_rescored", "logged requests scored again by how they agree", ["result"], registry=registry)
         self.psi = Gauge("umbel_drift_psi", "stability index since training", ["what"], registry=registry, multiprocess_mode="mostrecent")
+        self.unknown = Gauge("umbel_unknown", "share of a field's values that training did not know, or that nobody told", ["what"],
+                             registry=registry, multiprocess_mode="mostrecent")
         names = ["task", "label", "metric", "bound"]
         self.quality = Gauge("umbel_quality", "by settled labels", names, registry=registry, multiprocess_mode="mostrecent")
         self.rows = Gauge("umbel_quality_rows", "settled labels looked at", names[:2], registry=registry, multiprocess_mode="mostrecent")
@@ -39,10 +41,12 @@ class Gauges:
             self.rescored.labels(one.value).inc()
 
     def lately(self, drifted: Iterable[Finding], figures: Iterable[Quality], found: Iterable[Finding]) -> None:
-        """What a bundle met lately: each field's, prediction's and gate's index, each task's metrics, and all alarms."""
+        """What a bundle met lately: each field's, prediction's and gate's index, unknown values, each task's metrics, and all alarms."""
         for one in drifted:
             if one.value is not None:
                 self.psi.labels(one.what).set(one.value)
+            if one.unknown is not None:
+                self.unknown.labels(one.what).set(one.unknown)
         for each in figures:
             self.rows.labels(each.task, each.label).set(each.figures.rows)
             for name, value in each.figures.metrics.items():

@@ -12,15 +12,17 @@ import polars as pl
 from umbel.data.batch import Batch
 from umbel.data.raw import encoded
 from umbel.errors import UserError
-from umbel.evaluate.figures import Figures, Rows, binary_figures
+from umbel.evaluate.figures import Figures, Rows
 from umbel.evaluate.intervals import resample
-from umbel.feedback import Feedback, Rule
+from umbel.evaluate.kinds import measures
+from umbel.feedback import Feedback
+from umbel.kinds import BINARY
 from umbel.run.drifting import Drifting, Finding
 from umbel.run.monitor import POSITIVES, quality
 from umbel.run.record import figures_to_json
 from umbel.run.report import Report
+from umbel.schema import Task
 from umbel.serve.bundles import hashed
-from umbel.serve.monitor.guarded import guarded
 from umbel.serve.ranker import Ranker
 from umbel.serve.reader import Raw, logged_rows
 from umbel.serve.recommend.forms import MISSING, SINGLE, form
@@ -36,7 +38,7 @@ RESAMPLES = 50
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """A task's figures under a label of the service: of its marginal, by what was predicted when it was shown."""
+    """A task's figures under a label of the service, by what was predicted when it was shown: of an event, of its marginal."""
 
     task: str
     label: str
@@ -82,16 +84,22 @@ def _read(served: Served, rows: Sequence[Raw]) -> Iterator[Batch]:
 
 
 def qualities(session: Session, labels: Mapping[str, Ranker], clock: int) -> Iterator[Quality]:
-    """Every task that events say yes or no to, of every label that answers, by the latest decisions whose labels have settled."""
-    stable = labels["stable"]
-    feedback = stable.served.bundle.feedback
-    for one in () if feedback is None else guarded(stable, None):
-        assert feedback is not None
-        frame = _settled(session, replace(feedback, rules=(one.rule,)), clock)
+    """Every task that has a rule of feedback, of every label that answers, by the latest decisions whose labels have settled.
+
+    An event is judged by its marginal, on all that was shown; any other kind by its own figures, where each event it is given came, which
+    needs a rule, too.
+    """
+    bundle = labels["stable"].served.bundle
+    rules = {} if bundle.feedback is None else {rule.task: rule for rule in bundle.feedback.rules}
+    for task in bundle.schema.judged:
+        chain = (task.name,) if task.kind == BINARY else bundle.schema.chain(task.name)
+        if bundle.feedback is None or not rules.keys() >= set(chain):
+            continue
+        frame = _settled(session, replace(bundle.feedback, rules=tuple(rules[name] for name in chain)), clock)
         for label, ranker in labels.items():
             own = frame.filter(pl.col("bundle") == ranker.served.name, pl.col("arm") == label)
-            if (figures := _figures(own, one.rule, ranker.served.bundle.columns)) is not None:
-                yield Quality(one.rule.task, label, figures)
+            if (figures := _figures(own, task, chain, columns=ranker.served.bundle.columns)) is not None:
+                yield Quality(task.name, label, figures)
 
 
 def judged(found: Quality, served: Served) -> Iterator[Finding]:
@@ -99,32 +107,39 @@ def judged(found: Quality, served: Served) -> Iterator[Finding]:
     trained = next((task for task in Report.from_json(served.bundle.report).tasks if task.name == found.task), None)
     then = None if trained is None else trained.marginal or trained.figures
     name = found.task if found.label == "stable" else f"{found.label} {found.task}"
-    negatives = found.figures.rows - (found.figures.positives or 0)
-    if negatives < POSITIVES:
-        yield Finding(name, False, f"{name}: {negatives} negatives are too few to judge")
+    positives = found.figures.positives
+    if positives is not None and found.figures.rows - positives < POSITIVES:
+        yield Finding(name, False, f"{name}: {found.figures.rows - positives} negatives are too few to judge")
         return
     yield from quality(name, found.figures, then)
 
 
 def _settled(session: Session, feedback: Feedback, clock: int) -> pl.DataFrame:
-    """The latest decisions whose labels of one rule have settled."""
-    (rule,) = feedback.rules
-    after = among_latest(session, clock - feedback.lateness - rule.window, LATEST)
+    """The latest decisions whose labels have settled."""
+    after = among_latest(session, clock - feedback.lateness - max(rule.window for rule in feedback.rules), LATEST)
     frames = [page.frame for page in pages(session, feedback, Extent(clock), after=after)]
     return pl.concat(frames) if frames else pl.DataFrame(schema={"bundle": pl.String, "arm": pl.String})
 
 
-def _figures(frame: pl.DataFrame, rule: Rule, columns: tuple[str, ...]) -> Figures | None:
-    """The figures of rows that have a prediction and a label; None where there are none."""
-    column = f"{rule.task}_marginal" if f"{rule.task}_marginal" in columns else rule.task
-    if frame.is_empty() or column not in columns:
+def _figures(frame: pl.DataFrame, task: Task, chain: Sequence[str], *, columns: tuple[str, ...]) -> Figures | None:
+    """The figures of rows with predictions and a label, for which the events of the chain before the task's came; None without any."""
+    answers = _answers(task, columns)
+    if frame.is_empty() or not answers:
         return None
-    rows = frame.with_columns(predictions(frame, columns)).filter(pl.col(f"{PREDICTED}{column}").is_not_null())
-    rows = rows.filter(pl.col(label_column(rule.task)).is_not_null())
+    came = [pl.col(label_column(name)) > 0 for name in chain if name != task.name]
+    known = [pl.col(name).is_not_null() for name in (*answers, label_column(task.name))]
+    rows = frame.with_columns(predictions(frame, columns)).filter(*known, *came)
     if rows.is_empty():
         return None
-    labels = (rows[label_column(rule.task)] > 0).cast(pl.Float64).to_numpy()
-    chances = rows[f"{PREDICTED}{column}"].to_numpy()
-    users = rows.select(pl.coalesce("user", "request")).to_series()
-    _, groups = np.unique(users.to_numpy(), return_inverse=True)
-    return binary_figures(Rows(labels, chances, chances, groups, resample(groups, resamples=RESAMPLES)))
+    told = rows[label_column(task.name)].cast(pl.Float64).to_numpy()
+    given = rows.select(answers).to_numpy()
+    _, groups = np.unique(rows.select(pl.coalesce("user", "request")).to_series().to_numpy(), return_inverse=True)
+    labels, given = (told > 0).astype(np.float64) if task.kind == BINARY else told, given[:, 0] if len(answers) == 1 else given
+    return measures(task.kind).figures(Rows(labels, rows[answers[0]].to_numpy(), given, groups, resample(groups, resamples=RESAMPLES)))
+
+
+def _answers(task: Task, columns: tuple[str, ...]) -> list[str]:
+    """The logged predictions that a task is judged by; none where a bundle does not give them."""
+    own = [f"{task.name}_{answer}" if answer else task.name for answer in task.kind.answers]
+    wanted = [f"{task.name}_marginal"] if task.kind == BINARY and f"{task.name}_marginal" in columns else own
+    return [f"{PREDICTED}{name}" for name in wanted] if set(wanted) <= set(columns) else []

@@ -3,7 +3,8 @@
 import { ask, Refused } from "./ask.js";
 import { along, badge, card, count, empty, facts, h, measured, moment, number, section, table, under } from "./make.js";
 
-const COLUMNS = { auc: "AUC", gauc: "AUC inside users", ne: "NE", calibration_ratio: "predicted / observed" };
+const COLUMNS = { auc: "AUC", gauc: "AUC inside users", ne: "NE", rmse: "RMSE", mae: "MAE", gini: "Gini", d2: "share explained",
+  coverage: "coverage", calibration_ratio: "predicted / observed" };
 
 export const quality = {
   title: "Quality",
@@ -47,12 +48,12 @@ function figures(list) {
   if (!list.length) return empty("No label is settled yet.", "A label is settled when its window and the lateness have passed by the clock of the events.");
   const names = Object.keys(COLUMNS).filter((name) => list.some((one) => name in one));
   const rows = list.map((one) => [
-    [one.task, under(one.label)], ...names.map((name) => measured(one[name])), [`${count(one.positives)} of ${count(one.rows)}`, under(`${count(one.users)} users`)],
+    [one.task, under(one.label)], ...names.map((name) => measured(one[name])), [one.positives === null ? count(one.rows) : `${count(one.positives)} of ${count(one.rows)}`, under(`${count(one.users)} users`)],
   ]);
   return [
     table("Quality by settled labels", ["task", ...names.map((name) => COLUMNS[name]), "positives of rows"], rows),
     h("p", { class: "mute" }, "By what was predicted when it was shown. Intervals: 95 %, users drawn again. NE below 1: better than always saying the base rate. ",
-      "Predicted / observed of 1 is right."),
+      "Predicted / observed of 1 is right. A number is judged where its label is known, in its own unit."),
   ];
 }
 
