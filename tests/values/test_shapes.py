@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from tests.shapes import Finder
@@ -28,6 +29,15 @@ def together(left: Float[Tensor, "rows width"], right: Float[Tensor, "rows"]) ->
 
 def wrong(left: Float[Tensor, "rows width"]) -> Float[Tensor, "width"]:
     return left[:, 0]
+
+def square(values: Float[Tensor, "rows rows"]) -> None:
+    pass
+
+def either(values: Float[Tensor, "rows rows"] | Float[Tensor, "width more"], rows: Float[Tensor, "rows"]) -> None:
+    pass
+
+def three(rows: Float[Tensor, "rows"], values: Float[Tensor, "rows 3"], more: Float[Tensor, "*rest rows"]) -> None:
+    pass
 
 def plain(count: int) -> str:
     return count
@@ -77,6 +87,28 @@ def test_an_axis_has_one_length_within_a_call(seen: ModuleType) -> None:
     assert seen.together(torch.ones(4, 2), torch.ones(4)).shape == (2,), "and another in the next"
     with pytest.raises(TypeError):
         seen.together(torch.ones(3, 2), torch.ones(4))
+
+
+@pytest.mark.parametrize("again", ["first", "known by now"])
+def test_what_was_right_once_is_not_right_for_good(seen: ModuleType, again: str) -> None:
+    """Another dtype, another rank, another kind of array, and another length of an axis that was told are refused as if new."""
+    ones = torch.ones
+    seen.square(ones(2, 2))
+    for wrong in (ones(2, 3), ones(2), ones(2, 2, 2), ones(2, 2, dtype=torch.int32), np.ones((2, 2)), None):
+        with pytest.raises(TypeError):
+            seen.square(wrong)
+    seen.three(ones(2), ones(2, 3), ones(5, 4, 2))
+    for rows, values, more in ((2, (2, 4), (5, 2)), (3, (2, 3), (5, 2)), (2, (2, 3), (5, 3))):
+        with pytest.raises(TypeError):
+            seen.three(ones(rows), ones(values), ones(more))
+
+
+@pytest.mark.parametrize("again", ["first", "known by now"])
+def test_an_annotation_that_was_not_met_tells_no_length(seen: ModuleType, again: str) -> None:
+    seen.either(torch.ones(3, 3), torch.ones(3))
+    seen.either(torch.ones(3, 2), torch.ones(5))
+    with pytest.raises(TypeError):
+        seen.either(torch.ones(3, 3), torch.ones(5))
 
 
 def test_what_is_given_back_is_looked_at(seen: ModuleType) -> None:
