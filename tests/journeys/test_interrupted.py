@@ -111,3 +111,12 @@ def test_importing_does_nothing() -> None:
     program = f"import sys, umbel; print({HEAVY})"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_a_small_training_imports_no_compiler(run_file: Path, tmp_path: Path) -> None:
+    """Torch's takes longer to import than a small model to train."""
+    program = "import sys, umbel.cli\ntry: umbel.cli.main(sys.argv[1:])\nexcept SystemExit: print('torch._dynamo' in sys.modules)"
+    words = ["train", str(run_file), "-o", str(tmp_path / "run"), "--set", "fit.epochs=1"]
+    out = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True).stdout
+    assert (tmp_path / "run" / "report.json").exists()
+    assert out.splitlines()[-1] == "False"

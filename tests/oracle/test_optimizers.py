@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from umbel.data.batch import Batch
-from umbel.learn.optim import RowAdagrad, RowAdam
+from umbel.learn.optim import DenseAdam, RowAdagrad, RowAdam
 from umbel.learn.plan import Plan
 from umbel.learn.step import Exact, Fast
 from umbel.nn.losses import Denominator
@@ -24,6 +24,24 @@ def gradients(rows: int, width: int, *, steps: int, touched: int) -> list[tuple[
 
 def dense(ids: Tensor, grad: Tensor, rows: int) -> Tensor:
     return torch.zeros(rows, grad.shape[1]).index_copy_(0, ids, grad)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_dense_optimiser_is_torchs_to_the_last_bit(decay: float) -> None:
+    """With groups, a schedule, and gradients that are let go of."""
+    mine, torchs = ([nn.Parameter(torch.ones(20, 4)), nn.Parameter(torch.ones(20, 4))] for _ in range(2))
+    for made, own in ((DenseAdam, mine), (torch.optim.AdamW, torchs)):
+        one = made(own[:1], lr=0.01, weight_decay=decay, fused=True)
+        one.add_param_group({"params": own[1:], "weight_decay": 0.0})
+        schedule = torch.optim.lr_scheduler.ExponentialLR(one, 0.9)
+        for _, grad in gradients(20, 4, steps=10, touched=20):
+            torch.autograd.backward([(parameter * grad).sum() for parameter in own])
+            one.step()
+            one.zero_grad()
+            schedule.step()
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in own)
+    assert all(torch.equal(left, right) for left, right in zip(mine, torchs, strict=True))
+    assert not torch.equal(mine[0], mine[1]) if decay else torch.equal(mine[0], mine[1])
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.7)])

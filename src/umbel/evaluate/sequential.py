@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import betaln
 
 BOLDEST = 0.5   # of what could be lost at one user, a bet risks at most this
 SURE = 100.0    # users that the prior of the sample ratio is worth
@@ -55,6 +54,8 @@ def mismatch(arm: Bool[np.ndarray, "users"], share: float) -> Evidence:
     >>> mismatch(np.ones(60, bool), 0.5)[[9, 59]].round(2).tolist()
     [0.41, 11.37]
     """
+    from scipy.special import betaln  # most who serve never ask this
+
     users = np.arange(1, len(arm) + 1)
     own = np.cumsum(arm)
     one, other = SURE * share, SURE * (1 - share)

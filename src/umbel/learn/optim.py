@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from inspect import unwrap
 from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.optim import AdamW
 from torch.optim.adam import adam
+
+
+@final
+class DenseAdam(AdamW):
+    """`torch.optim.AdamW` as it is within wrappers that are for `torch.compile` alone.
+
+    They import torch's compiler, which takes longer than a small model takes to train; what is compiled here is no optimiser.
+    """
+
+    add_param_group = unwrap(AdamW.add_param_group)
+    zero_grad = unwrap(AdamW.zero_grad)
+    step = torch.no_grad()(unwrap(AdamW.step))
 
 
 class RowOptimizer(ABC):

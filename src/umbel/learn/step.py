@@ -10,11 +10,11 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn.held import Held, Whole
+from umbel.learn.optim import DenseAdam
 from umbel.learn.plan import Plan
 from umbel.learn.processes import processes
 from umbel.learn.seam import Model
@@ -31,7 +31,7 @@ class Step(ABC):
         self.plan = plan
         self.processes = processes(plan.group)
         self.held: Held = plan.shards or Whole(self.processes)
-        self.optimizer = AdamW(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
+        self.optimizer = DenseAdam(model.dense_parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
         self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
         self.weigher: Weigher | None = None
         if plan.balance is not None:

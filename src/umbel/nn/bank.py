@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.dense import Form, mlps, worth
+from umbel.nn.draw import normal_
 from umbel.nn.drop import dropped
 
 
@@ -44,7 +45,7 @@ class Part:
 
 def xavier_(weight: Tensor, fans: tuple[int, int]) -> Tensor:
     """Fill with N(0, 2 / (fan_in + fan_out)): the fans of *one* member's matrix, however many are stacked."""
-    return nn.init.normal_(weight, std=math.sqrt(2.0 / sum(fans)))
+    return normal_(weight, std=math.sqrt(2.0 / sum(fans)))
 
 
 class Block(nn.Module):

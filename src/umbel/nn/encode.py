@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part, xavier_
+from umbel.nn.draw import normal_
 from umbel.schema import Field
 
 SPREAD = 1e-4  # standard deviation of fresh embeddings
@@ -24,7 +25,7 @@ class Numbers(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.weight = nn.Parameter(xavier_(torch.empty(len(names), *shape), (1, shape[1])))
-        self.missing = nn.Parameter(nn.init.normal_(torch.empty(len(names), *shape), std=SPREAD))
+        self.missing = nn.Parameter(normal_(torch.empty(len(names), *shape), std=SPREAD))
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows numbers views dim"]:
         """From the fields of these names, one number a row each."""
@@ -100,7 +101,7 @@ class Vectors(nn.Module):
         views, dim = shape
         width = width if bins is None else bins.width
         self.weight = nn.Parameter(xavier_(torch.empty(views * dim, width), (width, dim)))
-        self.missing = nn.Parameter(nn.init.normal_(torch.empty(views, dim), std=SPREAD))
+        self.missing = nn.Parameter(normal_(torch.empty(views, dim), std=SPREAD))
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows 1 views dim"]:
         """From the field of that name."""

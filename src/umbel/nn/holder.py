@@ -9,8 +9,9 @@ from typing import final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from umbel.nn.draw import normal_
 from umbel.nn.encode import SPREAD
 
 
@@ -40,7 +41,7 @@ class Here(Holder):
 
     def drawn(self, rows: int, width: int) -> Float[Tensor, "held width"]:
         """All."""
-        return nn.init.normal_(torch.empty(rows, width), std=SPREAD)
+        return normal_(torch.empty(rows, width), std=SPREAD)
 
     def looked(self, table: Float[Tensor, "held width"], place: Int[Tensor, "rows slots"]) -> dict[str, Tensor]:
         """As they are."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Bank, Part, xavier_
+from umbel.nn.draw import normal_
 from umbel.nn.layer import Layer, Lessons, Penalised
 from umbel.nn.reach import Tasks, union
 
@@ -25,7 +26,7 @@ class HardConcrete(nn.Module):
 
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.01))
+        self.alpha = nn.Parameter(normal_(torch.empty(shape), std=0.01))
 
     def forward(self) -> Float[Tensor, "readers experts"]:
         """Drawn anew each time while training."""

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Block
+from umbel.nn.draw import normal_
 from umbel.nn.losses import Denominator, Labelled
 from umbel.nn.views import Places, Views
 from umbel.schema import Edges, Schema
@@ -66,7 +67,7 @@ class TwoTower(nn.Module):
         super().__init__()
         self.schema, self.sides, self.temperature = schema, sides, sizes.temperature
         self.places = Places(schema, sizes.vocabulary)
-        self.table = nn.Parameter(nn.init.normal_(torch.empty(self.places.rows, sizes.dim), std=FRESH))
+        self.table = nn.Parameter(normal_(torch.empty(self.places.rows, sizes.dim), std=FRESH))
         self.views = Views(schema, (1, sizes.dim), edges=sizes.edges)
         order = [one.name for one in schema.fields]
         self._user, self._item = ([order.index(name) for name in names] for names in (sides.user, sides.item))

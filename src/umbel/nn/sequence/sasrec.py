@@ -13,6 +13,7 @@ from torch.nn.functional import layer_norm, pad
 
 from umbel.nn.attention import Attention
 from umbel.nn.bank import Part, xavier_
+from umbel.nn.draw import normal_
 from umbel.nn.encode import SPREAD
 from umbel.nn.sequence.read import Read, Reader, of_lists
 from umbel.nn.sequence.sequence import Listing, SequenceEncoder, Shape
@@ -56,7 +57,7 @@ class Transformer(Reader):
         super().__init__()
         views, dim = shape
         self.count = len(lists)
-        self.positions = nn.ParameterList(nn.init.normal_(torch.empty(views, one.length, dim), std=SPREAD) for one in lists)
+        self.positions = nn.ParameterList(normal_(torch.empty(views, one.length, dim), std=SPREAD) for one in lists)
         self.blocks = nn.ModuleList(Block(views * self.count, dim, heads=heads) for _ in range(layers))
 
     def forward(
