@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +86,28 @@ def say(*words: str | Path) -> Said:
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
     return Said(int(str(ended.value.code)), out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def runs_here() -> Iterator[None]:
+    """The runs of a comparison are made in this process, one at a time; that a process of its own makes each is for others to test."""
+    one = Lock()
+
+    def run(command: list[str], *, env: Mapping[str, str], stderr: int, text: bool, check: bool) -> subprocess.CompletedProcess[str]:
+        with one, pytest.raises(SystemExit) as ended:
+            main(command[3:])
+        return subprocess.CompletedProcess(command, int(str(ended.value.code)), stderr="no word of it was kept")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("umbel.study.compare.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+        yield
+
+
+@pytest.fixture
+def here() -> Iterator[None]:
+    """`runs_here`, for as long as a test lasts."""
+    with runs_here():
+        yield
 
 
 def content(path: Path) -> dict[str, Any]:

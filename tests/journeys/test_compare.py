@@ -97,6 +97,7 @@ def test_a_stopped_comparison_goes_on(comparison: tuple[Path, Path, Said]) -> No
     assert saved(out)["paired"] == before["paired"]
 
 
+@pytest.mark.usefixtures("here")
 def test_more_seeds_go_on_and_fewer_are_found_again(log: Path, tmp_path: Path) -> None:
     """Three seeds in the folder of two train the third alone; two in the folder of three train nothing, and say what two said."""
     file, out = tmp_path / "run.toml", tmp_path / "out"
@@ -120,6 +121,7 @@ def test_another_comparison_is_refused(comparison: tuple[Path, Path, Said]) -> N
     assert "holds a run of other settings (compare.recipes" in said.line
 
 
+@pytest.mark.usefixtures("here")
 def test_variants_of_the_run_file_take_part(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     asked = '[compare]\ntrees = false\ncontrols = false\nrecipes = ["alone"]\n[compare.variants.surgery.fit]\nbalancer = "pcgrad"\n'
@@ -143,6 +145,7 @@ def test_a_variant_that_cannot_be_is_refused_before_anything_is_read(tmp_path: P
     assert "'mmeo'; did you mean 'mmoe'?" in said.line
 
 
+@pytest.mark.usefixtures("here")
 def test_a_comparison_whose_every_run_diverges_ends_in_one_line(log: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(log=log))
@@ -154,6 +157,7 @@ def test_a_comparison_whose_every_run_diverges_ends_in_one_line(log: Path, tmp_p
     assert not (tmp_path / "out" / "compare.json").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_comparison_goes_on_past_what_diverges(log: Path, tmp_path: Path) -> None:
     """One of two rates diverges for everyone, and is passed over; nothing of it is run again."""
     file = tmp_path / "run.toml"

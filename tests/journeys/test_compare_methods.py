@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import rated
+from tests.journeys.conftest import runs_here
 from umbel.cli import main
 
 RUN = """
@@ -65,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(place: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, runs_here():
         patch.chdir(place)
         with pytest.raises(SystemExit) as stopped:
             main(["compare", "run.toml", "-o", "compared"])
@@ -136,6 +137,7 @@ def test_what_training_refuses_is_refused_before_the_log_is_read(
     assert not [*place.glob("refused*/runs")]
 
 
+@pytest.mark.usefixtures("here")
 def test_inner_steps_that_are_no_numbers_are_counted_and_told(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_balanced_run_under_a_head_with_outputs_of_its_own(head: str, recipe: 
     assert [len(moment["weights"]) for moment in report["history"]] == [3]
 
 
+@pytest.mark.usefixtures("here")
 def test_published_recipes_are_compared(run_file: Path, tmp_path: Path) -> None:
     """Heads with auxiliary outputs beside trees, which have none."""
     names = ["escm2", "aitm"]

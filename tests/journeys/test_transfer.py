@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.journeys.conftest import RUN, Said, say
+from tests.journeys.conftest import RUN, Said, runs_here, say
 from umbel.data.table import Table
 from umbel.learn import checkpoint
 from umbel.run.settings import read
@@ -24,7 +24,8 @@ def study(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     folder = tmp_path_factory.mktemp("transfer")
     file = folder / "run.toml"
     file.write_text(RUN.format(log=log) + "[compare]\ntrees = false\n[transfer]\ntrained = 1\nlead = 1.5\n")
-    return file, folder / "out", say("transfer", file, "-o", folder / "out", "--seeds", "1", "--jobs", "2")
+    with runs_here():
+        return file, folder / "out", say("transfer", file, "-o", folder / "out", "--seeds", "1", "--jobs", "2")
 
 
 def content(out: Path) -> dict[str, Any]:
