@@ -104,7 +104,8 @@ def play(settings: Settings, table: Table) -> Played:
         learner.load_state_dict(best)
         found.finish()
     kept = learner.adapter.kept if isinstance(learner.adapter, Joint) else None
-    return Played(found.told(), time.process_time() - began, epoch, kept, found.lost(), scores)
+    told = {scenario: one for scenario, one in found.told().items() if isinstance(one, Answers)}
+    return Played(told, time.process_time() - began, epoch, kept, found.lost(), scores)
 
 
 def changed(settings: Settings, method: dict[str, object], *, seed: int) -> Settings:

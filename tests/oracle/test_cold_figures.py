@@ -177,7 +177,7 @@ def test_intervals_are_over_users() -> None:
 def test_groups_are_the_users_of_each_name() -> None:
     told = drawn(users=80, seed=3)
     names = [f"g{user % 2}" for user in range(80)]
-    found = by_groups(told, {"side": names}, relevant=4.0, resamples=20)
+    found = by_groups([told], {"side": names}, relevant=4.0, resamples=20)
     assert set(found) == {"rating", "click"}
     assert list(found["rating"]) == ["spread of labels", "side"]
     side = {group.name: group for group in found["rating"]["side"].groups}
@@ -195,7 +195,7 @@ def test_groups_are_the_users_of_each_name() -> None:
 
 def test_the_worst_group_of_an_event_is_the_least_auc() -> None:
     told = drawn(users=160, seed=4)
-    found = by_groups(told, {"side": ["a" if user % 2 else "b" for user in range(160)]}, relevant=4.0, resamples=20)["click"]["side"]
+    found = by_groups([told], {"side": ["a" if user % 2 else "b" for user in range(160)]}, relevant=4.0, resamples=20)["click"]["side"]
     assert not isinstance(found.worst, Undefined)
     values = {group.name: group.figure.value for group in found.groups if isinstance(group.figure, Interval)}
     assert found.worst.name == min(values, key=lambda name: values[name])
@@ -205,7 +205,7 @@ def test_users_are_grouped_by_how_far_their_labels_lie_apart() -> None:
     """Quarters of their standard deviations; who saw fewer than two labels is unknown."""
     told = drawn(users=60, seed=5)
     told.seen[7, 1:] = False
-    found = by_groups(told, {}, relevant=4.0, resamples=5)["rating"]["spread of labels"]
+    found = by_groups([told], {}, relevant=4.0, resamples=5)["rating"]["spread of labels"]
     spreads = [float(told.labels[user, told.seen[user, :, 0], 0].std()) for user in range(60) if told.seen[user, :, 0].sum() > 1]
     edges = np.quantile(spreads, [0.25, 0.5, 0.75])
     counts = np.bincount(np.searchsorted(edges, spreads, side="left"), minlength=4)

@@ -10,7 +10,7 @@ from umbel.evaluate.intervals import Interval, Resamples, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.peruser import PerUser
 from umbel.evaluate.rated import RATED
-from umbel.evaluate.robust import quarters, rating_variance, robustness
+from umbel.evaluate.robust import over_seeds, quarters, rating_variance, robustness
 
 
 def plain(values: Float[np.ndarray, "users"], *, falls: bool = False) -> PerUser:
@@ -34,6 +34,19 @@ def test_figures_worst_and_spread_of_groups() -> None:
     assert isinstance(told.spread, Interval)
     assert told.spread.value == pytest.approx(0.4)
     assert told.spread.low == pytest.approx(0.4)  # no value differs inside a group: nothing moves
+
+
+def test_of_several_seeds_every_figure_is_the_mean() -> None:
+    """Of the groups' figures, from which the worst is chosen and the spread taken: not the mean of worst figures or of spreads."""
+    first, second = HUNDRED.copy(), HUNDRED.copy()
+    second[:40] = 1.2  # the young are worst in one seed and best in the other
+    told = over_seeds([plain(first), plain(second)], LABELS, users(100), fewest=30)
+    assert [group.figure.value for group in told.groups if isinstance(group.figure, Interval)] == pytest.approx([0.6, 0.7])
+    assert told.worst == told.groups[0]
+    assert told.groups[0].name == "old"
+    assert isinstance(told.spread, Interval)
+    assert told.spread.value == pytest.approx(0.1)
+    assert over_seeds([plain(first)], LABELS, users(100), fewest=30) == robustness(plain(first), LABELS, users(100), fewest=30)
 
 
 def test_the_worst_of_an_error_is_the_largest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,20 @@ class Answers:
         """Labels, predictions (a regression's own, an event's logit) and what was seen of one task."""
         place = [one.name for one in self.schema.tasks].index(task)
         return self.labels[..., place], self.logits[..., self.schema.outputs[place].start], self.seen[..., place]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a learner says of test users; why it says nothing, where nobody has rows enough.
+
+    By scenario; of new users by the size of the support, before one fixed query (`curve`); and of new users as a scenario has them
+    (`new`), with the group of each one of them in every grouping.
+    """
+
+    scenarios: Mapping[str, Answers | Undefined]
+    curve: Mapping[int, Answers | Undefined]
+    new: Answers | Undefined
+    groups: Mapping[str, Sequence[object]]
 
 
 def answers(learner: Learner, own: Episodes, read: Read, *, size: int = SIZE) -> Answers:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from umbel.coldstart.answers import Answers
+from umbel.coldstart.answers import Answers, Asked
 from umbel.evaluate.intervals import Interval, Resamples, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.peruser import PerUser
 from umbel.evaluate.rated import listing
-from umbel.evaluate.robust import Robustness, quarters, robustness
+from umbel.evaluate.robust import Robustness, over_seeds, quarters
 from umbel.kinds import BINARY, REGRESSION
 from umbel.schema import Task
 
 Measured = Mapping[str, Interval | Undefined]
+Key = TypeVar("Key")
 OF_EVENTS = ("auc", "ndcg@1", "ndcg@3", "ndcg@5", "precision@5", "recall@5")
 OF_RATINGS = ("mae", "rmse", "mae_pooled", "rmse_pooled", *OF_EVENTS[1:])
 
@@ -44,6 +46,18 @@ class ColdFigures:
     groups: Mapping[str, Mapping[str, Robustness]] = field(default_factory=dict)
 
 
+def cold_figures(asked: Asked, *, relevant: float, resamples: int) -> ColdFigures:
+    """The figures of everything that a learner was asked."""
+    groups = {} if isinstance(asked.new, Undefined) else by_groups([asked.new], asked.groups, relevant=relevant, resamples=resamples)
+    scenarios, curve = (figures_of(one, relevant=relevant, resamples=resamples) for one in (asked.scenarios, asked.curve))
+    return ColdFigures(scenarios, curve, groups)
+
+
+def figures_of(told: Mapping[Key, Answers | Undefined], *, relevant: float, resamples: int) -> dict[Key, Told | Undefined]:
+    """The figures of several sets of episodes; where nothing was said, why."""
+    return {key: one if isinstance(one, Undefined) else figures(one, relevant=relevant, resamples=resamples) for key, one in told.items()}
+
+
 def per_user(told: Answers, *, relevant: float) -> dict[str, dict[str, PerUser]]:
     """Every metric of every task, user by user; `relevant` is the least rating of a relevant row."""
     found = {}
@@ -63,15 +77,18 @@ def figures(told: Answers, *, relevant: float, resamples: int) -> Told:
 
 
 def by_groups(
-    told: Answers, groupings: Mapping[str, Sequence[object]], *, relevant: float, resamples: int
+    seeds: Sequence[Answers], groupings: Mapping[str, Sequence[object]], *, relevant: float, resamples: int
 ) -> dict[str, dict[str, Robustness]]:
-    """Each task's first metric by groups of users; a grouping names every user's group."""
+    """Each task's first metric by groups of users, the mean over seeds; a grouping names every user's group."""
+    told = seeds[0]
     by = resample(told.users, resamples=resamples)
+    own = [per_user(one, relevant=relevant) for one in seeds]
     found = {}
-    for task, own in per_user(told, relevant=relevant).items():
-        if own:
+    for task, metrics in own[0].items():
+        if metrics:
+            first = [next(iter(one[task].values())) for one in own]
             spread = {"spread of labels": quarters(_spread(told, task)), **groupings}
-            found[task] = {name: robustness(next(iter(own.values())), labels, by) for name, labels in spread.items()}
+            found[task] = {name: over_seeds(first, labels, by) for name, labels in spread.items()}
     return found
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from umbel.evaluate.intervals import Interval, Resamples, Sampled
 from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.paired import average
 from umbel.evaluate.peruser import PerUser
 
 FEWEST = 30
@@ -52,17 +53,33 @@ def robustness(found: PerUser, labels: Sequence[object], by: Resamples, *, fewes
     >>> [(group.name, group.users) for group in told.groups], round(told.spread.value, 3), told.worst.name
     ([('f', 2), ('m', 2), ('unknown', 1)], 0.5, 'f')
     """
-    names = np.array([UNKNOWN if label is None or label != label else str(label) for label in labels])
-    parts = {str(name): _part(found, names == name) for name in np.unique(names)}
-    drawn = {name: part.sampled(by) for name, part in parts.items() if part.users >= max(fewest, 1)}
-    known = {name: one for name, one in drawn.items() if isinstance(one, Sampled)}
-    groups = tuple(Group(name, part.users, _figure(part, known.get(name), fewest)) for name, part in parts.items())
+    return over_seeds([found], labels, by, fewest=fewest)
+
+
+def over_seeds(seeds: Sequence[PerUser], labels: Sequence[object], by: Resamples, *, fewest: int = FEWEST) -> Robustness:
+    """The same of a model that was trained several times: a group's figure is the mean over `seeds`, which know the same users."""
+    names = np.array(named(labels))
+    parts = {str(name): [_part(one, names == name) for one in seeds] for name in np.unique(names)}
+    users = {name: min(one.users for one in each) for name, each in parts.items()}
+    known = {name: one for name, each in parts.items() if users[name] >= max(fewest, 1) and (one := _mean(each, by)) is not None}
+    groups = tuple(Group(name, count, _figure(count, known.get(name), fewest)) for name, count in users.items())
     if not known:
         none = Undefined(f"no group of {fewest} users")
         return Robustness(groups, none, none)
-    sign = -1 if found.falls else 1
+    sign = -1 if seeds[0].falls else 1
     last = min(known, key=lambda name: sign * known[name].value)
     return Robustness(groups, next(group for group in groups if group.name == last), _spread(list(known.values())))
+
+
+def named(labels: Sequence[object]) -> list[str]:
+    """Groups by name: what a label says, or that it is unknown.
+
+    Example
+    -------
+    >>> named(["f", 25, None, float("nan")])
+    ['f', '25', 'unknown', 'unknown']
+    """
+    return [UNKNOWN if label is None or label != label else str(label) for label in labels]
 
 
 def quarters(values: Float[np.ndarray, "users"]) -> list[str | None]:
@@ -98,8 +115,14 @@ def _part(found: PerUser, members: Bool[np.ndarray, "users"]) -> PerUser:
     return replace(found, values=np.where(members, found.values, np.nan), lost={})
 
 
-def _figure(part: PerUser, drawn: Sampled | None, fewest: int) -> Interval | Undefined:
-    return Undefined(f"{part.users} users with a value, fewer than {fewest}") if drawn is None else drawn.interval()
+def _mean(seeds: Sequence[PerUser], by: Resamples) -> Sampled | None:
+    drawn = [one.sampled(by) for one in seeds]
+    known = [one for one in drawn if isinstance(one, Sampled)]
+    return average(known) if len(known) == len(drawn) else None
+
+
+def _figure(users: int, drawn: Sampled | None, fewest: int) -> Interval | Undefined:
+    return Undefined(f"{users} users with a value, fewer than {fewest}") if drawn is None else drawn.interval()
 
 
 def _spread(groups: Sequence[Sampled]) -> Interval | Undefined:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Int64
 
 from umbel.chosen import choose
-from umbel.coldstart.answers import Answers, answers, scores
-from umbel.coldstart.figures import ColdFigures, Told, by_groups, figures
+from umbel.coldstart.answers import Answers, Asked, answers, scores
 from umbel.coldstart.method import Method, Prepared, Setup
 from umbel.coldstart.methods import METHODS
 from umbel.coldstart.prior import ItemMeans
@@ -24,7 +23,7 @@ from umbel.data.episodes import Episodes, Protocol, Scenario, episodes, item_fie
 from umbel.data.table import Table
 from umbel.errors import DivergedError, UserError
 from umbel.evaluate.metrics import Undefined
-from umbel.evaluate.robust import Robustness, quarters
+from umbel.evaluate.robust import quarters
 from umbel.learn.episode import Learner
 from umbel.learn.fit import Batches
 from umbel.learn.history import Scores
@@ -78,29 +77,22 @@ class Newcomers:
         some = own.of(np.arange(min(len(own), len(self.valid()))))
         return scores(answers(self.prepared.learner, some, self.prepared.read))
 
-    def figures(self, *, resamples: int) -> ColdFigures:
-        """What the learner comes to on test users: in every scenario, new users as their support grows, and by groups of users."""
+    def asked(self) -> Asked:
+        """What the learner says of test users: in every scenario, of new users as their support grows, and of new users by groups."""
+        among = _newest(scenarios(self.table, "test"))
+        curve = {shots: self._answers(self._tested(self.section.at(shots), among)) for shots in self.section.curve}
+        new = self._tested(self.section.protocol(), among)
+        return Asked(self.told(), curve, self._answers(new), {} if isinstance(new, Undefined) else self._groups(new))
+
+    def told(self) -> dict[str, Answers | Undefined]:
+        """What it says of them in every scenario."""
         parts = scenarios(self.table, "test")
-        by_scenario = {name.value: self._told(self.section.protocol(), among, resamples=resamples) for name, among in parts.items()}
-        among = _newest(parts)
-        curve = {shots: self._told(self.section.at(shots), among, resamples=resamples) for shots in self.section.curve}
-        return ColdFigures(by_scenario, curve, self._groups(among, resamples=resamples))
+        return {name.value: self._answers(self._tested(self.section.protocol(), among)) for name, among in parts.items()}
 
-    def told(self) -> dict[str, Answers]:
-        """What the learner says of test users, in every scenario that has some."""
-        found = {}
-        for name, among in scenarios(self.table, "test").items():
-            try:
-                own = episodes(self.table, "test", self.section.protocol(), among=among)
-                found[name.value] = answers(self.prepared.learner, own, self.prepared.read)
-            except UserError:
-                continue  # nobody has rows enough: the scenario is left out, and a report says so
-        return found
-
-    def served(self, ladder: Ladder, *, resamples: int) -> dict[int, Told | Undefined]:
-        """The same curve as the ladder answers it: for each size of the support by the rung that is for it."""
+    def served(self, ladder: Ladder) -> dict[int, Answers | Undefined]:
+        """The curve as the ladder answers it: for each size of the support by the rung that is for it."""
         among, learner = _newest(scenarios(self.table, "test")), self.prepared.learner
-        return {shots: self._told(self.section.at(shots), among, resamples=resamples, by=serving(learner, ladder, shots))
+        return {shots: self._answers(self._tested(self.section.at(shots), among), by=serving(learner, ladder, shots))
                 for shots in self.section.curve}
 
     def climb(self) -> Climb | None:
@@ -137,27 +129,23 @@ class Newcomers:
         counts = [one for name, one in self.prepared.learner.named_buffers() if name.rpartition(".")[2] == "lost"]
         return sum(int(one) for one in counts)
 
-    def _told(
-        self, protocol: Protocol, among: Bool[np.ndarray, "rows"], *, resamples: int, by: Learner | None = None
-    ) -> Told | Undefined:
-        """The figures of some test rows' users; why there are none, where no user has rows enough."""
+    def _tested(self, protocol: Protocol, among: Bool[np.ndarray, "rows"]) -> Episodes | Undefined:
+        """The users of some test rows; why there are none, where no user has rows enough."""
         try:
-            own = episodes(self.table, "test", protocol, among=among)
+            return episodes(self.table, "test", protocol, among=among)
         except UserError as error:
             return Undefined(error.what.removeprefix("episodes: "))
-        told = answers(by or self.prepared.learner, own, self.prepared.read if by is None else self.prepared.served)
-        return figures(told, relevant=self.section.relevant, resamples=resamples)
 
-    def _groups(self, among: Bool[np.ndarray, "rows"], *, resamples: int) -> dict[str, dict[str, Robustness]]:
-        try:
-            own = episodes(self.table, "test", self.section.protocol(), among=among)
-        except UserError:
-            return {}
+    def _answers(self, own: Episodes | Undefined, *, by: Learner | None = None) -> Answers | Undefined:
+        if isinstance(own, Undefined):
+            return own
+        return answers(by or self.prepared.learner, own, self.prepared.read if by is None else self.prepared.served)
+
+    def _groups(self, own: Episodes) -> dict[str, Sequence[object]]:
+        """Everybody's group by how many rows they have, and by the fields that the run file names."""
         first = own.query[:, 0] - self.table.parts["test"].start
         fields = {name: [*self.table.encoder.decode(name, self.table.column(name, "test")[first])] for name in self.section.groups}
-        groupings = {"activity": quarters(own.sizes.astype(float)), **fields}
-        told = answers(self.prepared.learner, own, self.prepared.read)
-        return by_groups(told, groupings, relevant=self.section.relevant, resamples=resamples)
+        return {"activity": quarters(own.sizes.astype(float)), **fields}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from torch.distributed import ProcessGroup
 
 from umbel import durable
 from umbel.bundle import Bundle
+from umbel.coldstart.figures import cold_figures, figures_of
 from umbel.data.ingest import ingest
 from umbel.data.table import Table
 from umbel.errors import UserError
@@ -227,11 +228,11 @@ class _Learned:
 
 def _new_users(cold: Newcomers, settings: Settings, *, look: Watch) -> NewUsers:
     look.stage("best epoch loaded; judging on new users, and choosing the ladder on validation")
-    training = cold.lost()
-    figures = cold.figures(resamples=settings.evaluate.resamples)
+    training, relevant, resamples = cold.lost(), cold.section.relevant, settings.evaluate.resamples
+    figures = cold_figures(cold.asked(), relevant=relevant, resamples=resamples)
     lost = {"training": training, "test": cold.lost() - training}
     climbed = cold.climb()
-    served = {} if climbed is None else cold.served(climbed.ladder, resamples=settings.evaluate.resamples)
+    served = {} if climbed is None else figures_of(cold.served(climbed.ladder), relevant=relevant, resamples=resamples)
     told = newcomers.to_json(method(settings).name, figures, Served(climbed, served), lost=lost)
     if line := newcomers.served_line(told):
         look.stage(line)
