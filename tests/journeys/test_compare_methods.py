@@ -43,6 +43,7 @@ history       = [7, 100]
 users         = 4
 curve         = [0, 2]
 curve_history = [8, 100]
+groups        = ["age"]
 [compare]
 methods = ["bias", "base", "melu", { name = "melu", rate = 0.2 }]
 seeds   = 2
@@ -84,6 +85,33 @@ def test_every_method_stands_in_every_scenario(compared: Path) -> None:
     assert {one["against"] for one in found["paired"]} == {"bias", "base"}
 
 
+def test_every_method_stands_with_supports_of_every_size(compared: Path) -> None:
+    """The same users and query rows for all sizes and methods; what reads no row is the same at every size."""
+    found = json.loads((compared / "compare.json").read_text())
+    counts = {(size["users"], size["rows"]) for one in found["recipes"].values() for size in one["curve"].values()}
+    assert len(counts) == 1
+    assert all(list(one["curve"]) == ["0", "2"] for one in found["recipes"].values())
+    without, known = (found["recipes"]["base"]["curve"][shots]["tasks"] for shots in ("0", "2"))
+    assert without == known
+    without, known = (found["recipes"]["melu"]["curve"][shots]["tasks"]["rating"]["mae"]["mean"] for shots in ("0", "2"))
+    assert without != known
+    gaps = {(one["recipe"], one["task"]): one["mean"] for one in found["paired_by_size"] if one["against"] == "base"}
+    assert set(gaps) == {(name, f"{task}, {shots} known") for name in ("bias", "melu") for task in ("rating", "click") for shots in (0, 2)}
+    base = found["recipes"]["base"]["curve"]["2"]["tasks"]["rating"]["mae"]["mean"]
+    assert gaps["melu", "rating, 2 known"] == pytest.approx(known - base)
+
+
+def test_every_method_stands_by_groups_of_users(compared: Path) -> None:
+    found = json.loads((compared / "compare.json").read_text())
+    for one in found["recipes"].values():
+        for task, metric in (("rating", "mae"), ("click", "auc")):
+            assert list(one["groups"][task]) == ["spread of labels", "activity", "age"]
+            age = one["groups"][task]["age"]
+            assert age["metric"] == metric
+            assert sum(group["users"] for group in age["groups"]) <= 12
+            assert age["worst"] == {"name": None, "reason": "no group of 30 users"}
+
+
 def test_a_bias_has_no_seeds_to_differ_by(compared: Path) -> None:
     found = json.loads((compared / "compare.json").read_text())
     first, second = found["recipes"]["bias"]["tasks"]["rating, user cold"]["mae"]["seeds"]
@@ -93,19 +121,23 @@ def test_a_bias_has_no_seeds_to_differ_by(compared: Path) -> None:
 def test_a_second_time_reads_what_is_there(
     compared: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = {path: path.stat().st_mtime_ns for path in compared.rglob("predictions.npz")}
+    runs = {path: path.stat().st_mtime_ns for path in compared.rglob("answers.npz")}
     before = (compared / "compare.json").read_bytes()
     monkeypatch.chdir(place)
     code, out, _ = told(capsys, "compare", "run.toml", "-o", "compared")
     assert code == 0
     assert "user cold" in out
-    assert {path: path.stat().st_mtime_ns for path in compared.rglob("predictions.npz")} == runs
+    said = " ".join(out.split())
+    assert "rating: mae of 12 new users by rows known of them" in said
+    assert "rating: the worst groups of new users by mae" in said
+    assert {path: path.stat().st_mtime_ns for path in compared.rglob("answers.npz")} == runs
     assert (compared / "compare.json").read_bytes() == before
 
 
 def test_the_page_tells_of_methods(compared: Path) -> None:
     page = (compared / "compare.html").read_text()
-    assert all(word in page for word in ("melu", "bias", "user cold"))
+    assert all(word in page for word in ("melu", "bias", "user cold", "rating: MAE of new users", "MAE less that of bias"))
+    assert "rating: for whom MAE is worst" in page
     assert "Lost inner steps" not in page, "there were none"
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from umbel.evaluate.figures import Point
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined
-from umbel.run import markup
-from umbel.run.plots import HEIGHT, WIDTH, Axis, Frame, Line, curves, grown, key, reliability, whisker
+from umbel.run import markup, plots
+from umbel.run.plots import HEIGHT, WIDTH, Axis, Frame, Line, curves, grown, key, reliability, side_by_side, swatch, whisker
 
 TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=12) | st.sampled_from(
     ["<b>", "&amp;", '"', "'", "</td>", "<script>alert(1)</script>", "a & b < c", "]]>", "&lt;"]
@@ -276,6 +276,51 @@ def test_lines_have_a_dot_a_figure_and_a_band_where_two_have_bounds(drawn: list[
     bands = [line for line in lines if sum(one.low is not None for _, one in line.points) > 1]
     assert picture.count("<polygon") == len(bands)
     assert picture.count("stroke-dasharray") == max(0, len(lines) - 1)
+
+
+PLACED = st.lists(st.tuples(TEXT, st.dictionaries(st.sampled_from([0, 1, 3, 5, 10, 20]), FIGURE, max_size=6)), min_size=1, max_size=20)
+
+
+def spot(mark: ElementTree.Element) -> tuple[float, float]:
+    """The middle of a disc or a square."""
+    if mark.tag == "circle":
+        return float(mark.get("cx", "nan")), float(mark.get("cy", "nan"))
+    x, y, width, height = (float(mark.get(name, "nan")) for name in ("x", "y", "width", "height"))
+    return x + width / 2, y + height / 2
+
+
+@quick
+@given(PLACED, st.none() | st.floats(-9, 9))
+@example([("one", {20: Interval(1.0, 1.0, 1.0)})], 1.0)
+def test_figures_side_by_side_keep_their_place_and_their_order(drawn: list[tuple[str, dict[int, Interval]]], guide: float | None) -> None:
+    """A mark a figure, with its interval; numbers one after the other, at each the lines in turn, the greater the higher."""
+    lines = [Line(name, [(float(at), one) for at, one in sorted(points.items())]) for name, points in drawn]
+    picture = side_by_side(lines, name="rmse", across="rows", guide=guide)
+    told = [(number, at, one) for at, line in enumerate(lines) for number, one in line.points]
+    if not told:
+        assert picture == '<p class="mute">no figure</p>'
+        return
+    tree = ElementTree.fromstring(picture)
+    marks = [next(iter(group)) for group in tree.iter("g")]
+    spots = [spot(mark) for mark in marks]
+    assert len(spots) == len(told)
+    assert all(0 <= across <= plots.BROAD[0] and 0 <= down <= plots.BROAD[1] for across, down in spots)
+    turn = [across for _, across in sorted(zip([one[:2] for one in told], [across for across, _ in spots], strict=True))]
+    assert all(b > a for a, b in pairwise(turn))
+    assert falls_as_it_rises([one.value for _, _, one in told], [down for _, down in spots])
+    bars = [line for line in tree.iter("line") if line.get("stroke-width") == "1.5"]
+    assert len(bars) == sum(one.low is not None for _, _, one in told)
+    assert len([line for line in tree.iter("line") if line.get("class") == "guide"]) == (guide is not None)
+    numbers = sorted({number for number, _, _ in told})
+    assert [one.text for one in tree.iter("text") if one.get("text-anchor") == "middle"] == [f"{number:g}" for number in numbers]
+    for (_, at, _), mark in zip(told, marks, strict=True):
+        assert ElementTree.tostring(next(iter(ElementTree.fromstring(swatch(at)))))[:5] == ElementTree.tostring(mark)[:5]
+
+
+def test_lines_are_told_apart_by_colour_and_shape() -> None:
+    kinds = plots.COLOURS * plots.SHAPES
+    assert len({swatch(at) for at in range(kinds)}) == kinds
+    assert swatch(kinds) == swatch(0)
 
 
 @quick

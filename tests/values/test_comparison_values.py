@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from umbel.evaluate.figures import Point
 from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined
-from umbel.run.comparison import Across, Entrant, Pair
+from umbel.run.compared import Across, Entrant, Pair
 from umbel.run.markup import number, signed, span
 from umbel.run.names import FALLS, MEANINGS, TITLES
 from umbel.run.plots import Axis, Frame, curves, reliability

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from rich.table import Table
 
-from umbel.evaluate.intervals import Interval
+from umbel.evaluate.intervals import Interval, Sampled
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Paired, Verdict
+from umbel.evaluate.robust import Group, Robustness
 from umbel.study import show
+from umbel.study.new_users import Grouped, NewUsers, Shown
+from umbel.study.seeds import Line, Seeds
 from umbel.study.trial import Trial
 from umbel.study.verdict import Comparison, Difference, Standing
 
@@ -67,3 +73,39 @@ def test_open_differences_are_counted_under_the_others(
     show.standings(Comparison({"test": 100}, (one,), pairs))
     assert tables[1].row_count == len(verdicts) - sum(verdict is Verdict.OPEN for verdict in verdicts)
     assert said == line
+
+
+@pytest.fixture
+def new() -> NewUsers:
+    """Ten new users with no row and with five, who are worse known in one group."""
+    line = Line("melu", (Path("nowhere"),))
+
+    def size(mae: float) -> Shown:
+        return Shown(10, 70, {"rating": {"mae": Seeds.of(line, [Sampled(mae, np.full(20, mae), 10)]), "rmse": Seeds(())}})
+
+    group = Group("young", 40, Interval(0.9, 0.8, 1.0))
+    none = Undefined("no group of 30 users")
+    by = {"age": Robustness((group,), group, Interval(0.1, 0.0, 0.3)), "town": Robustness((), none, none)}
+    return NewUsers({0: size(0.8), 5: size(0.7), 20: Undefined("too few")}, {"rating": Grouped("mae", by)})
+
+
+def test_methods_have_a_table_of_sizes_and_one_of_worst_groups(monkeypatch: pytest.MonkeyPatch, new: NewUsers) -> None:
+    tables: list[Table] = []
+    monkeypatch.setattr(show, "show", tables.append)
+    rated = {"rating, user cold": {"mae": Interval(0.8, 0.7, 0.9)}}
+    one = Standing("melu", {}, rated, {}, Trial(0.7, 1, 1.0, 1.0, 1), {}, new=new)
+    show.standings(Comparison({"test": 100}, (one,), ()))
+    told = [{str(column.header): [*column.cells] for column in table.columns} for table in tables]
+    assert told[1] == {"method": ["melu"], "0": ["0.8000 ±0.0000"], "5": ["0.7000 ±0.0000"]}
+    assert str(tables[1].title) == "rating: mae of 10 new users by rows known of them"
+    worst = ["young\n0.9000 ±0.1000\nspread 0.1000 ±0.1500"]
+    assert told[2] == {"method": ["melu"], "age": worst, "town": ["none: no group of 30 users"]}
+
+
+def test_methods_whose_curve_nobody_is_for_have_no_such_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[Table] = []
+    monkeypatch.setattr(show, "show", tables.append)
+    rated = {"rating, user cold": {"mae": Interval(0.8, 0.7, 0.9)}}
+    found = NewUsers({0: Undefined("too few")}, {})
+    show.standings(Comparison({"test": 100}, (Standing("melu", {}, rated, {}, Trial(0.7, 1, 1.0, 1.0, 1), {}, new=found),), ()))
+    assert len(tables) == 2

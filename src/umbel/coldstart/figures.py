@@ -46,6 +46,13 @@ class ColdFigures:
     groups: Mapping[str, Mapping[str, Robustness]] = field(default_factory=dict)
 
 
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """The metrics of a task, the one first that curves and groups go by; none of a task that is neither an event nor a regression."""
+    if task.kind == BINARY:
+        return OF_EVENTS
+    return OF_RATINGS if task.kind == REGRESSION else ()
+
+
 def cold_figures(asked: Asked, *, relevant: float, resamples: int) -> ColdFigures:
     """The figures of everything that a learner was asked."""
     groups = {} if isinstance(asked.new, Undefined) else by_groups([asked.new], asked.groups, relevant=relevant, resamples=resamples)
@@ -62,7 +69,7 @@ def per_user(told: Answers, *, relevant: float) -> dict[str, dict[str, PerUser]]
     """Every metric of every task, user by user; `relevant` is the least rating of a relevant row."""
     found = {}
     for task in told.schema.judged:
-        names = _names(task)
+        names = metrics_of(task)
         metrics = listing(relevant=1.0 if task.kind == BINARY else relevant)
         labels, predictions, seen = told.of(task.name)
         found[task.name] = {name: metrics[name](labels.astype(np.float64), predictions.astype(np.float64), seen) for name in names}
@@ -99,12 +106,6 @@ def _spread(told: Answers, task: str) -> Float[np.ndarray, "users"]:
     mean = np.where(seen, labels, 0.0).sum(1) / np.maximum(count, 1)
     square = np.where(seen, np.square(labels - mean[:, None]), 0.0).sum(1) / np.maximum(count, 1)
     return np.where(count > 1, np.sqrt(square), np.nan).astype(np.float64)
-
-
-def _names(task: Task) -> tuple[str, ...]:
-    if task.kind == BINARY:
-        return OF_EVENTS
-    return OF_RATINGS if task.kind == REGRESSION else ()
 
 
 def _interval(one: PerUser, by: Resamples) -> Interval | Undefined:

@@ -2,114 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape
 
-from umbel.errors import UserError
-from umbel.evaluate.intervals import Interval
 from umbel.evaluate.metrics import Undefined
 from umbel.run import markup as html
+from umbel.run.compared import Compared, Entrant, Pair
+from umbel.run.methods import new_users
 from umbel.run.names import FALLS, MEANINGS, TITLES
 from umbel.run.plots import whisker
 
 CONTROL = "width control"
 
 
-@dataclass(frozen=True, slots=True)
-class Across:
-    """A number over seeds as `compare.json` has it: mean, bounds over users, each seed's value."""
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
-    seeds: Sequence[float | None] = ()
-    reason: str = ""
-
-    @property
-    def measured(self) -> Interval | Undefined:
-        """The same as an interval, or why there is none."""
-        return Undefined(self.reason) if self.mean is None else Interval(self.mean, self.low, self.high, self.reason)
-
-    @property
-    def note(self) -> str:
-        """The value of each seed."""
-        return "seeds " + ", ".join("—" if value is None else html.number(value) for value in self.seeds) if self.seeds else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """One recipe of `compare.json`: numbers per task and metric, what was chosen for it on validation, what it cost."""
-
-    name: str
-    tasks: Mapping[str, Mapping[str, Across]]
-    chosen: Mapping[str, object] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def control(self) -> bool:
-        """Whether it stands in only for its width: a shared view as wide as another recipe's views together."""
-        return re.fullmatch(rf"(.+, )?{re.escape(str(self.chosen.get('recipe', self.name)))} x\d+", self.name) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One difference of `compare.json`: `recipe` minus `against` on a task, with its verdict."""
-
-    task: str
-    recipe: str
-    against: str
-    metric: str
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: Sequence[float]
-    spread: Sequence[float] | None
-    p: float
-    verdict: str
-    reason: str = ""
-
-    @property
-    def better(self) -> bool | None:
-        """Whether `recipe` is better, or None where nothing can be said."""
-        return None if self.verdict not in ("higher", "lower") else (self.verdict == "lower") == (self.metric in FALLS)
-
-
 def comparison_page(compared: Mapping[str, object]) -> str:
     """The whole page from the content of `compare.json`; :raises UserError: if it is of another shape."""
-    entrants, _, rows = entrants_of(compared)
-    tasks = _tasks(entrants)
-    seeds = max((len(cell.seeds) for one in entrants for cells in one.tasks.values() for cell in cells.values()), default=0)
-    return html.document(f"Comparison: {', '.join(tasks)}", [_head(entrants, tasks, rows, seeds=seeds), *sections(compared)])
+    found = Compared.of(compared)
+    return html.document(f"Comparison: {', '.join(found.tasks)}", [_head(found), *sections(compared)])
 
 
 def sections(compared: Mapping[str, object]) -> list[str]:
     """What a page says of `compare.json` under its head; :raises UserError: if it is of another shape."""
-    entrants, pairs, _ = entrants_of(compared)
-    tasks = _tasks(entrants)
-    parts = (_standings(entrants, tasks), _differences(pairs), _others(entrants, tasks), _lost(compared), _untaken(entrants))
-    return [part for part in parts if part]
-
-
-def _tasks(entrants: Sequence[Entrant]) -> list[str]:
-    return list(dict.fromkeys(task for one in entrants for task in one.tasks))
-
-
-def entrants_of(compared: Mapping[str, object]) -> tuple[list[Entrant], list[Pair], Mapping[str, int]]:
-    """Who stands in `compare.json`, the differences, and the rows of each part; :raises UserError: if it is of another shape."""
-    try:
-        recipes, paired, rows = compared["recipes"], compared.get("paired", []), compared.get("rows", {})
-        assert isinstance(recipes, dict)
-        assert isinstance(paired, list)
-        assert isinstance(rows, dict)
-        entrants = []
-        for name, entry in recipes.items():
-            tasks = {task: {metric: Across(**cell) for metric, cell in cells.items()} for task, cells in entry.get("tasks", {}).items()}
-            entrants.append(Entrant(name, tasks, entry.get("chosen", {}), entry.get("cost", {})))
-        return entrants, [Pair(**pair) for pair in paired], rows
-    except (AssertionError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"comparison: not one of ours ({error!r})", mend="make it again with umbel compare") from error
+    found = Compared.of(compared)
+    entrants, tasks = found.entrants, found.tasks
+    parts = (_standings(entrants, tasks), new_users(found), _differences(found), _others(entrants, tasks))
+    return [part for part in (*parts, _lost(compared), _untaken(entrants)) if part]
 
 
 def _lost(compared: Mapping[str, object]) -> str:
@@ -131,10 +48,11 @@ def _untaken(entrants: Sequence[Entrant]) -> str:
     return html.section("Lost inner steps", note, html.card(html.table(["method", "inner steps, all seeds"], rows)))
 
 
-def _head(entrants: Sequence[Entrant], tasks: Sequence[str], rows: Mapping[str, int], *, seeds: int) -> str:
-    entries = {f"rows for {part}": html.count(number) for part, number in rows.items()}
-    entries |= {"recipes": str(len(entrants)), "seeds": str(seeds)}
-    return f"<header><h1>Comparison</h1><p class='mute'>{escape(', '.join(tasks))}</p>{html.facts(entries)}</header>"
+def _head(found: Compared) -> str:
+    seeds = max((len(cell.seeds) for one in found.entrants for cells in one.tasks.values() for cell in cells.values()), default=0)
+    entries = {f"rows for {part}": html.count(number) for part, number in found.rows.items()}
+    entries |= {"recipes": str(len(found.entrants)), "seeds": str(seeds)}
+    return f"<header><h1>Comparison</h1><p class='mute'>{escape(', '.join(found.tasks))}</p>{html.facts(entries)}</header>"
 
 
 def _standings(entrants: Sequence[Entrant], tasks: Sequence[str]) -> str:
@@ -200,16 +118,21 @@ def _cost(one: Entrant) -> list[str]:
     return [html.words(f"{weights:,.0f}"), html.words(f"{seconds:,.0f} s", f"{speed:,.0f} rows/s"), html.words(f"{memory / 2**30:.2f} GiB")]
 
 
-def _differences(pairs: Sequence[Pair]) -> str:
-    if not pairs:
+def _differences(found: Compared) -> str:
+    if not found.pairs:
         return ""
     note = (
         "Differences seed by seed on the same resamples, averaged. Higher or lower: the interval over users and the spread over "
         "seeds both exclude 0, and Holm's rule over all lines of a table holds. Equal: the interval lies inside the margin. Open: neither."
     )
+    by_size = _tables(found.by_size)
+    folded = html.folded("The same of new users by rows known", *by_size) if by_size else ""
+    return html.section("Differences", f"<p>{escape(note)}</p>", *_tables(found.pairs), folded)
+
+
+def _tables(pairs: Sequence[Pair]) -> list[str]:
     references = dict.fromkeys(pair.against for pair in pairs)
-    parts = [_against(against, [pair for pair in pairs if pair.against == against]) for against in references]
-    return html.section("Differences", f"<p>{escape(note)}</p>", *parts)
+    return [_against(against, [pair for pair in pairs if pair.against == against]) for against in references]
 
 
 def _against(against: str, pairs: Sequence[Pair]) -> str:

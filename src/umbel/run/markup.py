@@ -41,10 +41,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: frozens
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def title_cell(text: str, note: str = "", badge: str = "") -> str:
-    """A row's name, a muted note under it, a badge beside it."""
-    mark = f'<span class="badge warn">{escape(badge)}</span>' if badge else ""
-    return f'<th scope="row">{escape(text)}{mark}{_small(note)}</th>'
+def title_cell(text: str, note: str = "", badge: str = "", *, mark: str = "") -> str:
+    """A row's name, a muted note under it, a badge beside it; `mark` is markup before it."""
+    beside = f'<span class="badge warn">{escape(badge)}</span>' if badge else ""
+    return f'<th scope="row">{mark}{escape(text)}{beside}{_small(note)}</th>'
 
 
 def words(text: str, note: str = "") -> str:

@@ -41,11 +41,28 @@ def to_json(method: str, found: ColdFigures, served: Served, *, lost: Mapping[st
         "method": method,
         "scenarios": {name: _told(one) for name, one in found.scenarios.items()},
         "curve": {str(shots): _told(one) for shots, one in found.curve.items()},
-        "groups": {task: {name: _groups(one) for name, one in by.items()} for task, by in found.groups.items()},
+        "groups": {task: {name: groups_to_json(one) for name, one in by.items()} for task, by in found.groups.items()},
         "ladder": None if served.climbed is None else _ladder(served.climbed),
         "served": {str(shots): _told(one) for shots, one in served.curve.items()},
         "lost_steps": dict(lost),
     }
+
+
+def groups_to_json(one: Robustness) -> dict[str, object]:
+    """Every group, the worst of them by name, and the spread; null with the reason where there is none."""
+    groups = [{"name": group.name, "users": group.users, **measured_to_json(group.figure)} for group in one.groups]
+    worst = {"name": None, "reason": one.worst.reason} if isinstance(one.worst, Undefined) else {"name": one.worst.name}
+    return {"groups": groups, "worst": worst, "spread": measured_to_json(one.spread)}
+
+
+def worst_group(saved: Json) -> tuple[str, str, Interval | Undefined]:
+    """The name of the worst group as `groups_to_json` has it, how many users it has, and its figure; no name where there is none."""
+    worst = saved["worst"]
+    for group in saved["groups"]:
+        if group["name"] == worst["name"]:
+            figure = {name: group[name] for name in ("value", "low", "high", "reason") if name in group}
+            return group["name"], f"{group['users']:,} users", measured_from_json(figure)
+    return "", "", Undefined(worst.get("reason", ""))
 
 
 def section(saved: Json) -> str:
@@ -87,12 +104,6 @@ def _told(one: Told | Undefined) -> dict[str, object]:
         return {"users": 0, "rows": 0, "tasks": None, "reason": one.reason}
     tasks = {task: {name: measured_to_json(value) for name, value in own.items()} for task, own in one.tasks.items()}
     return {"users": one.users, "rows": one.rows, "tasks": tasks}
-
-
-def _groups(one: Robustness) -> dict[str, object]:
-    groups = [{"name": group.name, "users": group.users, **measured_to_json(group.figure)} for group in one.groups]
-    worst = {"name": None, "reason": one.worst.reason} if isinstance(one.worst, Undefined) else {"name": one.worst.name}
-    return {"groups": groups, "worst": worst, "spread": measured_to_json(one.spread)}
 
 
 def _ladder(climbed: Climb) -> dict[str, object]:
@@ -155,10 +166,9 @@ def _worst(saved: Json) -> str:
     rows = []
     for task, by in saved.items():
         for name, one in by.items():
-            group = next((group for group in one["groups"] if group["name"] == one["worst"]["name"]), None)
-            worst = Undefined(one["worst"].get("reason", "")) if group is None else measured_from_json(_measured(group))
-            title = html.words("") if group is None else html.words(group["name"], f"{group['users']:,} users")
-            rows.append([html.title_cell(name, task), title, html.cell(worst), html.cell(measured_from_json(one["spread"]))])
+            group, users, worst = worst_group(one)
+            cells = [html.words(group, users), html.cell(worst), html.cell(measured_from_json(one["spread"]))]
+            rows.append([html.title_cell(name, task), *cells])
     head = ["by", "worst group", "its first metric", "best less worst"]
     return html.card("<h3>For whom it is worst</h3>", html.table(head, rows)) if rows else ""
 
@@ -184,7 +194,3 @@ def _title(metric: str) -> str:
 
 def _rows(count: int) -> str:
     return f"{count} row{'s' if count != 1 else ''}"
-
-
-def _measured(group: Json) -> dict[str, Any]:
-    return {name: group[name] for name in ("value", "low", "high", "reason") if name in group}

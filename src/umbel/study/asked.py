@@ -7,40 +7,68 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
 from umbel import durable
-from umbel.coldstart.answers import Answers
+from umbel.coldstart.answers import Answers, Asked
 from umbel.coldstart.figures import per_user
-from umbel.data.table import Table
 from umbel.evaluate.intervals import Sampled, resample
 from umbel.evaluate.metrics import Undefined
+from umbel.evaluate.robust import named
 from umbel.schema import Schema
 
 PARTS = ("users", "logits", "labels", "seen")
-Drawn = dict[str, dict[str, Sampled | Undefined]]  # by task and scenario, then by metric
+SCENARIO, CURVE, NEW, GROUP, REASON = "scenario/", "curve/", "new", "group/", "reason"
+Drawn = dict[str, dict[str, Sampled | Undefined]]  # by task, or by task and scenario; then by metric
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
-def save_answers(path: Path, told: Mapping[str, Answers]) -> None:
-    """Leave every scenario's answers in one file."""
+def save_asked(path: Path, asked: Asked) -> None:
+    """Leave all of it in one file."""
+    sets = {f"{SCENARIO}{name}": one for name, one in asked.scenarios.items()}
+    sets |= {f"{CURVE}{shots}": one for shots, one in asked.curve.items()} | {NEW: asked.new}
+    arrays = {key: array for name, one in sets.items() for key, array in _arrays(name, one).items()}
+    groups = {f"{GROUP}{name}": np.array(named(labels), dtype=np.str_) for name, labels in asked.groups.items()}
     content = io.BytesIO()
-    arrays = {f"{scenario}/{part}": getattr(one, part) for scenario, one in told.items() for part in PARTS}
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    np.savez_compressed(content, allow_pickle=False, **arrays, **groups)
     durable.write(path, content.getvalue())
 
 
-def load_answers(path: Path, schema: Schema) -> dict[str, Answers]:
-    """What `save_answers` left."""
-    with np.load(path) as saved:
-        scenarios = dict.fromkeys(name.partition("/")[0] for name in saved.files)
-        return {name: Answers(schema, *(saved[f"{name}/{part}"] for part in PARTS)) for name in scenarios}
+def load_asked(path: Path, schema: Schema) -> Asked:
+    """What `save_asked` left."""
+    with np.load(path) as file:
+        saved = dict(file)
+    groups = {key.removeprefix(GROUP): labels.tolist() for key, labels in saved.items() if key.startswith(GROUP)}
+    names = dict.fromkeys(key.rpartition("/")[0] for key in saved if not key.startswith(GROUP))
+    sets = {name: _answers(saved, name, schema) for name in names}
+    scenarios, curve = ({name.removeprefix(kind): one for name, one in sets.items() if name.startswith(kind)} for kind in (SCENARIO, CURVE))
+    return Asked(scenarios, {int(shots): one for shots, one in curve.items()}, sets[NEW], groups)
 
 
-def drawn(table: Table, path: Path, *, relevant: float, resamples: int) -> Drawn:
+def by_scenario(asked: Asked, *, relevant: float, resamples: int) -> Drawn:
     """Every metric of every task in every scenario, with its draws: the same users are drawn for all methods and seeds."""
     found: Drawn = {}
-    for scenario, told in load_answers(path, table.schema).items():
-        by = resample(told.users, resamples=resamples)
-        for task, metrics in per_user(told, relevant=relevant).items():
-            if metrics:
-                found[f"{task}, {scenario.replace('_', ' ')}"] = {name: one.sampled(by) for name, one in metrics.items()}
+    for scenario, told in asked.scenarios.items():
+        if isinstance(told, Answers):
+            drawn = sampled(told, relevant=relevant, resamples=resamples)
+            found |= {f"{task}, {scenario.replace('_', ' ')}": metrics for task, metrics in drawn.items()}
     return found
+
+
+def sampled(told: Answers, *, relevant: float, resamples: int) -> Drawn:
+    """Every metric of every task that has one."""
+    by = resample(told.users, resamples=resamples)
+    tasks = per_user(told, relevant=relevant).items()
+    return {task: {name: one.sampled(by) for name, one in metrics.items()} for task, metrics in tasks if metrics}
+
+
+def _arrays(name: str, one: Answers | Undefined) -> Arrays:
+    if isinstance(one, Undefined):
+        return {f"{name}/{REASON}": np.array(one.reason)}
+    return {f"{name}/{part}": getattr(one, part) for part in PARTS}
+
+
+def _answers(saved: Mapping[str, Shaped[np.ndarray, "..."]], name: str, schema: Schema) -> Answers | Undefined:
+    if f"{name}/{REASON}" in saved:
+        return Undefined(str(saved[f"{name}/{REASON}"]))
+    return Answers(schema, *(saved[f"{name}/{part}"] for part in PARTS))

@@ -23,7 +23,7 @@ from umbel.run.settings import Settings, read
 from umbel.run.watch import Watch
 from umbel.study.entrants import TREES, Candidate, Entrant, candidates, controls, entrants, seeded
 from umbel.study.trees import ALIKE, standing
-from umbel.study.trial import Lost, Trial, predicted
+from umbel.study.trial import ANSWERS, PREDICTIONS, Lost, Trial, predicted
 from umbel.study.verdict import Comparison, Line, judge, judge_methods
 
 TREE_RATES = (0.03, 0.06, 0.1)
@@ -160,7 +160,8 @@ def _finals(chosen: dict[str, Settings], folder: Path, names: tuple[Entrant | Ca
     for seed, entrant in itertools.product(seeds, names):
         one = seeded(chosen[entrant.name], seed)
         at = _folder(folder, entrant, one)
-        if predicted(at) is None and Lost.load(at) is None:
+        left = PREDICTIONS if one.episodes is None else ANSWERS
+        if predicted(at, left=left) is None and Lost.load(at) is None:
             yield _neural(entrant.name, one, at, test=True)
 
 

@@ -19,10 +19,11 @@ from umbel.run.fitting import Fitted, begun, fit_model, logits
 from umbel.run.run import claim, happened, peak_memory, save_predictions
 from umbel.run.settings import Settings
 from umbel.run.watch import Silence
-from umbel.study.asked import save_answers
+from umbel.study.asked import save_asked
 from umbel.study.trees import grow
 
 PREDICTIONS = "predictions.npz"
+ANSWERS = "answers.npz"  # of a cold-start method
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ class Lost:
         return Lost(**json.loads(path.read_text())) if path.exists() else None
 
 
-def predicted(folder: Path) -> Trial | None:
-    """The finished run in a folder, if it is one that has left its predictions of the test rows."""
-    return Trial.load(folder) if (folder / PREDICTIONS).exists() else None
+def predicted(folder: Path, *, left: str = PREDICTIONS) -> Trial | None:
+    """The finished run in a folder, if it is one that has left its predictions of the test rows, or what it said of test users."""
+    return Trial.load(folder) if (folder / left).exists() else None
 
 
 def run_trial(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial | Lost:
@@ -100,13 +101,13 @@ def _trained(settings: Settings, table: Table, folder: Path, *, test: bool) -> T
 
 
 def _learned(settings: Settings, table: Table, folder: Path, *, test: bool) -> Trial:
-    """A cold-start method; with `test`, what it says of test users by scenario."""
+    """A cold-start method; with `test`, what it says of test users."""
     began = begun(folder)
     learned = learn(settings, table, folder, watch=Silence())
     learner = learned.newcomers.prepared.learner
     judged = [one for one in learned.newcomers.judge(learner).values() if one is not None]
     if test:
-        save_answers(folder / PREDICTIONS, learned.newcomers.told())
+        save_asked(folder / ANSWERS, learned.newcomers.asked())
     rows, busy = (sum(float(str(line[key])) for line in learned.history) for key in ("rows", "seconds"))
     parameters = sum(one.numel() for one in learner.parameters()) if learned.history else 0
     score = float(np.mean(judged)) if judged else float("-inf")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +12,19 @@ from umbel.data.table import Table
 from umbel.evaluate.intervals import Interval, Resamples, Sampled, resample
 from umbel.evaluate.judge import evaluate
 from umbel.evaluate.metrics import Undefined
-from umbel.evaluate.paired import Paired, Verdict, average, paired, verdicts
+from umbel.evaluate.paired import Paired, Verdict, paired, verdicts
 from umbel.run.coldstart import section_of
 from umbel.run.run import happened
 from umbel.run.settings import Settings
-from umbel.study.asked import Drawn, drawn
+from umbel.study.asked import Drawn, by_scenario, load_asked
 from umbel.study.entrants import APART, TREES
-from umbel.study.trial import PREDICTIONS, Lost, Trial
+from umbel.study.new_users import NewUsers
+from umbel.study.seeds import LOST, Seeds, bounds
+from umbel.study.seeds import Line as Line
+from umbel.study.trial import ANSWERS, PREDICTIONS, Trial
 from umbel.study.variants import controlled
 
-LOST = Undefined("its training diverged")
 LEFT_OUT = ("pr_auc", "ece", "calibration_ratio", "decile_slope", "r2")  # stand in a run's own report
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One entrant of a comparison, before it is judged: what was chosen for it, each seed's folder, and its width control's name."""
-
-    name: str
-    folders: tuple[Path, ...]
-    chosen: Mapping[str, float | int | str] = field(default_factory=dict)
-    control: str = ""
-
-    @property
-    def finished(self) -> tuple[Path, ...]:
-        """The folders of runs that were not lost."""
-        return tuple(folder for folder in self.folders if Lost.load(folder) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +32,7 @@ class Standing:
     """One entrant, judged: per task and metric the mean over seeds with its interval over users, and what it cost.
 
     `draws` are the resampled values of each seed, behind the paired differences, and `valid` each seed's validation score. A seed
-    whose run was lost has no value there and takes no part in means and differences.
+    whose run was lost has no value there and takes no part in means and differences. `new` is of a cold-start method.
     """
 
     name: str
@@ -57,6 +43,7 @@ class Standing:
     draws: Mapping[str, tuple[Sampled | Undefined, ...]] = field(repr=False)
     valid: tuple[float | None, ...] = ()
     control: str = ""
+    new: NewUsers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +62,8 @@ class Difference:
 class Comparison:
     """All entrants on the same rows, and differences: to the separate models (or the first recipe), to the width controls, to trees.
 
-    `lines` say where each entrant's runs lie; `lost` are the runs that diverged, by name, and why.
+    `lines` say where each entrant's runs lie; `lost` are the runs that diverged, by name, and why. `by_size` are differences of new users
+    with supports of each size, the task of each named by `umbel.run.compared.at_size`.
     """
 
     rows: Mapping[str, int]
@@ -83,12 +71,14 @@ class Comparison:
     paired: tuple[Difference, ...]
     lines: tuple[Line, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    by_size: tuple[Difference, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """`compare.json`."""
         recipes = {one.name: _standing_to_json(one) for one in self.recipes}
-        paired = [_difference_to_json(one) for one in self.paired]
-        return {"rows": dict(self.rows), "recipes": recipes, "paired": paired, "lost": dict(self.lost)}
+        paired, by_size = ([_difference_to_json(one) for one in ones] for ones in (self.paired, self.by_size))
+        sized = {"paired_by_size": by_size} if by_size else {}
+        return {"rows": dict(self.rows), "recipes": recipes, "paired": paired, "lost": dict(self.lost), **sized}
 
 
 def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: float, lost: Mapping[str, str] | None = None) -> Comparison:
@@ -107,14 +97,16 @@ def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: floa
 def judge_methods(table: Table, lines: tuple[Line, ...], settings: Settings, *, lost: Mapping[str, str]) -> Comparison:
     """The same of cold-start methods: each task in each scenario stands as a task, users are drawn once for all.
 
+    Beside it stand each one's curve over the support and its groups of users (`Standing.new`).
     `[compare] against` names the methods that the others are judged by.
     """
+    standings = tuple(_method(table, line, settings) for line in lines if line.finished)
     lines = tuple(line for line in lines if line.finished)
-    draws = partial(drawn, table, relevant=section_of(settings).relevant, resamples=settings.evaluate.resamples)
-    standings = tuple(_stood(line, [draws(folder / PREDICTIONS) for folder in line.finished]) for line in lines)
     names = [one.name for one in standings if one.name in settings.compare.against]
     found = tuple(one for name in names for one in _against(standings, name, settings.compare.margin))
-    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost)
+    sized = tuple(_sized(one, one.new) for one in standings if one.new is not None)
+    by_size = tuple(one for name in names for one in _against(sized, name, settings.compare.margin))
+    return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost, by_size)
 
 
 def _standing(table: Table, line: Line, by: Resamples) -> Standing:
@@ -127,16 +119,30 @@ def _standing(table: Table, line: Line, by: Resamples) -> Standing:
     return _stood(line, judged)
 
 
+def _method(table: Table, line: Line, settings: Settings) -> Standing:
+    relevant, resamples = section_of(settings).relevant, settings.evaluate.resamples
+    asked = [load_asked(folder / ANSWERS, table.schema) for folder in line.finished]
+    stood = _stood(line, [by_scenario(one, relevant=relevant, resamples=resamples) for one in asked])
+    return replace(stood, new=NewUsers.of(line, asked, relevant=relevant, resamples=resamples))
+
+
+def _sized(one: Standing, new: NewUsers) -> Standing:
+    """The same entrant with new users of each size of support as its tasks."""
+    first = new.firsts()
+    return replace(one, tasks={task: {name: each.mean} for task, (name, each) in first.items()},
+                   draws={task: each.each for task, (_, each) in first.items()})
+
+
 def _stood(line: Line, judged: list[Drawn]) -> Standing:
     """One entrant from the metrics and draws of each seed that was not lost."""
     tasks: dict[str, dict[str, Interval | Undefined]] = {}
     seeds: dict[str, dict[str, tuple[float | None, ...]]] = {}
     draws: dict[str, tuple[Sampled | Undefined, ...]] = {}
     for task, metrics in judged[0].items():
-        each = {name: _by_seed(line, [one[task][name] for one in judged]) for name in metrics}
-        tasks[task] = {name: _mean(values) for name, values in each.items()}
-        seeds[task] = {name: tuple(_value(one) for one in values) for name, values in each.items()}
-        draws[task] = next(iter(each.values()))
+        each = {name: Seeds.of(line, [one[task][name] for one in judged]) for name in metrics}
+        tasks[task] = {name: one.mean for name, one in each.items()}
+        seeds[task] = {name: one.values for name, one in each.items()}
+        draws[task] = next(iter(each.values())).each
     valid = tuple(None if trial is None else trial.score for trial in map(Trial.load, line.folders))
     return Standing(line.name, line.chosen, tasks, seeds, _cost(line), draws, valid, line.control)
 
@@ -144,21 +150,6 @@ def _stood(line: Line, judged: list[Drawn]) -> Standing:
 def _saved(folder: Path) -> Mapping[str, np.ndarray]:
     with np.load(folder / PREDICTIONS) as saved:
         return dict(saved)
-
-
-def _by_seed(line: Line, judged: list[Sampled | Undefined]) -> tuple[Sampled | Undefined, ...]:
-    """In the order of seeds, lost ones included."""
-    left = iter(judged)
-    return tuple(next(left) if folder in line.finished else LOST for folder in line.folders)
-
-
-def _mean(values: tuple[Sampled | Undefined, ...]) -> Interval | Undefined:
-    unknown = [one for one in values if isinstance(one, Undefined) and one != LOST]
-    return unknown[0] if unknown else average([one for one in values if isinstance(one, Sampled)]).interval()
-
-
-def _value(one: Sampled | Undefined) -> float | None:
-    return one.value if isinstance(one, Sampled) else None
 
 
 def _cost(line: Line) -> Trial:
@@ -207,21 +198,16 @@ def _pair(one: Standing, base: Standing, task: str) -> Paired | None:
 
 def _standing_to_json(one: Standing) -> dict[str, object]:
     tasks = {
-        task: {name: {**_bounds(value), "seeds": list(one.seeds[task][name])} for name, value in metrics.items()}
+        task: {name: {**bounds(value), "seeds": list(one.seeds[task][name])} for name, value in metrics.items()}
         for task, metrics in one.tasks.items()
     }
-    return {"tasks": tasks, "chosen": dict(one.chosen), "cost": asdict(one.cost)}
-
-
-def _bounds(value: Interval | Undefined) -> dict[str, object]:
-    if isinstance(value, Undefined):
-        return {"mean": None, "low": None, "high": None, "reason": value.reason}
-    return {"mean": value.value, "low": value.low, "high": value.high}
+    new = {} if one.new is None else one.new.to_json()
+    return {"tasks": tasks, "chosen": dict(one.chosen), "cost": asdict(one.cost), **new}
 
 
 def _difference_to_json(one: Difference) -> dict[str, object]:
     spread = None if isinstance(one.paired.spread, Undefined) else [one.paired.spread.low, one.paired.spread.high]
     return {
         "task": one.task, "recipe": one.recipe, "against": one.against, "metric": one.metric,
-        **_bounds(one.paired.mean), "seeds": list(one.paired.seeds), "spread": spread, "p": one.paired.p, "verdict": one.verdict.value,
+        **bounds(one.paired.mean), "seeds": list(one.paired.seeds), "spread": spread, "p": one.paired.p, "verdict": one.verdict.value,
     }  # fmt: skip

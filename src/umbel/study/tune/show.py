@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from umbel.run.comparison import entrants_of
+from umbel.run.compared import Compared
 from umbel.run.screen import cell, show
 from umbel.study.tune.page import written
 from umbel.study.tune.result import Tuned
@@ -43,11 +43,11 @@ def _best(found: Tuned) -> Iterator[Tried]:
 
 
 def _test(found: Tuned) -> Table:
-    entrants, _, rows = entrants_of(found.test)
-    tasks = list(entrants[0].tasks)
-    table = Table(title=f"test: {rows['test']:,} rows, 95 % over users")
+    test = Compared.of(found.test)
+    tasks = list(test.entrants[0].tasks)
+    table = Table(title=f"test: {test.rows['test']:,} rows, 95 % over users")
     for name in ("", *tasks):
         table.add_column(name, justify="left" if not name else "right")
-    for one in entrants:
+    for one in test.entrants:
         table.add_row(one.name, *(cell(next(iter(one.tasks[task].values())).measured) for task in tasks))
     return table
