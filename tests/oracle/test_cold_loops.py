@@ -257,6 +257,13 @@ def looped_choice(choice: Choice, own: Traits, among: Traits, near: list[int], u
     return [other for other in best[: choice.kept] if not choice.gate or cosine[other] > 0]
 
 
+@pytest.fixture(params=[0, 32], ids=["gathered", "product"])
+def cosines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to have the cosines: of candidates' gradients that are gathered, and of everybody's."""
+    monkeypatch.setattr("umbel.coldstart.choice.CHEAP", request.param)
+
+
+@pytest.mark.usefixtures("cosines")
 @pytest.mark.parametrize("gate", [False, True])
 @pytest.mark.parametrize("filter_", ["agree_minus_conflict", "omega_published", "none"])
 @pytest.mark.parametrize(("most", "kept"), [(8, 8), (5, 2), (3, 3), (20, 1), (4, 0)])
@@ -271,6 +278,7 @@ def test_collaborators_are_sorted_and_cut_twice(most: int, kept: int, filter_: s
         assert found.share[user].tolist() == pytest.approx([0.1 * (one >= 0) for one in found.who[user].tolist()])
 
 
+@pytest.mark.usefixtures("cosines")
 @pytest.mark.parametrize("filter_", ["agree_minus_conflict", "omega_published", "omega_negated", "none", "random"])
 @pytest.mark.parametrize("similar", ["gradient", "random"])
 @pytest.mark.parametrize("temperature", [None, 0.5])

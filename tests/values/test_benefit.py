@@ -170,7 +170,9 @@ def test_random_collaborators_are_drawn_from_the_candidates_anew_each_time() -> 
     assert len({tuple(random_filter(OWN, AMONG, EVERYONE, moment=moment).who[0].tolist()) for moment in range(20)}) > 5
 
 
-def test_many_users_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cheap", [0, 32])
+def test_many_users_are_as_one(monkeypatch: pytest.MonkeyPatch, cheap: int) -> None:
+    monkeypatch.setattr("umbel.coldstart.choice.CHEAP", cheap)
     draw = torch.Generator().manual_seed(0)
     own = Traits(torch.nn.functional.normalize(torch.randn(7, 2, generator=draw), dim=1), drawn(2, users=7))
     near = torch.stack([torch.randperm(6, generator=draw)[:4] for _ in range(7)])
@@ -181,7 +183,9 @@ def test_many_users_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(one, other)
 
 
-def test_a_gradient_that_is_no_number_is_like_nobody() -> None:
+@pytest.mark.parametrize("cheap", [0, 32])
+def test_a_gradient_that_is_no_number_is_like_nobody(monkeypatch: pytest.MonkeyPatch, cheap: int) -> None:
+    monkeypatch.setattr("umbel.coldstart.choice.CHEAP", cheap)
     broken = Traits(torch.full((6, 2), torch.nan), AMONG.taste)
     assert (Choice(gate=False)(OWN, broken, EVERYONE, moment=0).who == -1).all()
 

@@ -13,7 +13,8 @@ from umbel.coldstart.benefit import FILTERS, Taste
 from umbel.coldstart.pool import NOBODY
 from umbel.errors import UserError, nearest
 
-HELD = 1 << 24  # numbers of candidates' gradients that are gathered at a time
+HELD = 1 << 22  # numbers that are made at a time, of candidates' gradients and tastes
+CHEAP = 32  # so many cosines by one product cost what one does of a gradient that has to be gathered
 SIMILAR = ("gradient", "random")
 
 
@@ -65,7 +66,8 @@ class Choice:
 
     def __call__(self, own: Traits, among: Traits, near: Int[Tensor, "users near"], *, moment: int) -> Chosen:
         """The collaborators of each of `own` among training users, of whom `near` are candidates."""
-        size = max(1, HELD // max(1, near.shape[1] * among.slope.shape[1]))
+        each = len(among.slope) if _whole(among.slope, near) else near.shape[1] * among.slope.shape[1]
+        size = max(1, HELD // max(1, each, self.most * among.taste[:1].numel()))
         drawn = torch.rand(2, *near.shape, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + moment))
         parts = [self._some(Traits(*(one[at : at + size] for one in own)), among, near=near[at : at + size], drawn=drawn[:, at : at + size])
                  for at in range(0, len(near), size)]
@@ -73,7 +75,7 @@ class Choice:
 
     def _some(self, own: Traits, among: Traits, *, near: Tensor, drawn: Tensor) -> Chosen:
         there = near >= 0
-        cosine = torch.einsum("uw,ucw->uc", own.slope, among.slope[near.clamp(min=0)])
+        cosine = _cosines(own.slope, among.slope, near.clamp(min=0))
         likeness = cosine if self.similar == "gradient" else drawn[0]
         likeness = torch.where(there & ~likeness.isnan(), likeness, -torch.inf)
         near, likeness, tie = _best(likeness, self.most, near, likeness, drawn[1])
@@ -95,6 +97,17 @@ class Choice:
             return self.share * stays.to(likeness)
         weights = torch.where(stays, likeness / self.temperature, -torch.inf).softmax(1).nan_to_num(nan=0.0)
         return self.share * stays.sum(1, keepdim=True) * weights
+
+
+def _whole(among: Tensor, near: Tensor) -> bool:
+    """Whether the cosines with everybody are had sooner than those with candidates alone."""
+    return len(among) <= CHEAP * near.shape[1]
+
+
+def _cosines(own: Tensor, among: Tensor, near: Int[Tensor, "users near"]) -> Float[Tensor, "users near"]:
+    if _whole(among, near):
+        return (own @ among.T).gather(1, near)
+    return torch.einsum("uw,ucw->uc", own, among[near])
 
 
 def _best(by: Tensor, count: int, *columns: Tensor) -> tuple[Tensor, ...]:
