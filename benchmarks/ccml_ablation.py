@@ -2,8 +2,8 @@
 
 `python benchmarks/ccml_ablation.py examples/movielens.toml --table TABLE -o OUT.json` trains every variant of `VARIANTS` (or those named by
 `--only`) once a seed by the run file's settings, its `[episodes]` method replaced, and tells each scenario's figures and the paired
-difference to plain MAML (`melu`) over users, with 95 % intervals. The epoch is chosen on validation users, nothing else is. `--support`
-and `--set` change the run file.
+difference to plain MAML (`melu`) over users, with 95 % intervals. The bias model, which trains nothing, always stands among them. The epoch
+is chosen on validation users, nothing else is. `--set` changes the run file.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from umbel.coldstart.answers import Answers
@@ -103,6 +105,8 @@ def play(settings: Settings, table: Table) -> Played:
                 scores.append(float(one.score or 0.0))
         learner.load_state_dict(best)
         found.finish()
+    else:
+        scores.append(float(np.mean([one for one in found.judge(learner).values() if one is not None])))
     kept = learner.adapter.kept if isinstance(learner.adapter, Joint) else None
     told = {scenario: one for scenario, one in found.told().items() if isinstance(one, Answers)}
     return Played(told, time.process_time() - began, epoch, kept, found.lost(), scores)
@@ -135,6 +139,11 @@ def figures(played: Played, base: Played | None, *, relevant: float) -> dict[str
     return found
 
 
+def in_turn(only: Sequence[str]) -> list[str]:
+    """Those asked for and the bias model, plain MAML first where it is one of them: the others are held against it."""
+    return sorted(dict.fromkeys(("bias", *only)), key=lambda name: name != "maml")
+
+
 def told_of(figure: Sampled) -> list[float | None]:
     """A figure and its 95 % interval."""
     found = figure.interval()
@@ -157,7 +166,7 @@ def main() -> None:
     done: dict[str, object] = {}
     for seed in range(1, given.seeds + 1):
         base: Played | None = None
-        for name in given.only:
+        for name in in_turn(given.only):
             played = play(changed(settings, VARIANTS[name], seed=seed), table)
             base = played if name == "maml" else base
             against = None if name == "maml" else base

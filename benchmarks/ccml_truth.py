@@ -2,11 +2,11 @@
 
 Users of eight clusters (`umbel.data.clusters`), a new log a seed. Plain MAML (`melu`: the decision layers, three steps, second order),
 CCML with collaborators in training and at test, and the same with collaborators drawn at random in place of the similar ones (inner
-gradients clipped, as everywhere). The pool is everybody, since nothing but gradients tells users apart; the rating filter is off, since no
-two rows have an item in common. All have the same number of epochs and the same start, MAML once more twice as many; the last epoch is
-judged. Settings were chosen on validation users of logs of seed 1.
+gradients clipped, as everywhere). The bias model stands beside them, as in every table of new users. The pool is everybody, since nothing
+but gradients tells users apart; the rating filter is off, since no two rows have an item in common. All that train have the same number of
+epochs and the same start, MAML once more twice as many; the last epoch is judged. Settings were chosen on validation users, logs of seed 1.
 
-`--work` keeps what is finished, seed by seed: one that was stopped goes on.
+`--work` keeps what is finished, seed by seed: one that was stopped goes on, and a method that was not there is added.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import t as student
 
 from umbel.coldstart.answers import answers
+from umbel.coldstart.bias import Bias
 from umbel.coldstart.ccml import Ccml
 from umbel.coldstart.collaboration import Collaboration
 from umbel.coldstart.gradient import Melu
@@ -43,11 +45,14 @@ from umbel.recipes import RECIPES
 from umbel.schema import Schema
 
 HERE = Path(__file__).parent
+Log = dict[str, Any]  # what one log came to: its seed and support, what every method found, the seconds that took
 PLANTED = Clustered(users=(256, 64, 256))
 EPOCHS, WARMUP, RATE = 12, 5, 3e-3
 CCML = Ccml(rate=0.1, second=True, pool=0, filter="none", share=0.3, warmup=WARMUP, test_collab=True)
 MAML = Melu(rate=0.1, second=True)
-METHODS: dict[str, Method] = {"maml": MAML, "ccml": CCML, "random": replace(CCML, similar="random"), "maml, twice as long": MAML}
+METHODS: dict[str, Method] = {
+    "bias": Bias(), "maml": MAML, "ccml": CCML, "random": replace(CCML, similar="random"), "maml, twice as long": MAML,
+}  # fmt: skip
 
 
 def world(planted: Clustered, folder: Path) -> tuple[Table, Setup]:
@@ -87,20 +92,23 @@ def trained(method: Method, planted: Clustered, folder: Path, *, epochs: int) ->
     look: Callable[[str], None] = lambda when: told.update({f"auc_{when}": recovery(made, planted)}) if method is CCML else None  # noqa: E731
     look("start")
     plan = Plan(epochs=epochs, patience=epochs, rate=RATE, l2=0.0)
-    for epoch in fit(made.learner, made.batches or (lambda *_: ()), plan=plan, judge=lambda _: 0.0):
+    for epoch in () if made.batches is None else fit(made.learner, made.batches, plan=plan, judge=lambda _: 0.0):
         if epoch.number == WARMUP:
             look("after_warmup")
     look("end")
     return {**told, "test_mse": float(errors(made, table, "test", planted).mean())}
 
 
-def seed(number: int, support: int, *, epochs: int) -> dict[str, object]:
-    """All methods on one log."""
+def seed(number: int, support: int, *, epochs: int, done: Log) -> Log:
+    """All methods on one log: those that are not `done`."""
     planted, began = replace(PLANTED, support=support, seed=number), time.process_time()
+    found = done["methods"] if done else {}
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: trained(method, planted, Path(folder) / name, epochs=epochs * (1 + ("twice" in name)))
-                 for name, method in METHODS.items()}
-    return {"seed": number, "support": support, "methods": found, "cpu_seconds": round(time.process_time() - began, 1)}
+        new = {name: trained(method, planted, Path(folder) / name, epochs=epochs * (1 + ("twice" in name)))
+               for name, method in METHODS.items() if name not in found}
+    seconds = time.process_time() - began + (done["cpu_seconds"] if done else 0.0)
+    both = {name: (new | found)[name] for name in METHODS}
+    return {"seed": number, "support": support, "methods": both, "cpu_seconds": round(seconds, 1)}
 
 
 def interval(values: list[float]) -> dict[str, object]:
@@ -115,7 +123,7 @@ def summary(done: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, obj
     by = {name: [one["methods"][name] for one in done] for name in METHODS}
     mse = {name: [one["test_mse"] for one in found] for name, found in by.items()}
     paired = {f"{one} less {other}": interval([ours - plain for ours, plain in zip(mse[one], mse[other], strict=True)])
-              for one, other in (("ccml", "maml"), ("random", "maml"), ("ccml", "maml, twice as long"))}
+              for one, other in (("ccml", "maml"), ("random", "maml"), ("ccml", "maml, twice as long"), ("ccml", "bias"))}
     recovered = {when: interval([one[f"auc_{when}"] for one in by["ccml"]]) for when in ("start", "after_warmup", "end")}
     return {"test_mse": {name: interval(one) for name, one in mse.items()}, "paired": paired, "cluster_auc": recovered}
 
@@ -135,14 +143,16 @@ def main() -> None:
     for support in given.support:
         for number in range(1, given.seeds + 1):
             kept = work / f"{support}-{number}.json"
-            if not kept.exists():
-                kept.write_text(json.dumps(seed(number, support, epochs=given.epochs)))
+            done: Log = json.loads(kept.read_text()) if kept.exists() else {}
+            if set(METHODS) - set(done.get("methods", {})):
+                kept.write_text(json.dumps(seed(number, support, epochs=given.epochs, done=done)))
                 print(kept.read_text(), flush=True)
-    done = {support: [json.loads((work / f"{support}-{number}.json").read_text()) for number in range(1, given.seeds + 1)]
+    logs = {support: [json.loads((work / f"{support}-{number}.json").read_text()) for number in range(1, given.seeds + 1)]
             for support in given.support}
-    told = {"command": f"python benchmarks/{Path(sys.argv[0]).name} --seeds {given.seeds}", "planted": repr(PLANTED),
+    supports = " ".join(map(str, given.support))
+    told = {"command": f"python benchmarks/{Path(sys.argv[0]).name} --seeds {given.seeds} --support {supports}", "planted": repr(PLANTED),
             "epochs": given.epochs, "methods": {name: repr(one) for name, one in METHODS.items()},
-            "supports": {str(support): summary(found) for support, found in done.items()}, "logs": done}
+            "supports": {str(support): summary(found) for support, found in logs.items()}, "logs": logs}
     given.out.write_text(json.dumps(told, indent=1) + "\n")
 
 

@@ -69,7 +69,7 @@ def test_intervals_are_students() -> None:
 
 def test_seeds_are_summed_up_pair_by_pair() -> None:
     done = [{"methods": {name: {"test_mse": base + lift, "auc_start": 0.5, "auc_after_warmup": 0.9, "auc_end": 0.95}
-                         for name, lift in (("maml", 0.0), ("ccml", -0.1), ("random", 0.3), ("maml, twice as long", -0.05))}}
+                         for name, lift in (("bias", 0.5), ("maml", 0.0), ("ccml", -0.1), ("random", 0.3), ("maml, twice as long", -0.05))}}
             for base in (1.0, 2.0, 3.0, 4.0, 5.0)]
     found = truth.summary(done)
     paired = found["paired"]
@@ -77,6 +77,18 @@ def test_seeds_are_summed_up_pair_by_pair() -> None:
     assert paired["ccml less maml"] == {"mean": -0.1, "low": -0.1, "high": -0.1, "seeds": 5}
     assert paired["ccml less maml, twice as long"]["mean"] == -0.05
     assert paired["random less maml"]["mean"] == 0.3
+    assert paired["ccml less bias"]["mean"] == -0.6
+
+
+def test_a_method_is_added_to_a_log_whose_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bias model knows the mean of all, since no two rows have an item in common, and how far a user is from it."""
+    monkeypatch.setattr(truth, "PLANTED", SMALL)
+    rest = {name: {"test_mse": 9.0} for name in truth.METHODS if name != "bias"}
+    found = truth.seed(2, 16, epochs=1, done={"methods": rest, "cpu_seconds": 30.0})
+    assert list(found["methods"]) == list(truth.METHODS)
+    assert {name: found["methods"][name] for name in rest} == rest
+    assert found["cpu_seconds"] >= 30.0
+    assert 0.5 < found["methods"]["bias"]["test_mse"] < 2.5, "what x says is unknown to it"
 
 
 def test_what_is_compared_differs_in_who_collaborates_alone() -> None:
@@ -114,6 +126,16 @@ def setup(settings: Settings, table: Table) -> Setup:
     return Setup(reader, coldstart._builder(settings, table), found.section.protocol(), size=16)
 
 
+@pytest.mark.parametrize(("asked", "played"), [
+    (["similar", "maml"], ["maml", "bias", "similar"]),
+    (["random"], ["bias", "random"]),
+    (["bias"], ["bias"]),
+    ([*ablation.VARIANTS], ["maml", *(name for name in ablation.VARIANTS if name != "maml")]),
+])  # fmt: skip
+def test_the_bias_model_always_takes_part_and_maml_comes_first(asked: list[str], played: list[str]) -> None:
+    assert ablation.in_turn(asked) == played
+
+
 def test_variants_differ_from_one_another() -> None:
     spelled = [repr(sorted(one.items())) for one in ablation.VARIANTS.values()]
     assert len(set(spelled)) == len(spelled)
@@ -132,6 +154,9 @@ def test_a_variant_is_told_beside_maml_on_the_same_users(settings: Settings, tab
     assert isinstance(line, dict)
     assert line["mae less maml"][0] == pytest.approx(
         line["mae"][0] - ablation.figures(base, None, relevant=4.0)["rating, user_cold"]["mae"][0], abs=2e-4)  # type: ignore[index]
+    bias = ablation.play(ablation.changed(short, ablation.VARIANTS["bias"], seed=1), table)
+    assert (bias.epoch, bias.kept, len(bias.validation), len(base.validation)) == (0, None, 1, 1)
+    assert "mae less maml" in ablation.figures(bias, base, relevant=4.0)["rating, user_cold"]  # type: ignore[operator]
     low, high = line["mae less maml"][1:]
     assert low < line["mae less maml"][0] < high
     same = ablation.figures(base, base, relevant=4.0)["rating, user_cold"]
