@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any, cast
+
+import numpy as np
 
 # In processes of their own, since shapes that are checked while tests run cannot be compiled. The clock goes on in the compiler alone.
 SHOW = """
@@ -41,6 +44,40 @@ for plan in (plain(), plain(compiled=True), plain(exact=True), plain(exact=True,
     epochs = list(fit(model, Batches(), plan=plan, judge=lambda _: 0.5))
     bytes_ = b"".join(one.detach().numpy().tobytes() for one in model.parameters()).hex()
     found.append([bytes_, [one.compiling for one in epochs], [one.seconds for one in epochs], [one.losses for one in epochs]])
+print(json.dumps(found))
+"""
+BALANCED = SHOW + """
+from tests import everykind
+from umbel.data.batch import Batch
+from umbel.balance.named import balancer
+from umbel.learn.weigh import Balance
+from umbel.learn.taps import At
+
+class Rows:
+    def __call__(self, epoch, step):
+        for number in range(step, 4):
+            rows, seed = 8 + number, 10 * epoch + number
+            made = everykind.labels(rows, 2, seed=seed)
+            yield Batch(everykind.fields(rows, seed=seed), made.labels, made.seen, torch.arange(rows))
+
+found = []
+cases = ("mmoe", "imtl_g", At.EXPERTS), ("stem", "gradnorm", At.EXPERTS), ("ple", "cagrad", At.VIEWS), ("aitm", "mgda", At.EXPERTS)
+for recipe, name, at in cases:
+    ends = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        calls.clear()
+        torch.manual_seed(0)
+        model = everykind.build(recipe, None, everykind.sizes(gate=(4,)))
+        balance = Balance(lambda tasks: balancer(name, tasks), at)
+        counts = []
+        epochs = []
+        for one in fit(model, Rows(), plan=plain(compiled=compiled, balance=balance), judge=lambda _: 0.5):
+            epochs.append(one)
+            counts.append(len(calls))
+        numbers = torch.cat([one.detach().flatten() for one in model.parameters()]).tolist()
+        ends.append([numbers, [one.losses for one in epochs], [one.weights for one in epochs], counts])
+    found.append(ends)
 print(json.dumps(found))
 """
 RESUMED = SHOW + """
@@ -104,6 +141,16 @@ def test_compiling_is_told_apart_and_changes_no_number() -> None:
         assert other[1] == [1000.0, 0.0]
         assert one[2] == other[2] == [0.0, 0.0]
     assert plain[0] != exact[0]
+
+
+def test_a_compiled_step_is_balanced_as_a_plain_one() -> None:
+    """To rounding: the balancer hears what the programs hand over, and compiling is no step of its own to it."""
+    for plain, compiled in cast("list[tuple[list[Any], list[Any]]]", shown(BALANCED)):
+        for one, other in zip(plain[:3], compiled[:3], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert any(weight != 1 for epoch in compiled[2] for weight in epoch)
+        assert compiled[3][0] == compiled[3][1] > 1
+        assert plain[3] == [0, 0]
 
 
 def test_every_process_that_goes_on_compiles_again_and_the_log_has_the_sum() -> None:

@@ -218,7 +218,6 @@ def test_settings_become_a_balancer() -> None:
     ({"balancer": "static"}, {"weights": {"lik": 1.0}}, "balance.weights: no task 'lik'; did you mean 'like'"),
     ({"balancer": "metabalance"}, {"target": "clack"}, "balance.target: no task 'clack'; did you mean 'click'"),
     ({}, {"c": 0.1}, "balance: there is no balancer to take it; name one in"),
-    ({"balancer": "dwa", "compiled": True}, {}, "fit.compiled: a balancer looks into the model"),
 ])
 def test_what_is_wrong_is_one_line(fit: dict[str, object], balance: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):

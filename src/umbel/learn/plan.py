@@ -77,8 +77,6 @@ class Plan:
         if not (self.rate > 0 and self.clip > 0 and self.l2 >= 0 and self.decay >= 0):
             numbers = f"rate = {self.rate}, clip = {self.clip}, l2 = {self.l2}, decay = {self.decay}"
             raise UserError(f"fit: {numbers}", mend="rate and clip are above 0, l2 and decay are at least 0")
-        if self.balance is not None and self.compiled:
-            raise UserError("fit.compiled: a balancer looks into the model, which is closed when compiled", mend="drop one of both")
         if self.shards is not None and (self.exact or self.fresh):
             what = "fit.exact" if self.exact else "fit.fresh"
             raise UserError(f'fit.tables = "shards": {what} needs the whole table', mend="leave one of both out")

@@ -35,7 +35,8 @@ class Step(ABC):
         self.score = torch.compile(model.score, dynamic=True) if plan.compiled else model.score  # the rows touched differ in number
         self.weigher: Weigher | None = None
         if plan.balance is not None:
-            self.weigher = Weigher(model, plan.balance, tasks=len(model.schema.tasks), processes=self.processes)
+            tasks = len(model.schema.tasks)
+            self.weigher = Weigher(model, plan.balance, tasks=tasks, processes=self.processes, compiled=plan.compiled)
 
     def __call__(self, batch: Batch) -> Float[Tensor, "tasks"]:
         """Update the model from one batch; the losses before the update, on the device."""
@@ -60,6 +61,7 @@ class Step(ABC):
         rows = self._rows(parts)
         if not self.plan.exact:
             rows, _ = self.held.leaves(rows)
+        remembered = {name: tensor.clone() for name, tensor in self.balance_state().items()}
         try:
             self._descend(batches, parts, rows)
         except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
@@ -68,6 +70,7 @@ class Step(ABC):
             mend = "install a C++ compiler (g++, or the one that CXX names), or leave fit.compiled out"
             raise UserError(f"fit.compiled: torch cannot compile this model here ({said})", mend=mend) from error
         self.optimizer.zero_grad()
+        self.load_balance(remembered)
 
     def state(self) -> dict[str, Tensor]:
         """The dense optimiser's tensors, named by the number of their parameter."""

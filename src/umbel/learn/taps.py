@@ -58,17 +58,23 @@ class Taps:
     """Listens to a model's forward pass while it is entered, and then takes the Gramian there.
 
     At the experts that is the topmost layer with experts that two tasks or more teach; where there is none, the views that
-    two or more teach; where tasks share nothing, nowhere, and the Gramian is the identity.
+    two or more teach; where tasks share nothing, nowhere, and the Gramian is the identity. A model that is `compiled` is cut there into
+    programs that hand over what is heard, which a single one would keep to itself; nothing of the step is then let go of by the first
+    pass backwards, since several go through it.
     """
 
-    def __init__(self, model: Declared, at: At) -> None:
+    def __init__(self, model: Declared, at: At, *, compiled: bool = False) -> None:
         self.places = (_experts(model) if at is At.EXPERTS else ()) or _views(model)
         self.held: list[tuple[Place, list[Tensor]]] = []
         self.handles: list[RemovableHandle] = []
+        self.hold = self._hold
+        if compiled:
+            self.hold = torch.compiler.disable(self._hold)  # type: ignore[no-untyped-call]
+            torch._functorch.config.donated_buffer = False
 
     def __enter__(self) -> None:
         self.held = []
-        self.handles = [place.module.register_forward_hook(self._hold) for place in self.places]
+        self.handles = [place.module.register_forward_hook(self.hold) for place in self.places]
 
     def __exit__(self, *raised: object) -> None:
         for handle in self.handles:

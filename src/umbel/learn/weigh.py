@@ -43,10 +43,12 @@ class Weigher:
     Weights of 1 are the plain step, to the same bytes.
     """
 
-    def __init__(self, model: object, balance: Balance, *, tasks: int, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, model: object, balance: Balance, *, tasks: int, processes: Processes = ALONE, compiled: bool = False
+    ) -> None:
         if not isinstance(model, Declared):
             raise UserError("fit.balancer: this model does not say which tasks teach what", mend="train it without a balancer")
-        self.balance, self.balancer, self.taps = balance, balance.make(tasks), Taps(model, balance.at)
+        self.balance, self.balancer, self.taps = balance, balance.make(tasks), Taps(model, balance.at, compiled=compiled)
         self.processes = processes
         self.own = _own(model)
         self.owners = sorted({task for parts in self.own.values() for _, task in parts})
