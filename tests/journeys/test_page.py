@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.browser import chromium, looking
 from umbel.data.aside import Aside
 from umbel.errors import UserError
 from umbel.evaluate.calibrate import Calibrator, Linear, Platt
@@ -472,3 +474,20 @@ def test_a_comparison_without_pairs_has_no_differences() -> None:
 def test_another_file_is_the_users_error(content: dict[str, object]) -> None:
     with pytest.raises(UserError, match="comparison: not one of ours"):
         comparison_page(content)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_comparison_of_methods_is_read_on_a_phone_and_at_a_desk(tmp_path: Path, width: int) -> None:
+    """Nothing is wider than the screen, both pictures are whole on it, one above the other or side by side, and their words can be read."""
+    place = tmp_path / "compare.html"
+    place.write_text(PAGES["methods"], encoding="utf-8")
+    with chromium() as browser, looking(browser, place.as_uri(), width=width) as looked:
+        assert looked.page.evaluate("document.documentElement.scrollWidth") == width
+        boxes = [one.bounding_box() for one in looked.page.locator("svg.broad").all()]
+        words = looked.page.locator("svg.broad text").first.evaluate("one => one.getBoundingClientRect().height")
+        assert not looked.wrong
+    assert len(boxes) == 2
+    assert all(box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width and box["width"] > 300 for box in boxes)
+    first, second = (box or {"x": 0.0, "y": 0.0} for box in boxes)
+    assert (first["x"] == second["x"], first["y"] == second["y"]) == ((True, False) if width == 390 else (False, True))
+    assert words > 11
