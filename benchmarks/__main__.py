@@ -27,6 +27,7 @@ SCRIPTS = (
     Script("seam"),
     Script("balancers", ("--rounds", "3", "--steps", "1", "--only", "normalised", "pcgrad", "upgrad")),
     Script("meta_step", ("--rounds", "3", "--steps", "1")),
+    Script("ccml_epoch", ("--users", "512", "--some", "16", "--rounds", "3")),
     Script("serving", ("--requests", "60", "--rounds", "3", "--recipes", "mmoe")),
     Script("crowd", ("--connections", "200")),
     Script("swaps", ("--seconds", "20", "--rate", "10")),
