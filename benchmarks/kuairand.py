@@ -20,12 +20,12 @@ from umbel.study.show import standings
 HERE = Path(__file__).parent
 RECIPES = ("alone", "mmoe", "ple", "stem", "me_mmoe")
 VARIANTS: dict[str, dict[str, dict[str, object]]] = {
-    "ple, target attention": {"model": {"sequence": "din"}},
-    "ple, cross layers": {"model": {"interact": "dcn"}},
-    "ple, uncertainty": {"fit": {"balancer": "uncertainty"}},
-    "ple, pcgrad": {"fit": {"balancer": "pcgrad"}},
-    "ple, like counts double": {"fit": {"balancer": "static"}, "balance": {"weights": {"like": 2.0}}},
     "me_mmoe, target attention": {"model": {"recipe": "me_mmoe", "sequence": "din"}},
+    "me_mmoe, cross layers": {"model": {"recipe": "me_mmoe", "interact": "dcn"}},
+    "me_mmoe, uncertainty": {"model": {"recipe": "me_mmoe"}, "fit": {"balancer": "uncertainty"}},
+    "me_mmoe, pcgrad": {"model": {"recipe": "me_mmoe"}, "fit": {"balancer": "pcgrad"}},
+    "me_mmoe, like counts double": {"model": {"recipe": "me_mmoe"}, "fit": {"balancer": "static"}, "balance": {"weights": {"like": 2.0}}},
+    "ple, target attention": {"model": {"recipe": "ple", "sequence": "din"}},
     "stem, target attention": {"model": {"recipe": "stem", "sequence": "din"}},
 }
 
