@@ -8,7 +8,7 @@ demo: .venv/core
 	.venv/bin/umbel demo
 
 test: .venv/dev
-	.venv/bin/pytest -n 2 --dist loadfile -rs
+	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder -rs  # in order: journeys, the longest, come first, and no worker waits for one
 
 check: .venv/dev
 	.venv/bin/ruff check .

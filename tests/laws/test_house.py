@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,18 @@ def room(path: Path) -> str:
     return part.removesuffix(".py")
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from [f"{node.module}.{name.name}" for name in node.names]
         elif isinstance(node, ast.Import):
@@ -44,7 +51,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def functions(path: Path) -> Iterator[Function]:
-    yield from (node for node in ast.walk(tree(path)) if isinstance(node, Function))
+    yield from (node for node in nodes(path) if isinstance(node, Function))
 
 
 def parameters(function: Function) -> list[ast.arg]:
@@ -107,7 +114,7 @@ def test_figures() -> None:
 
 
 def test_string_keys_are_rare() -> None:
-    subscripts = [node.slice for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.Subscript)]
+    subscripts = [node.slice for path in FILES for node in nodes(path) if isinstance(node, ast.Subscript)]
     keys = sum(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in subscripts)
     lines = sum(len([line for line in path.read_text().splitlines() if line.strip()]) for path in FILES)
     assert keys <= 10 * lines / 1000, f"{keys} string keys in {lines} lines"
@@ -133,11 +140,15 @@ def module(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(map(module, FILES))
+
+
 def targets(path: Path) -> Iterator[str]:
-    known = {module(one) for one in FILES}
     for name in imports(path):
         for candidate in (name, name.rpartition(".")[0]):
-            if candidate in known and candidate not in (module(path), "umbel"):
+            if candidate in modules() and candidate not in (module(path), "umbel"):
                 yield candidate
                 break
 
