@@ -10,7 +10,7 @@ from umbel.evaluate.intervals import Interval, Resamples, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.peruser import PerUser
 from umbel.evaluate.rated import RATED
-from umbel.evaluate.robust import over_seeds, quarters, rating_variance, robustness
+from umbel.evaluate.robust import over_seeds, quarters, robustness
 
 
 def plain(values: Float[np.ndarray, "users"], *, falls: bool = False) -> PerUser:
@@ -139,9 +139,3 @@ def test_quarters_hold_a_quarter_each_and_equal_values_stay_together() -> None:
     assert coarse == [*["quarter 1: 1 to 1"] * 5, "quarter 3: 2 to 2", *["quarter 4: 3 to 3"] * 2]
     assert quarters(np.array([np.nan, np.nan])) == [None, None]
     assert set(quarters(np.full(9, 7.0))) == {"quarter 1: 7 to 7"}
-
-
-def test_the_variance_of_a_users_ratings() -> None:
-    ratings = np.array([[1.0, 5.0, 99.0], [4.0, 4.0, 4.0], [3.0, np.nan, np.nan], [0.0, 0.0, 0.0]])
-    mask = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
-    np.testing.assert_array_equal(rating_variance(ratings, mask), [4.0, 0.0, np.nan, np.nan])

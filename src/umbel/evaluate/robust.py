@@ -101,16 +101,6 @@ def quarters(values: Float[np.ndarray, "users"]) -> list[str | None]:
     return [None if np.isnan(value) else names[int(at)] for value, at in zip(values, place, strict=True)]
 
 
-def rating_variance(ratings: Float[np.ndarray, "users shots"], mask: Bool[np.ndarray, "users shots"]) -> Float[np.ndarray, "users"]:
-    """How far each user's ratings lie apart: their variance, NaN for users of fewer than two; give it support rows, as a service has."""
-    count = mask.sum(axis=1)
-    kept = np.where(mask, ratings, 0.0).astype(np.float64)
-    mean = kept.sum(axis=1) / np.maximum(count, 1)
-    square = np.where(mask, np.square(kept - mean[:, None]), 0.0).sum(axis=1)
-    spread: Float[np.ndarray, "users"] = np.where(count > 1, square / np.maximum(count, 1), np.nan)
-    return spread
-
-
 def _part(found: PerUser, members: Bool[np.ndarray, "users"]) -> PerUser:
     return replace(found, values=np.where(members, found.values, np.nan), lost={})
 
