@@ -87,20 +87,8 @@ def test_what_workers_acknowledged_is_there_after_their_end(job: Job, tmp_path: 
         assert rows(place) == before
 
 
-def test_workers_end_with_the_process_that_started_them(job: Job, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_all_end_with_the_process_that_started_them(job: Job, tmp_path: Path) -> None:
     """Else they would go on with the port and the store, whose lock is gone with that process."""
-    with serving(job.run / "bundle", tmp_path, *WORKERS) as server:
-        started = workers(server)
-        assert len(started) == 2
-        server.process.kill()
-        server.process.wait()
-        until = time.monotonic() + 30
-        while any(map(alive, started)):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-
-def test_a_killed_worker_is_replaced(job: Job, tmp_path: Path) -> None:
     with serving(job.run / "bundle", tmp_path, *WORKERS) as server:
         (first, second), until = workers(server), time.monotonic() + 60
         os.kill(first, signal.SIGKILL)
@@ -109,3 +97,9 @@ def test_a_killed_worker_is_replaced(job: Job, tmp_path: Path) -> None:
             time.sleep(0.05)
         assert second in now
         assert server.client.post("/v1/rank", json=BODY, headers={"connection": "close"}).json()["logged"] is True
+        server.process.kill()
+        server.process.wait()
+        until = time.monotonic() + 30
+        while any(map(alive, now)):
+            assert time.monotonic() < until
+            time.sleep(0.05)

@@ -36,8 +36,8 @@ def square(values: Float[Tensor, "rows rows"]) -> None:
 def either(values: Float[Tensor, "rows rows"] | Float[Tensor, "width more"], rows: Float[Tensor, "rows"]) -> None:
     pass
 
-def three(rows: Float[Tensor, "rows"], values: Float[Tensor, "rows 3"], more: Float[Tensor, "*rest rows"]) -> None:
-    pass
+def three(rows: Float[Tensor, "rows"], values: Float[Tensor, "rows 3"], more: Float[Tensor, "*rest rows"]) -> Float[Tensor, ""]:
+    return rows.sum(0, keepdim=len(more) > 5)
 
 def plain(count: int) -> str:
     return count
@@ -98,7 +98,7 @@ def test_what_was_right_once_is_not_right_for_good(seen: ModuleType, again: str)
         with pytest.raises(TypeError):
             seen.square(wrong)
     seen.three(ones(2), ones(2, 3), ones(5, 4, 2))
-    for rows, values, more in ((2, (2, 4), (5, 2)), (3, (2, 3), (5, 2)), (2, (2, 3), (5, 3))):
+    for rows, values, more in ((2, (2, 4), (5, 2)), (3, (2, 3), (5, 2)), (2, (2, 3), (5, 3)), (2, (2, 3), (6, 2))):
         with pytest.raises(TypeError):
             seen.three(ones(rows), ones(values), ones(more))
 
