@@ -47,8 +47,9 @@ function verdict(alarms, found) {
 function figures(list) {
   if (!list.length) return empty("No label is settled yet.", "A label is settled when its window and the lateness have passed by the clock of the events.");
   const names = Object.keys(COLUMNS).filter((name) => list.some((one) => name in one));
+  const of = (one) => (one.positives === null ? count(one.rows) : `${count(one.positives)} of ${count(one.rows)}`);
   const rows = list.map((one) => [
-    [one.task, under(one.label)], ...names.map((name) => measured(one[name])), [one.positives === null ? count(one.rows) : `${count(one.positives)} of ${count(one.rows)}`, under(`${count(one.users)} users`)],
+    [one.task, under(one.label)], ...names.map((name) => measured(one[name])), [of(one), under(`${count(one.users)} users`)],
   ]);
   return [
     table("Quality by settled labels", ["task", ...names.map((name) => COLUMNS[name]), "positives of rows"], rows),
@@ -60,14 +61,15 @@ function figures(list) {
 /** Mean prediction against what happened, in bins of equal mass; on the line it is right. */
 function reliability(one) {
   const [size, edge] = [200, 26];
-  const most = Math.max(1e-9, ...one.curve.flatMap((point) => [point.predicted, point.observed]));
-  const x = (value) => edge + along(value, 0, most, size - edge - 8);
-  const y = (value) => size - edge - along(value, 0, most, size - edge - 8);
+  const met = one.curve.flatMap((point) => [point.predicted, point.observed]);
+  const [least, most] = [Math.min(0, ...met), Math.max(1e-9, ...met)];
+  const x = (value) => edge + along(value, least, most, size - edge - 8);
+  const y = (value) => size - edge - along(value, least, most, size - edge - 8);
   const said = `Calibration of ${one.task}, ${one.label}: ${one.curve.map((point) => `${number(point.predicted)} predicted, ${number(point.observed)} observed`).join("; ")}`;
   const path = one.curve.map((point, at) => `${at ? "L" : "M"}${x(point.predicted)} ${y(point.observed)}`).join("");
   return card(h("h3", {}, one.task, badge(one.label)), h("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": said },
-    h("line", { class: "axis", x1: edge, x2: size - 8, y1: y(0), y2: y(0) }), h("line", { class: "axis", x1: edge, x2: edge, y1: 8, y2: y(0) }),
-    h("line", { class: "guide", x1: x(0), y1: y(0), x2: x(most), y2: y(most) }), h("path", { class: "line", d: path }),
+    h("line", { class: "axis", x1: edge, x2: size - 8, y1: y(least), y2: y(least) }), h("line", { class: "axis", x1: edge, x2: edge, y1: 8, y2: y(least) }),
+    h("line", { class: "guide", x1: x(least), y1: y(least), x2: x(most), y2: y(most) }), h("path", { class: "line", d: path }),
     one.curve.map((point) => h("circle", { class: "c0", cx: x(point.predicted), cy: y(point.observed), r: 2.5 })),
     h("text", { x: size - 8, y: size - 8, "text-anchor": "end" }, `predicted, to ${number(most)}`),
     h("text", { x: 2, y: 8 + 10, transform: "rotate(-90 12 18)", "text-anchor": "end" }, "observed")));
