@@ -16,7 +16,7 @@ import pytest
 from tests.journeys.conftest import say
 
 HEAVY = "[name for name in ('torch', 'polars', 'numpy', 'sklearn', 'pyarrow') if name in sys.modules]"
-LONG = ("--set", "fit.epochs=8", "--set", "fit.patience=8", "--set", "fit.minutes=0.0005", "--set", "fit.batch=64")
+LONG = ("--set", "fit.epochs=8", "--set", "fit.patience=8", "--set", "fit.minutes=0.0005", "--set", "fit.batch=128")
 
 
 def start(run_file: Path, run: Path) -> subprocess.Popen[str]:
