@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests import logs
 
@@ -16,6 +16,7 @@ from umbel.data import shuffle
 from umbel.data.loader import Loader, Replay
 from umbel.data.table import Table
 
+slow = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LONG = {name: [column[row // 50 % 10] for row in range(500)] for name, column in logs.ROWS.items()}
 
 
@@ -28,12 +29,14 @@ def drawn(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@slow
 @given(rows=st.integers(0, 400), batch=st.integers(1, 60), times=st.integers(1, 9), odd=st.integers(0, 59), seed=st.integers(0, 2**32))
 def test_each_row_once(rows: int, batch: int, times: int, odd: int, seed: int) -> None:
     order = shuffle.windows(rows, drawn(seed), window=batch * times + odd % batch, batch=batch)
     assert sorted(order.tolist()) == list(range(rows))
 
 
+@slow
 @given(batch=st.integers(1, 20), block=st.integers(1, 12), count=st.integers(1, 6), seed=st.integers(0, 2**32))
 def test_a_batch_has_one_row_of_each_block_of_its_window(batch: int, block: int, count: int, seed: int) -> None:
     order = shuffle.windows(batch * block * count, drawn(seed), window=batch * block, batch=batch)
@@ -72,7 +75,7 @@ def test_neighbours_alone_would_vary_more() -> None:
     assert (means - column.mean()).square().mean() / (column.var() / batch) > 10
 
 
-@settings(deadline=None, max_examples=20)
+@slow
 @given(window=st.sampled_from([10, 25, 64, 1000]), size=st.integers(4, 10), epoch=st.integers(0, 9), start=st.integers(0, 80))
 def test_a_resumed_epoch_meets_exactly_the_rest(table: Table, window: int, size: int, epoch: int, start: int) -> None:
     loader = Loader(table, "train", size, seed=3, window=window)
