@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from jaxtyping import Float
+from sklearn import config_context
 from sklearn import metrics as oracle
 
 from umbel.evaluate.metrics import Undefined, auc, average_precision, gauc, logloss, mae, normalised_entropy, r2, rmse
 
 CASES = 1200
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> Iterator[None]:
+    """What scikit-learn is given here is as it should be: looking whether it is takes most of its time."""
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        yield
 
 
 def case(seed: int) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"], Float[np.ndarray, "rows"] | None]:
