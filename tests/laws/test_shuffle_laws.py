@@ -66,15 +66,6 @@ def test_the_mean_of_a_batch_varies_as_of_rows_drawn_one_by_one(sort: str) -> No
     assert ((means - column.mean()).square().mean() / (column.var() / batch)).item() == pytest.approx(1, abs=0.1)
 
 
-def test_neighbours_alone_would_vary_more() -> None:
-    """What the law above excludes: whole blocks one after the other."""
-    rows, batch, block = 24_000, 60, 20
-    column = torch.arange(rows).double()
-    firsts = torch.randperm(rows // block, generator=drawn()) * block
-    means = column[(firsts[:, None] + torch.arange(block)).flatten()].view(-1, batch).mean(1)
-    assert (means - column.mean()).square().mean() / (column.var() / batch) > 10
-
-
 @slow
 @given(window=st.sampled_from([10, 25, 64, 1000]), size=st.integers(4, 10), epoch=st.integers(0, 9), start=st.integers(0, 80))
 def test_a_resumed_epoch_meets_exactly_the_rest(table: Table, window: int, size: int, epoch: int, start: int) -> None:

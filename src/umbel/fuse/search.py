@@ -63,14 +63,14 @@ def search(space: Space, judge: Judge, goal: Goal, *, trials: int, method: str, 
 
     :raises UserError: for fewer trials than there are references, but for one.
     """
-    first = references(space.start)[: trials if trials == 1 else None]
+    first = references(space.start)[:1] if trials == 1 else references(space.start)
     if trials < len(first):
         mend = f"give {len(first)} or more: the start and each task alone are among them; or 1, which judges the start alone"
         raise UserError(f"trials = {trials}: too few", mend=mend)
     for number, (note, policy) in enumerate(first):
         yield _tried(number, policy, judge(policy), goal=goal, note=note)
     number = len(first)
-    sampler = METHODS[method](space.size, seed) if space.size and trials > number else None
+    sampler = METHODS[method](space.size, seed) if space.size else None
     while sampler is not None and number < trials:
         points: list[Point] = sampler.ask()[: trials - number]
         losses = []

@@ -115,7 +115,8 @@ class _Training:
             resolve.plan(settings.fit), epochs=section.epochs, patience=section.patience, rate=section.rate, l2=section.l2, exact=False,
             fresh=False, decay=0.0, compiled=False, accumulate=1, schedule=None,
         )  # fmt: skip
-        loader = Loader(table, "train", section.batch, seed=settings.fit.seed, replay=Replay(~self.liked, 0.0))
+        liked, fit = Replay(~self.liked, 0.0), settings.fit
+        loader = Loader(table, "train", section.batch, seed=fit.seed, replay=liked, window=fit.window)
         epochs = trained(towers, _Positives(loader, watch), folder, plan=plan, judge=_Judge(self, self.queries("valid")), watch=watch)
         return towers.cpu().eval(), list(epochs)
 

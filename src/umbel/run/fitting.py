@@ -86,7 +86,7 @@ def fit_model(settings: Settings, table: Table, folder: Path, *, watch: Watch, g
     model = built(table.schema, plan.shards or HERE)
     replay = None
     if settings.fit.start is None:
-        begin(model, table)
+        begin(model, table, window=settings.fit.window)
     else:
         bundle = warm_start(model, table, built, start=settings.fit.start)
         check_plain(bundle, start=settings.fit.start)
@@ -131,7 +131,15 @@ def _near(table: Table, device: torch.device) -> Table:
     return table if thinned or device.type == "cpu" else table.on(device, most=memory(device) // ROOM)
 
 
-def begin(model: Recommender, table: Table) -> None:
+def looked(table: Table, rows: int, *, window: int = 0) -> list[Batch]:
+    """Training rows looked at beside training, so many or a batch more: the first of a shuffle that no training uses.
+
+    A `window` keeps them in few pieces of the table, as it does while training.
+    """
+    return list(islice(Loader(table, "train", SCORED, seed=SEED, window=window)(0), -(-rows // SCORED)))
+
+
+def begin(model: Recommender, table: Table, *, window: int = 0) -> None:
     """Let outputs in the label's own unit begin at the training labels; of a large table, at those of the first of a shuffle.
 
     Where one is too large for a loss, the task begins at 0: only the row that holds it is then off, and can be named.
@@ -139,7 +147,7 @@ def begin(model: Recommender, table: Table) -> None:
     own = {at: task for at, task in enumerate(table.schema.tasks) if task.kind.labels.any}
     if not own:
         return
-    batches = list(islice(Loader(table, "train", SCORED, seed=SEED)(0), max(1, MEANT // SCORED)))
+    batches = looked(table, MEANT, window=window)
     labels, seen = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("labels", "seen"))
     for at, task in own.items():
         known = labels[seen[:, at], at]
@@ -152,17 +160,16 @@ def logits(model: Recommender, table: Table, part: str) -> Float[np.ndarray, "ro
     return predict(model, Loader(table, part, SCORED, shuffle=False)(0))
 
 
-def trained_scores(model: Recommender, table: Table) -> Scores:
-    """The tasks' scores on about as many training rows as validation has: the first of a shuffle that no training uses."""
-    loader = Loader(table, "train", SCORED, seed=SEED)
-    batches = list(islice(loader(0), -(-len(table.parts["valid"]) // SCORED)))
+def trained_scores(model: Recommender, table: Table, *, window: int = 0) -> Scores:
+    """The tasks' scores on about as many training rows as validation has."""
+    batches = looked(table, len(table.parts["valid"]), window=window)
     labels, seen = (np.concatenate([getattr(batch, name).numpy() for batch in batches]) for name in ("labels", "seen"))
     return _plain(scores(table.schema, labels, seen, logits=predict(model, batches)))
 
 
-def mean_row(model: Recommender, table: Table) -> Float[Tensor, "views fields dim"]:
-    """The mean training row as the views see it; of a large table, over the first of that shuffle."""
-    return centre(model, islice(Loader(table, "train", SCORED, seed=SEED)(0), max(1, MEANT // SCORED)))
+def mean_row(model: Recommender, table: Table, *, window: int = 0) -> Float[Tensor, "views fields dim"]:
+    """The mean training row as the views see it; of a large table, over some."""
+    return centre(model, looked(table, MEANT, window=window))
 
 
 class _Judge:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from umbel.data.batch import Batch
-from umbel.data.loader import Loader
 from umbel.data.table import Table
 from umbel.evaluate.drift import Profile, Shares
 from umbel.learn.predict import votes
 from umbel.nn.recommender import Recommender
+from umbel.run.fitting import looked
 from umbel.schema import Field, FieldKind, Schema
 
 LOOKED = 65536  # training rows looked at, at most
-SIZE = 16384
-SEED = 1_000_003
 Values = Float[np.ndarray, "rows"] | Int[np.ndarray, "rows"]
 
 
 def profile(
-    table: Table, columns: Sequence[str], predictions: Float[np.ndarray, "rows columns"], *, model: Recommender | None = None
+    table: Table,
+    columns: Sequence[str],
+    predictions: Float[np.ndarray, "rows columns"],
+    *,
+    model: Recommender | None = None,
+    window: int = 0,
 ) -> Profile:
     """From some training rows, also of whom the model's gates listen to, and the predictions of validation rows, named `columns`."""
-    batches = list(islice(Loader(table, "train", SIZE, seed=SEED)(0), max(1, LOOKED // SIZE)))
+    batches = looked(table, LOOKED, window=window)
     values = [spread(table.schema, batch) for batch in batches]
     fields = {name: _shares(np.concatenate([one[name] for one in values])) for name in values[0]}
     answers = {name: Shares.of_numbers(predictions[:, at].astype(np.float64)) for at, name in enumerate(columns)}

@@ -122,7 +122,10 @@ def _train(settings: Settings, folder: Path, *, table: Table | None, look: Watch
         fitted, cold = fit_episodes(settings, table, folder, watch=look)
     peak = most(group, peak_memory())
     with fitted.model.holder.answered(fitted.model.table):
-        new = NewUsers({}, None, trained_scores(fitted.model, table)) if cold is None else _new_users(cold, settings, look=look)
+        if cold is None:
+            new = NewUsers({}, None, trained_scores(fitted.model, table, window=settings.fit.window))
+        else:
+            new = _new_users(cold, settings, look=look)
         learned = _Learned(fitted, new, fit_retrieval(settings, table, folder, watch=look), peak)
         look.stage("best epoch loaded; calibrating on validation, then judging on test")
         return _judged(settings, folder, table, learned=learned, began=began)
@@ -170,10 +173,10 @@ def _judged(settings: Settings, folder: Path, table: Table, *, learned: _Learned
     report = replace(_report(settings, table, fitted, tasks=tasks, validation=validation, began=began), episodes=new.told,
                      retrieval={} if retrieved is None else retrieved.told, kept=Kept.of(fitted.rule, fitted.scores, train=new.trained),
                      peak_memory_bytes=max(learned.peak, peak_memory()))
-    centre = mean_row(fitted.model, table)
+    centre = mean_row(fitted.model, table, window=settings.fit.window)
     bundle = Bundle(table.source, table.encoder, fitted.built, fitted.model, calibrators, report.to_json(), centre, ladder=new.ladder)
     unwanted = [name for name, task in settings.tasks.items() if task.unwanted]
-    spread = profile(table, bundle.columns, bundle.calibrated(valid.logits), model=bundle.model)
+    spread = profile(table, bundle.columns, bundle.calibrated(valid.logits), model=bundle.model, window=settings.fit.window)
     bundle = replace(bundle, fusion=start(bundle, valid.logits, unwanted=unwanted), feedback=resolve.feedback(settings), profile=spread,
                      retrieval=None if retrieved is None else retrieved.retrieval)
     bundle.save(folder / "bundle", golden=table.golden())
