@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tests.logs import ROWS, SCHEMA, table
+from tests.runs import written
 
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
@@ -25,7 +27,9 @@ from umbel.learn.shards import Shards
 from umbel.learn.state import State
 from umbel.run import fitting
 from umbel.run.fitting import Fitted, begun, fit_model, logits
-from umbel.run.settings import Settings, parse
+from umbel.run.run import train
+from umbel.run.settings import Settings, parse, read
+from umbel.run.watch import Silence
 
 EPOCHS = 3
 
@@ -266,22 +270,6 @@ def test_a_watched_loader_begins_where_it_is_told(small: Table) -> None:
     assert [one.index.tolist() for one in rest] == [one.index.tolist() for one in loader(4)][1:]
 
 
-@pytest.mark.parametrize("window", [0, 4])
-def test_training_shuffles_by_the_window_it_is_told(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    windows: list[int] = []
-    plain = Loader.__call__
-
-    def watched(self: Loader, epoch: int, start: int = 0) -> Iterator[Batch]:
-        windows.extend([self.window] * self.shuffle)
-        return plain(self, epoch, start)
-
-    monkeypatch.setattr(Loader, "__call__", watched)
-    asked = settings()
-    fit_model(asked.model_copy(update={"fit": asked.fit.model_copy(update={"window": window})}), small, tmp_path, watch=Listener())
-    assert set(windows) == {window}, "those that outputs begin at among them"
-    assert len(windows) > EPOCHS
-
-
 @pytest.mark.parametrize(("negatives", "device", "place"), [(1.0, "meta", "meta"), (0.5, "meta", "cpu"), (1.0, "cpu", "cpu")])
 def test_batches_lie_where_training_is_unless_rows_are_left_out(small: Table, negatives: float, device: str, place: str) -> None:
     click, *others = SCHEMA.tasks
@@ -302,3 +290,35 @@ def test_a_training_began_before_the_epochs_that_stopped_processes_trained(tmp_p
     assert begun(tmp_path) == pytest.approx(now, abs=5)
     (tmp_path / "log.jsonl").write_text('{"epoch": 1, "seconds": 400.5}\n{"epoch": 2, "seconds": 200.0}\n')
     assert begun(tmp_path) == pytest.approx(now - 600.5, abs=5)
+
+
+WINDOWED = """user = {{ kind = "id" }}
+[tasks.spent]
+kind = "regression"
+[split]
+by = "time"
+valid = 40
+test = 50
+[model]
+recipe = "mmoe"
+[fit]
+epochs = 2
+batch = 8
+window = {window}
+"""
+
+
+@pytest.mark.parametrize("window", [0, 16])
+def test_a_whole_run_reads_by_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """Where outputs begin, what is trained on, scores on training rows, the mean row, the spread that is watched."""
+    windows: list[int] = []
+    plain = Loader.__call__
+
+    def watched(self: Loader, epoch: int, start: int = 0) -> Iterator[Batch]:
+        windows.extend([self.window] * self.shuffle)
+        return plain(self, epoch, start)
+
+    monkeypatch.setattr(Loader, "__call__", watched)
+    log = pl.DataFrame({"user": [number % 5 for number in range(60)], "item": 0, "time": range(60), "spent": np.arange(60) % 7 / 7.0})
+    train(read(written(tmp_path, log, WINDOWED.format(window=window))), tmp_path / "run", watch=Silence())
+    assert windows == [window] * 6
