@@ -20,7 +20,7 @@ ENVIRONMENTS = Path(".peers")  # in the checkout, which `umbel bench` runs this 
 BESIDE = ("--peers", str(ENVIRONMENTS))
 SCRIPTS = (
     Script("training", (*BESIDE, "--rounds", "3", "--batches", "8", "--threads", "1", "--recipes", "mmoe"), (*BESIDE, "--clock", "wall")),
-    Script("large", ("--rounds", "3", "--only", "share")),
+    Script("large", ("--rounds", "3", "--only", "share", "loop")),
     Script("processes", ("--rounds", "3", "--recipes", "mmoe")),
     Script("ingest", ("--rows", "2e6", "--distinct", "1e5")),
     Script("row_optimizers", ("--repeats", "5")),
@@ -28,6 +28,8 @@ SCRIPTS = (
     Script("balancers", ("--rounds", "3", "--steps", "1", "--only", "normalised", "pcgrad", "upgrad")),
     Script("meta_step", ("--rounds", "3", "--steps", "1")),
     Script("ccml_epoch", ("--users", "512", "--some", "16", "--rounds", "3")),
+    Script("intervals", ("--rows", "2e5")),
+    Script("scoring", ("--rounds", "3", "--recipes", "mmoe")),
     Script("serving", ("--requests", "60", "--rounds", "3", "--recipes", "mmoe")),
     Script("crowd", ("--connections", "200")),
     Script("swaps", ("--seconds", "20", "--rate", "10")),

@@ -1,4 +1,4 @@
-"""What large tables and large experts cost: 10^8 ids over 10^5, the share of bare products, and the loop that updates whole tables.
+"""What large tables and large experts cost: 10^8 ids over 10^5, the share of bare products, and loops that update whole tables.
 
 Steps of MMoE (eight experts) and STEM over rows that are ready in memory. `python benchmarks/large.py --only share` measures one part.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle
 
 import measured
 import torch
 from peers.rows import BATCH, COLUMNS, EXPERTS, SKEW, SMALL, TOWER, packed, ready, schema
+from products import LIBRARIES, products
+from published import Published
 
+from umbel.data.batch import Batch
 from umbel.learn.memory import keep_freed
 from umbel.learn.optim import RowAdagrad
 from umbel.learn.plan import Plan
@@ -22,6 +25,12 @@ from umbel.recipes import RECIPES
 
 HUGE, LARGE = 10**8, 10**7
 L2 = 1e-6
+LOOP, EXACT = "the published loop over whole tables", "our exact mode over whole tables"
+WAYS: dict[str, Callable[[Recommender], Callable[[Batch], object]]] = {
+    "ours": lambda made: Fast(made, Plan(l2=L2)),
+    LOOP: lambda made: Published(made, l2=L2),
+    EXACT: lambda made: Exact(made, Plan(l2=L2, exact=True)),
+}
 Timed = dict[str, list[float]]
 
 
@@ -45,7 +54,7 @@ def turns(work: dict[str, Callable[[], object]], rounds: int) -> Timed:
     return found
 
 
-def stepping(step: Fast | Exact, ids: int, *, skew: float, count: int) -> Callable[[], object]:
+def stepping(step: Callable[[Batch], object], ids: int, *, skew: float, count: int) -> Callable[[], object]:
     """A step on the next of some batches, again and again."""
     batches = cycle(ready(packed(count * BATCH, ids, skew)))
     return lambda: step(next(batches))
@@ -65,44 +74,26 @@ def share(rounds: int) -> Iterator[tuple[str, Timed, list[measured.Ratio]]]:
     """Bare matrix products over a step of MMoE, by the width of its experts."""
     for expert, goal in (((128, 64), 0.55), ((512, 512, 512), 0.75)):
         step = stepping(Fast(model("mmoe", SMALL, dim=16, expert=expert), Plan()), SMALL, skew=SKEW, count=4)
-        found = turns({"bare products": products(16, expert), "step": step}, rounds)
+        bare = {f"bare products, {library}": products(16, expert, multiply) for library, multiply in LIBRARIES.items()}
+        found = turns({**bare, "step": step}, rounds)
         name = "-".join(map(str, expert))
-        what = f"share of bare products in a step of mmoe, experts {name}"
-        yield f"share, {name}", found, [measured.ratio(what, measured.over(found["bare products"], found["step"]), goal=goal)]
+        what = f"share of bare products in a step of mmoe, experts {name}, by the faster of {' and '.join(LIBRARIES)}"
+        least = [min(one) for one in zip(*(found[side] for side in bare), strict=True)]
+        yield f"share, {name}", found, [measured.ratio(what, measured.over(least, found["step"]), goal=goal)]
 
 
 def loop(rounds: int) -> Iterator[tuple[str, Timed, list[measured.Ratio]]]:
-    """The published trainer of STEM (dense Adam, L2 over the whole table) over ours, by the number of ids."""
+    """Training over whole tables as STEM's authors do it, and as our exact mode does, over a step of ours, by the number of ids."""
     for ids, goal in ((SMALL, None), (LARGE, 40.0)):
         timed: Timed = {}
-        for name, made in (("ours", Fast), ("published", Exact)):  # one after the other: both do not fit at once
-            step = made(model("stem", ids, dim=16, expert=(128, 64)), Plan(l2=L2, exact=made is Exact))
+        for name, make in WAYS.items():  # one after the other: they do not fit at once
+            step = make(model("stem", ids, dim=16, expert=(128, 64)))
             timed |= turns({name: stepping(step, ids, skew=SKEW, count=4)}, rounds)
             del step
-        what = f"dense Adam and L2 of the whole table over a step of ours, stem, {ids:.0e} ids"
-        yield f"loop, {ids:.0e}", timed, [measured.ratio(what, measured.over(timed["published"], timed["ours"]), goal=goal)]
-
-
-def products(dim: int, expert: Sequence[int]) -> Callable[[], None]:
-    """The matrix products of one step of MMoE and nothing else: forward, and backward to weights and inputs."""
-    x = torch.randn(BATCH, COLUMNS * dim)
-    wide, gate = torch.randn(EXPERTS * expert[0], x.shape[1]), torch.randn(2 * EXPERTS, x.shape[1])
-    deep = [torch.randn(EXPERTS, below, above) for below, above in pairwise(expert)]
-    out, tower = [torch.randn(EXPERTS, BATCH, width) for width in expert], torch.randn(2, expert[-1], TOWER[0])
-
-    back = torch.randn(BATCH, len(wide))
-
-    def once() -> None:
-        _ = (x @ wide.t(), back @ wide, back.t() @ x)
-        for layer, weights in enumerate(deep):
-            _ = (torch.bmm(out[layer], weights), torch.bmm(out[layer + 1], weights.mT), torch.bmm(out[layer].mT, out[layer + 1]))
-        shares = x @ gate.t()
-        _ = (shares @ gate, shares.t() @ x)
-        for task in range(2):
-            seen = out[-1][task] @ tower[task]
-            _ = (seen @ tower[task].t(), out[-1][task].t() @ seen)
-
-    return once
+        yield f"loop, {ids:.0e}", timed, [
+            measured.ratio(f"{name} over a step of ours, stem, {ids:.0e} ids", measured.over(timed[name], timed["ours"]), goal=wanted)
+            for name, wanted in ((LOOP, goal), (EXACT, None))
+        ]
 
 
 PARTS = {"share": share, "loop": loop, "tables": tables}

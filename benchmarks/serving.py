@@ -36,7 +36,6 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.nn.recommender import Sizes
 from umbel.schema import Field, FieldKind, Schema, Task
-from umbel.serve.served import load
 
 HERE = Path(__file__).parent
 RECIPES = ("mmoe", "stem")
@@ -48,8 +47,7 @@ THEIRS = ("item", *(f"i{number}" for number in range(9)))
 PORT = 18080
 PLAIN, OFF, ON = "plain", "umbel", "umbel, every decision durable"
 GOALS = {OFF: 3.0, ON: 1.5}  # times the plain route's throughput
-MERGED = 4                    # requests that one call would predict
-WAIT = 10.0                  # milliseconds that an answer may take at half of saturation, at the 99th percentile
+WAIT = 10.0  # milliseconds that an answer may take at half of saturation, at the 99th percentile
 
 
 def table(folder: Path, rows: int = 50_000) -> Table:
@@ -186,26 +184,6 @@ def study(folder: Path, path: Path, *, count: int, rounds: int) -> tuple[dict[st
         return turns, {size: cost(every[OFF][0], bodies(50, size), count=count) for size in (50, 200, 1000)}
 
 
-def merging(path: Path, candidates: int, *, rounds: int) -> list[float]:
-    """Predicting the candidates of `MERGED` requests in one call over that in a call each, by processor time.
-
-    The one call has one user for all, so that it bounds from below what a call for several requests could cost.
-    """
-    reader = load(path).reader
-    sent = [json.loads(body) for body in bodies(20 * MERGED, candidates)]
-    read = [({"user": int(one["user_id"]), **one["context"]},
-             [{"item": int(item["item_id"]), **item["fields"]} for item in one["items"]]) for one in sent]
-    merged = [(read[at][0], [item for _, items in read[at : at + MERGED] for item in items]) for at in range(0, len(read), MERGED)]
-    ways: dict[int, list[float]] = {1: [], MERGED: []}
-    for _ in range(1 + rounds):
-        for count, asked in ((1, read), (MERGED, merged)):
-            began = time.process_time()
-            for shared, items in asked:
-                reader.predict(shared, items)
-            ways[count].append(time.process_time() - began)
-    return measured.over(ways[MERGED][1:], ways[1][1:])
-
-
 def ratios(recipe: str, turns: dict[str, list[Turn]], costs: dict[int, float]) -> list[measured.Ratio]:
     """Throughput over the plain route's by the clock and by processor time, waiting, and whether the cost of a candidate is flat."""
     found = []
@@ -242,13 +220,8 @@ def main() -> None:
         made = table(folder)
         every = {recipe: study(folder / recipe, bundle(made, recipe, folder), count=asked.requests, rounds=asked.rounds)
                  for recipe in asked.recipes}
-        merged = [
-            measured.ratio(f"{recipe}: {size} candidates of {MERGED} requests in one call over {MERGED} calls, at the least",
-                           merging(folder / recipe / "bundle", size, rounds=asked.rounds))
-            for recipe in asked.recipes for size in (20, 200)
-        ]  # fmt: skip
     figures = {recipe: told(*found) for recipe, found in every.items()}
-    measured.write(asked.o, figures, [*[ratio for recipe, found in every.items() for ratio in ratios(recipe, *found)], *merged])
+    measured.write(asked.o, figures, [ratio for recipe, found in every.items() for ratio in ratios(recipe, *found)])
     print(json.dumps(figures, indent=1))
 
 

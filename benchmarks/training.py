@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import measured
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from peers.environments import PEERS, made, python
 from peers.rows import BATCH, COLUMNS, DIM, EXPERT, EXPERTS, LARGE, SKEW, SMALL, TOWER, model, packed, ready, table
+from products import LIBRARIES, products
 
 from umbel.data.batch import Batch
 from umbel.data.loader import Loader
@@ -30,6 +32,8 @@ from umbel.learn.fit import fit
 from umbel.learn.memory import keep_freed
 from umbel.learn.plan import Plan
 from umbel.learn.step import Fast
+from umbel.run.resolve import emulated
+from umbel.run.settings import FitSection
 
 HERE = Path(__file__).parent
 STEPS = 8  # timed together
@@ -37,7 +41,9 @@ FITS = 9 * 2**30  # bytes of table and moments that a run may take
 Timing = dict[str, list[float]]
 Scaled = dict[str, dict[str, float]] | str
 Ask = Callable[[str], dict[str, float]]
-OURS, HALVED, BARE = "umbel", "umbel bf16", "bare products"
+OURS, HALVED, BARE = "umbel", "umbel bf16", "bare products"  # these by the faster of two libraries, round by round
+CLOCKS = ("wall", "cpu")
+EMULATED = emulated(FitSection(precision="bfloat16", device="cpu"))  # then it takes many times as long as float32, and tells nothing
 LOADERS = {"rechub": 60.0, "deepctr": 60.0}  # times whose loader ours is to be
 
 
@@ -61,7 +67,7 @@ class Ours:
         """Train on ready batches."""
         return self._steps(self.plain)
 
-    def bf16(self) -> int:
+    def step_bf16(self) -> int:
         """The same with the forward pass in bfloat16."""
         return self._steps(self.halved)
 
@@ -81,33 +87,15 @@ class Ours:
         return len(self.ready) * BATCH
 
 
-def bare() -> Callable[[], int]:
-    """The matrix products of one MMoE step and nothing else: forward, and backward to weights and inputs."""
-    x = torch.randn(BATCH, COLUMNS * DIM)
-    wide, gate = torch.randn(EXPERTS * EXPERT[0], x.shape[1]), torch.randn(2 * EXPERTS, x.shape[1])
-    deep = torch.randn(EXPERTS, EXPERT[0], EXPERT[1])
-    out, tower = torch.randn(EXPERTS, BATCH, EXPERT[1]), torch.randn(2, EXPERT[1], TOWER[0])
-    back = torch.empty(BATCH, EXPERTS * EXPERT[0])
+def several(once: Callable[[], object], what: str) -> dict[str, float]:
+    """Something as often as there are steps in a round, whatever is asked for."""
 
-    def once() -> None:
-        hidden = x @ wide.t()
-        shares = x @ gate.t()
-        for expert in range(EXPERTS):
-            part = slice(expert * EXPERT[0], (expert + 1) * EXPERT[0])
-            _ = hidden[:, part] @ deep[expert]
-            torch.mm(out[expert], deep[expert].t(), out=back[:, part])
-            _ = hidden[:, part].t() @ out[expert]
-        for task in range(2):
-            seen = out[task] @ tower[task]
-            _ = (seen @ tower[task].t(), out[task].t() @ seen)
-        _ = (back @ wide, back.t() @ x, shares @ gate, shares.t() @ x)
-
-    def products() -> int:
+    def work() -> int:
         for _ in range(STEPS):
             once()
         return STEPS * BATCH
 
-    return products
+    return timed(work)
 
 
 @contextmanager
@@ -147,7 +135,7 @@ def compare(ask: dict[str, Ask], what: str, rounds: int) -> dict[str, Timing]:
         for name, one in ask.items():
             told = one(what)
             if number:
-                for clock in ("wall", "cpu"):
+                for clock in CLOCKS:
                     found[name][clock].append(told["rows"] / told[clock])
     return found
 
@@ -172,11 +160,13 @@ def side_by_side(environments: Path | None, names: Sequence[str], *, rounds: int
         ask: dict[str, Ask] = {OURS: lambda what: timed(getattr(ours, what))}
         if environments is not None:
             ask |= {one: stack.enter_context(peer(one, environments, folder)) for one in names}
-        products = bare()
-        others: dict[str, Ask] = {BARE: lambda what: timed(products), HALVED: lambda what: timed(ours.bf16)}
-        yield "step", compare({**ask, **others}, "step", rounds)
+        others: dict[str, Ask] = {f"{BARE}, {library}": partial(several, products(DIM, EXPERT, one)) for library, one in LIBRARIES.items()}
+        lighter: dict[str, Ask] = {} if EMULATED else {HALVED: lambda what: timed(getattr(ours, f"{what}_bf16"))}
+        found = compare({**ask, **others, **lighter}, "step", rounds)
+        found[BARE] = {clock: [max(rates) for rates in zip(*(found[name][clock] for name in others), strict=True)] for clock in CLOCKS}
+        yield "step", found
         yield "load", compare(ask, "load", max(3, rounds // 2))
-        yield "whole", compare({**ask, HALVED: lambda what: timed(ours.whole_bf16)}, "whole", max(3, rounds // 2))
+        yield "whole", compare({**ask, **lighter}, "whole", max(3, rounds // 2))
 
 
 def scale(recipe: str, clock: str, *, batches: int = 14) -> tuple[dict[str, Scaled], list[measured.Ratio]]:
@@ -231,7 +221,7 @@ def _width(recipe: str) -> int:
 
 def told(what: str, found: dict[str, Timing]) -> Iterator[str]:
     """A comparison as lines of text: rows a second, ratios, and the ceiling that bare matrix products set."""
-    for clock in ("wall", "cpu"):
+    for clock in CLOCKS:
         medians = {name: statistics.median(timing[clock]) for name, timing in found.items()}
         for name, timing in found.items():
             low, high = min(timing[clock]), max(timing[clock])
@@ -273,6 +263,7 @@ def main() -> None:
     keep_freed()  # as `fit` does
     absent = {} if asked.peers is None else made(asked.peers)
     names = [name for name in PEERS if name not in absent]
+    absent |= {HALVED: "this processor has no products of bfloat16"} if EMULATED else {}
     settings = {"columns": COLUMNS, "dim": DIM, "batch": BATCH, "experts": EXPERTS, "expert": EXPERT, "tower": TOWER, "skew": SKEW}
     speeds: dict[str, dict[str, Timing]] = {}
     steps: dict[str, dict[str, Scaled]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-PARTS = {"__main__", "measured", "table", "meta_loops", "ccml_loops"}  # what benchmarks are made of
+PARTS = {"__main__", "measured", "table", "meta_loops", "ccml_loops", "products", "published"}  # what benchmarks are made of
 SCRIPTS = [*FOLDER.glob("*.py"), FOLDER / "heads" / "marginals.py"]
 
 

@@ -41,7 +41,7 @@ class Concentration:
         """The normalised Gini under these weights, NaN where the labels do not differ."""
         weight = weight.astype(np.float64)
         total = weight.sum()
-        centred = weight * (self._labels - (weight @ self._labels) / total if total > 0 else 0.0)
+        centred = weight * (self._labels - np.einsum("i,i", weight, self._labels) / total if total > 0 else 0.0)
         found, best = (self._covariance(centred, weight, rank) for rank in self._ranks)
         # what is left of a constant label is rounding
         floor = 1e-12 * float(np.abs(self._labels).max(initial=0.0)) * float(total) ** 2
@@ -51,7 +51,7 @@ class Concentration:
     def _covariance(centred: Float[np.ndarray, "rows"], weight: Float[np.ndarray, "rows"], rank: np.ndarray) -> float:
         mass = np.bincount(rank, weight)
         middle = np.cumsum(mass) - mass / 2
-        return float(np.bincount(rank, centred) @ middle)
+        return float(np.einsum("i,i", np.bincount(rank, centred), middle))  # no threads within those of resamples
 
 
 def decile_error(labels: Float[np.ndarray, "rows"], predictions: Float[np.ndarray, "rows"]) -> float | Undefined:

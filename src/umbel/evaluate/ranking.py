@@ -55,9 +55,10 @@ class Ordered:
         mass = own.astype(np.float64)
         # a row of weight 0 at the very top has seen nothing: any denominator will do, it adds nothing
         precision = hits / np.maximum(seen, np.finfo(np.float64).tiny)
-        beaten = negatives * total - mass @ (before + (seen - hits)) / 2
+        # sums by einsum: a product by BLAS has threads of its own, and waits for them where resamples have taken the cores
+        beaten = negatives * total - np.einsum("i,i", mass, before + (seen - hits)) / 2
         with np.errstate(invalid="ignore", divide="ignore"):
-            return float(np.float64(beaten) / (total * negatives)), float(np.float64(mass @ precision) / total)
+            return float(np.float64(beaten) / (total * negatives)), float(np.einsum("i,i", mass, precision) / total)
 
 
 @dataclass(frozen=True, slots=True)
