@@ -12,6 +12,7 @@ import torch
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
 
+from umbel.data import keys, vocab
 from umbel.data.groups import nobody
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
@@ -141,6 +142,23 @@ def test_an_opened_table_is_the_one_that_was_made(table: Table) -> None:
     first, second = table.batch(np.arange(10)), again.batch(np.arange(10))
     for name, column in first.fields.items():
         torch.testing.assert_close(column, second.fields[name], equal_nan=True)
+
+
+def test_values_are_looked_for_in_no_vocabulary_until_one_is_asked_for(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training opens a table of millions of ids, and asks for none by its value."""
+    made: list[int] = []
+
+    def find(values: pl.Series) -> keys.Finder:
+        made.append(len(values))
+        return keys.Finder(values)
+
+    monkeypatch.setattr(vocab, "Finder", find)
+    opened = Table.open(table.folder)
+    assert not made
+    own = opened.encoder.vocabularies["user"]
+    first = own.encode(own.decode(np.array([1, 2], np.int32)))
+    assert first.tolist() == own.encode(own.decode(np.array([1, 2], np.int32))).tolist() == [1, 2]
+    assert made == [own.frame.height], "what finds values is made once"
 
 
 def test_values_below_the_least_count_are_unknown(tmp_path: Path) -> None:

@@ -59,10 +59,12 @@ class Tally:
         """Take values of a field that each occur so many times."""
         self._values[name].add(_flat(values, self._schema.field(name)), times)
 
-    def encoder(self) -> Encoder:
-        """The encoder that these counts and moments make; :raises UserError: for infinite numbers."""
+    def encoder(self, *, each: Each = map) -> Encoder:
+        """The encoder that these counts and moments make, `each` going through the tables; :raises UserError: for infinite numbers."""
         scales = {name: moments.scale(self._schema.field(name)) for name, moments in self._moments.items()}
-        vocabularies = {table: self._vocabulary(table) for table in self._schema.tables}
+        made: dict[str, Vocabulary] = {}
+        deque(each(lambda table: made.update({table: self._vocabulary(table)}), self._schema.tables), maxlen=0)
+        vocabularies = {table: made[table] for table in self._schema.tables}  # in their order, whichever was made first
         statistics = {field.name: Totals.none(self._schema, field, self._kinds.get(field.name, ())) for field in self._statistics}
         return Encoder(self._schema, vocabularies, scales, statistics=statistics)
 

@@ -15,6 +15,7 @@ from jaxtyping import Int8
 
 from umbel.data.aside import Aside
 from umbel.data.audit import Audit
+from umbel.data.behind import behind
 from umbel.data.beside import CODES, Beside
 from umbel.data.bins import binned
 from umbel.data.count import Tally
@@ -35,6 +36,7 @@ from umbel.schema import NO_EDGES, Schema
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
 LAID = "laid"    # where an engine leaves rows, as long as they are needed
 KEPT = 32        # raw rows that stay in the table, for the golden rows of bundles
+Batch = tuple[pl.DataFrame, Int8[np.ndarray, "rows"]]
 
 
 def ingest(
@@ -86,12 +88,16 @@ def _unknown(encoder: Encoder) -> dict[str, int]:
 def _count(rows: _Rows, *, ordered: bool, further: bool) -> tuple[Audit, Encoder]:
     """The first pass: everything is checked, then the encoder made."""
     audit, tally = Audit(rows.schema), Tally(rows.schema, rows.once.fields)
-    for frame, parts in rows.read():
+
+    def take(batch: Batch) -> None:
+        frame, parts = batch
         audit.add(events(frame, rows.schema, audit.rows, log=rows.typed.log), parts, times(frame, rows.source))
         tally.add(frame, parts, each=rows.each)
+
+    behind(rows.read(), take)
     audit.check(ordered=ordered, further=further)
     rows.once.settle(tally)
-    return audit, tally.encoder()
+    return audit, tally.encoder(each=rows.each)
 
 
 class _Rows:
@@ -113,7 +119,7 @@ class _Rows:
         self._progress = progress
         self._halves = 0
 
-    def read(self) -> Iterator[tuple[pl.DataFrame, Int8[np.ndarray, "rows"]]]:
+    def read(self) -> Iterator[Batch]:
         """Batches and their parts, -1 for rows that belong to none."""
         slots = sum(field.size for field in self.schema.fields)
         size = min(CHUNK, max(CHUNK >> 4, (CHUNK << 5) // slots))
@@ -148,13 +154,16 @@ class _Encoding:
         """:raises UserError: if the log has not the rows that were counted."""
         self._ready = self._rows.once.ready(self._encoder)
         with self._open:
-            for frame, parts in self._rows.read():
-                if not self._read:
-                    self._rows.kept(frame).write_parquet(self._folder / GOLDEN)
-                self._write(self._arrays(frame), parts)
+            behind(self._rows.read(), self._take)
         self._check(self._places == self._ends)
         if self._rows.source.beside:
             self._beside.save(self._folder)
+
+    def _take(self, batch: Batch) -> None:
+        frame, parts = batch
+        if not self._read:
+            self._rows.kept(frame).write_parquet(self._folder / GOLDEN)
+        self._write(self._arrays(frame), parts)
 
     def _write(self, arrays: Mapping[str, np.ndarray], parts: Int8[np.ndarray, "rows"]) -> None:
         for part in range(len(PARTS)):
