@@ -40,7 +40,13 @@ def rate(step: Fast, batches: list[Batch]) -> tuple[float, float]:
     return len(batches) * BATCH / (time.perf_counter() - began), 1e3 * (time.process_time() - at_work) / len(batches)
 
 
-def sent(recipe: str, batch: Batch, world: int) -> dict[str, float]:
+def written() -> int:
+    """Bytes that this process has written so far, to sockets among others; steps write to nothing else."""
+    lines = (line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(dict(lines)["wchar"])
+
+
+def reckoned(recipe: str, batch: Batch, world: int) -> dict[str, float]:
     """Megabytes that a process receives in a step: logits and touched rows of the others, dense gradients twice round the ring.
 
     Of shards: the rows that it touches and others hold, and of those that others ask it for, ids and gradients.
@@ -78,15 +84,24 @@ def work(rank: int, world: int, recipe: str, rounds: int, folder: Path) -> None:
     }
     found: dict[str, list[float]] = {way: [] for way in ways}
     worked: dict[str, list[float]] = {way: [] for way in ways}
+    sent = dict.fromkeys(ways, 0)
     for number in range(rounds + 1):
         for way, step in ways.items():
             dist.barrier()
+            before = written()
             rows, milliseconds = rate(step, batches) if rank == 0 or way != "alone" else (0.0, 0.0)
             if number:
                 found[way].append(rows)
                 worked[way].append(milliseconds)
+                sent[way] += written() - before
+    everybody = torch.tensor(list(sent.values()), dtype=torch.float64)
+    dist.all_reduce(everybody)
     if rank == 0:
-        megabytes = {**sent(recipe, batches[0], world), **{f"held, {way}": held(step) for way, step in ways.items()}}
+        a_step = dict(zip(sent, (everybody / (1e6 * world * rounds * STEPS)).tolist(), strict=True))
+        megabytes = {
+            **{f"reckoned, {what}": size for what, size in reckoned(recipe, batches[0], world).items()},
+            **{f"sent, {way}": size for way, size in a_step.items()}, **{f"held, {way}": held(step) for way, step in ways.items()},
+        }  # fmt: skip
         (folder / "found.json").write_text(json.dumps({**found, "processor": worked, "megabytes": megabytes}))
     dist.destroy_process_group()
 
@@ -125,7 +140,7 @@ def main() -> None:
             print(f"{recipe:14} {asked.processes} processes, {way:8} {one['median']:.2f} times one ({one['low']:.2f} to {one['high']:.2f})")
         worked = ", ".join(f"{way} {statistics.median(times):.0f} ms" for way, times in found["processor"].items())
         print(f"{'':14} processor time of a step in the first process: {worked}")
-        print(f"{'':14} received a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
+        print(f"{'':14} a step: {', '.join(f'{name} {size:.2f} MB' for name, size in megabytes.items())}", flush=True)
     write(asked.o, {"processes": asked.processes, "recipes": told}, ratios)
 
 
