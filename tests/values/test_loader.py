@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from tests import logs
 from tests.logs import ID, NUMBER, SEQUENCE, VECTOR
 
 from umbel.data.assemble import Assembler
+from umbel.data.batch import Batch
 from umbel.data.loader import Loader
 from umbel.data.storage import Rows, file_name, fresh_folder
 from umbel.data.table import Table
 from umbel.schema import Field, Schema, Task
+
+META = torch.device("meta")  # it has shapes and no numbers, and any machine has it
 
 
 @pytest.fixture
@@ -90,34 +94,62 @@ def test_types_of_columns(table: Table) -> None:
     assert table.labels("train")[0].dtype == np.float32
 
 
+def devices(batch: Batch) -> set[str]:
+    """Where the tensors lie that are computed with."""
+    group = () if batch.group is None else (batch.group,)
+    weight = () if batch.weight is None else (batch.weight,)
+    return {one.device.type for one in (*batch.fields.values(), batch.labels, batch.seen, *weight, *group)}
+
+
+def forms(batch: Batch) -> list[tuple[torch.dtype, torch.Size]]:
+    assert batch.group is not None
+    return [(one.dtype, one.shape) for one in (*batch.fields.values(), batch.labels, batch.seen, batch.group)]
+
+
 @pytest.mark.parametrize("most", [0, 10**6], ids=["sent", "held there"])
-def test_batches_on_another_device_are_the_same_but_for_row_numbers_and_groups(table: Table, most: int) -> None:
-    """The meta device has shapes and no numbers, which is what any machine has."""
+def test_batches_on_another_device_are_the_same_but_for_row_numbers(table: Table, most: int) -> None:
+    """Groups, which a loss reads, are there, too."""
     rows = np.array([5, 0, 3])
-    here, there = table.batch(rows), table.on(torch.device("meta"), most=most).batch(rows)
-    assert {name: (one.device.type, one.dtype, one.shape) for name, one in there.fields.items()} == {
-        name: ("meta", one.dtype, one.shape) for name, one in here.fields.items()
-    }
-    assert (there.labels.device.type, there.seen.device.type) == ("meta", "meta")
-    assert (there.labels.shape, there.seen.shape) == (here.labels.shape, here.seen.shape)
+    here, there = table.batch(rows), table.on(META, most=most).batch(rows)
+    assert devices(there) == {"meta"}
+    assert list(there.fields) == list(here.fields)
+    assert forms(there) == forms(here)
     assert there.index.tolist() == [5, 0, 3]
-    assert here.group is not None
-    assert there.group is not None
-    assert there.group.tolist() == here.group.tolist()
 
 
-@pytest.mark.parametrize(("most", "held"), [(0, False), (10**6, True)])
-def test_columns_lie_there_where_they_may(table: Table, most: int, held: bool) -> None:
-    """And the table that was asked stays here."""
-    there = table.on(torch.device("meta"), most=most)
-    assert [one.device.type for one in there._tensors] == [*["meta" if held else "cpu"] * 3, "cpu"]
+def test_a_batch_that_is_sent_leaves_its_row_numbers_alone(table: Table) -> None:
+    plain = table.batch(np.array([5, 0, 3]))
+    here = replace(plain, weight=torch.ones_like(plain.labels))
+    there = here.to(META)
+    assert devices(there) == {"meta"}
+    assert forms(there) == forms(here)
+    assert there.weight is not None
+    assert there.weight.shape == here.labels.shape
+    assert there.index.tolist() == [5, 0, 3]
+    assert replace(plain, group=None).to(META).group is None
+
+
+@pytest.mark.parametrize(("spare", "held"), [(-1, False), (0, True)])
+def test_columns_lie_there_where_they_may(table: Table, spare: int, held: bool) -> None:
+    """All of them, requests too, or none; and the table that was asked stays here."""
+    most = sum(one.nbytes for one in table._tensors) + spare
+    there = table.on(META, most=most)
+    assert {one.device.type for one in there._tensors} == {"meta" if held else "cpu"}
     assert {one.device.type for one in table._tensors} == {"cpu"}
     assert table.batch(np.array([1])).fields["user"].tolist() == [1]
 
 
+def test_what_is_read_of_a_table_on_another_device_is_read_here(table: Table) -> None:
+    """Its lists make the order of an epoch."""
+    there = table.on(META, most=10**6)
+    assert there.lists("train").tolist() == table.lists("train").tolist()
+    whole = [batch.index.tolist() for batch in Loader(table, "train", 4, together=True)(0)]
+    assert [batch.index.tolist() for batch in Loader(there, "train", 4, together=True)(0)] == whole
+
+
 def test_a_sealed_part_stays_sealed_on_another_device(table: Table) -> None:
     with pytest.raises(PermissionError):
-        table.seal("test").on(torch.device("meta"), most=10**6).batch(np.array([8]))
+        table.seal("test").on(META, most=10**6).batch(np.array([8]))
 
 
 def test_an_unknown_part_or_field(table: Table) -> None:

@@ -38,12 +38,12 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The same rows on another device."""
+        """The same rows on another device; row numbers, of which nothing is computed, stay."""
         return Batch(
             {name: column.to(device, non_blocking=True) for name, column in self.fields.items()},
             self.labels.to(device, non_blocking=True),
             self.seen.to(device, non_blocking=True),
             self.index,
             None if self.weight is None else self.weight.to(device, non_blocking=True),
-            self.group,
+            None if self.group is None else self.group.to(device, non_blocking=True),
         )

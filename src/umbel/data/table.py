@@ -86,15 +86,14 @@ class Table:
         return self._but(self.encoder.as_of(Schema(self.schema.fields, tasks)), self.sealed)
 
     def on(self, device: torch.device, *, most: int) -> Table:
-        """The same rows in batches that lie on another device, row numbers and groups apart.
+        """The same rows in batches that lie on another device, row numbers apart.
 
-        Where the columns take `most` bytes or less they lie there, too, and a batch is gathered there; else it is gathered here and sent,
-        a pack at a time, from pinned memory where that is a GPU, so that a step goes on meanwhile.
+        Where the columns, requests with them, take `most` bytes or less they lie there, too, and a batch is gathered there; else it is
+        gathered here and sent, a pack at a time, from pinned memory where that is a GPU, so that a step goes on meanwhile.
         """
         made = copy.copy(self)
-        *packs, lists = self._tensors
-        here = sum(pack.nbytes for pack in packs) > most
-        made._tensors = (*(pack if here else pack.to(device) for pack in packs), lists)
+        if sum(pack.nbytes for pack in self._tensors) <= most:
+            made._tensors = tuple(pack.to(device) for pack in self._tensors)
         made._device = device
         return made
 
@@ -117,9 +116,8 @@ class Table:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         self._admit(rows)
-        *packs, lists = self._tensors
-        codes, numbers, labels = (_sent(_gather(pack, rows), self._device) for pack in packs)
-        return self._assembler.batch(codes, numbers, labels=labels, group=_gather(lists, rows), index=rows)
+        codes, numbers, labels, group = (_sent(_gather(pack, rows), self._device) for pack in self._tensors)
+        return self._assembler.batch(codes, numbers, labels=labels, group=group, index=rows)
 
     def expect(self, index: Int64[np.ndarray, "rows"]) -> None:
         """Have the system begin to read rows of those numbers, of which batches are soon made."""
