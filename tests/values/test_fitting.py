@@ -277,6 +277,20 @@ def test_batches_lie_where_training_is_unless_rows_are_left_out(small: Table, ne
     assert fitting._near(table, torch.device(device)).batch(np.array([0])).labels.device.type == place
 
 
+def test_columns_may_take_a_quarter_of_what_is_free(small: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a GPU that is not here: the table is asked to be there, and with how much."""
+    asked: list[tuple[str, int]] = []
+
+    def on(self: Table, device: torch.device, *, most: int) -> Table:
+        asked.append((device.type, most))
+        return self
+
+    monkeypatch.setattr(Table, "on", on)
+    monkeypatch.setattr(fitting, "spare", lambda device: 4_003 if device.type == "cuda" else 0)
+    fitting._near(small, torch.device("cuda"))
+    assert asked == [("cuda", 1_000)]
+
+
 @pytest.mark.parametrize(("epochs", "kept"), [(0, 0), (1, 1), (3, 3), (9, 3)])
 def test_lines_beyond_the_checkpoint_are_dropped(tmp_path: Path, epochs: int, kept: int) -> None:
     path = tmp_path / "log.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,7 +26,7 @@ from umbel.recipes import RECIPES
 from umbel.run import resolve, sizing
 from umbel.run.fitting import trained
 from umbel.run.settings import Settings, parse
-from umbel.run.sizing import check_size, held, memory, within_memory
+from umbel.run.sizing import check_size, held, limits, memory, spare, within_memory
 from umbel.run.watch import Silence
 
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ class Plain(nn.Module):
 
 def sized(dim: int, wide: int = 1, *, rows: dict[str, int] | None = None, plan: Plan | None = None) -> None:
     every = {"user": 1_000, "item": 2_000} if rows is None else rows
-    check_size(lambda: Plain(dim, wide), plan or Plan(), dim=dim, rows=every, kept=1)
+    check_size(lambda dim: Plain(dim, wide), plan or Plan(), dim=dim, rows=every, kept=1)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,6 +64,82 @@ def test_measuring_draws_no_random_number() -> None:
 
 def test_the_machine_has_some_memory() -> None:
     assert 2**28 < memory(CPU) < 2**48
+
+
+UNLIMITED = 9223372036854771712  # as version 1 says it
+GROUPS = {
+    "none": ("", {}, []),
+    "version 2": ("0::/jobs/mine", {"jobs/mine/memory.max": "5000"}, [5000]),
+    "version 2, none set": ("0::/jobs/mine", {"memory.max": "max", "jobs/memory.max": "max", "jobs/mine/memory.max": "max"}, []),
+    "those above count": ("0::/jobs/mine", {"jobs/memory.max": "3000", "jobs/mine/memory.max": "5000"}, [3000, 5000]),
+    "the top, seen from within": ("0::/", {"memory.max": "7000"}, [7000]),
+    "told of a place that is not seen": ("0::/jobs/mine", {"memory.max": "7000"}, [7000]),
+    "told of a place outside": ("0::/../other", {"memory.max": "7000"}, [7000]),
+    "version 1": ("4:memory:/docker/abc", {"memory/docker/abc/memory.limit_in_bytes": "6000"}, [6000]),
+    "version 1, not seen": ("4:memory:/docker/abc", {"memory/memory.limit_in_bytes": "6000"}, [6000]),
+    "version 1, none set": ("4:memory:/", {"memory/memory.limit_in_bytes": str(UNLIMITED)}, [UNLIMITED]),
+    "both": (
+        "9:name=systemd:/a:b\n4:cpu,memory:/one\n3:cpuset:/two\n0::/three",
+        {"memory/one/memory.limit_in_bytes": "8000", "three/memory.max": "9000", "memory/two/memory.limit_in_bytes": "1"}, [8000, 9000],
+    ),
+    "other groups": ("3:cpuset:/two\n1:cpu:/", {"two/memory.max": "1", "memory.max": "2", "memory/memory.limit_in_bytes": "3"}, []),
+}  # fmt: skip
+
+
+@pytest.fixture(params=GROUPS)
+def groups(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, list[int]]:
+    """What a process is told of its control groups, where they lie, and the limits that they have."""
+    told, files, found = GROUPS[request.param]
+    own = tmp_path / "cgroup"
+    own.write_text(told + "\n" if told else "")
+    for name, content in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(content + "\n")
+    return own, tmp_path / "groups", found
+
+
+def test_limits_are_those_of_a_process_s_groups_and_of_those_above(groups: tuple[Path, Path, list[int]]) -> None:
+    own, top, found = groups
+    assert sorted(set(limits(own, top))) == sorted(found)
+
+
+def test_memory_is_the_least_of_the_machine_s_and_the_limits(groups: tuple[Path, Path, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    own, top, found = groups
+    monkeypatch.setattr(sizing, "OWN", own)
+    monkeypatch.setattr(sizing, "GROUPS", top)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory(CPU) == min([machine, *found])
+
+
+def test_a_machine_without_control_groups_has_its_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert limits(tmp_path / "nothing", tmp_path) == []
+    assert limits(tmp_path, tmp_path) == []
+    monkeypatch.setattr(sizing, "OWN", tmp_path / "nothing")
+    assert memory(CPU) > 2**28
+
+
+def test_a_model_is_held_against_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text("100000\n")
+    monkeypatch.setattr(sizing, "OWN", tmp_path / "own")
+    monkeypatch.setattr(sizing, "GROUPS", tmp_path)
+    sized(2)
+    assert "and cpu has 100.0 kB; lower model.dim = 3 to 2, or" in said(lambda: sized(3))
+
+
+GPU = torch.device("cuda")
+
+
+def test_a_gpu_spares_what_is_free_and_what_this_process_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 bytes others hold 30, and this process 20, of which its tensors take 15."""
+    for name, answer in (("mem_get_info", (30, 80)), ("memory_reserved", 20), ("memory_allocated", 15)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer if device == GPU else None)
+    assert spare(GPU) == 35
+
+
+def test_a_cpu_spares_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "memory", lambda device: 77 if device == CPU else 0)
+    assert spare(CPU) == 77
 
 
 @pytest.mark.parametrize(("dim", "wide", "fits"), [(8, 1, True), (9, 1, False), (1, 16_800, True), (1, 16_810, False)])
@@ -133,9 +210,30 @@ def test_wide_tables_are_told_with_their_rows_and_the_longest_field(monkeypatch:
     monkeypatch.setattr(sizing, "memory", lambda device: 16 * 10**9)
     assert said(lambda: sized(10**9)) == (
         "model: 12.0 TB of weights, 12.0 TB of them in tables of 3,000 rows; training takes 48.0 TB and cpu has 16.0 GB; "
-        "lower model.dim = 1000000000, or raise fields.item.min_count, which has 2,000, "
+        "lower model.dim = 1000000000 to 333194, or raise fields.item.min_count, which has 2,000, "
         'or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
     )
+
+
+@pytest.mark.parametrize("step", [1, 4, 9])
+@pytest.mark.parametrize("have", [47_000, 48_024, 48_025, 10**5, 10**6, 3 * 10**6])
+def test_the_width_that_is_told_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch, *, have: int, step: int) -> None:
+    """A width takes 48,020 bytes, and a counter 4."""
+    monkeypatch.setattr(sizing, "memory", lambda device: have)
+
+    def fits(dim: int) -> str:
+        try:
+            check_size(lambda dim: Plain(dim, 1), Plan(), dim=dim, step=step, rows={"user": 1}, kept=1)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    told = re.search(r"lower model.dim = 360(?: to (\d+))?$", fits(360))
+    assert told is not None
+    largest = int(told[1] or 0)
+    assert largest % step == 0
+    assert fits(largest + step)
+    assert not largest or not fits(largest)
 
 
 @pytest.mark.parametrize(("holders", "beside", "fits"), [(3, 1, True), (2, 1, False), (3, 3, False), (12, 3, True)])
@@ -170,7 +268,7 @@ def test_adagrad_is_not_offered_where_it_is_or_cannot_be(monkeypatch: pytest.Mon
 
 def test_short_tables_are_not_told_to_be_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "memory", lambda device: 10**6)
-    assert said(lambda: sized(10**6, rows={"user": 999, "item": 3})).endswith("lower model.dim = 1000000")
+    assert said(lambda: sized(10**6, rows={"user": 999, "item": 3})).endswith("lower model.dim = 1000000 to 20")
 
 
 def test_wide_layers_are_told_apart_from_tables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +314,18 @@ def test_a_table_that_turned_out_long_is_refused_before_it_is_made(monkeypatch: 
     assert "fields.user.min_count, which has 100,000,000,000" in error
 
 
+def test_the_width_that_is_told_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All heads divide it: four alone would let 28 pass, six alone 30."""
+    monkeypatch.setattr(sizing, "memory", lambda device: 1_100_000)
+    asked = settings(dim=1_200, interact="autoint", interact_sizes={"heads": 4}, sequence_sizes={"heads": 6})
+    told = re.search(r"lower model.dim = 1200 to (\d+)", said(lambda: resolve.check(asked)))
+    assert told is not None
+    width = int(told[1])
+    assert width % 12 == 0
+    resolve.check(settings(**{**asked.model.model_dump(), "dim": width}))
+    said(lambda: resolve.check(settings(**{**asked.model.model_dump(), "dim": width + 12})))
+
+
 @pytest.mark.parametrize(("fit", "sets"), [
     ({}, 1), ({"keep": "pareto"}, 3), ({"keep": "pareto", "epochs": 2}, 2), ({"keep": {"name": "primary", "task": "buy"}}, 1),
 ])  # fmt: skip
@@ -225,7 +335,7 @@ def test_kept_epochs_are_counted_by_the_tasks_judged(monkeypatch: pytest.MonkeyP
     tasks = {"click": {}, "like": {}, "buy": {}, "aside": {"auxiliary": True}}
     asked = parse({**tree, "tasks": tasks, "fit": {**tree["fit"], **fit}}, where="here")
     told: list[int] = []
-    monkeypatch.setattr(resolve, "check_size", lambda build, plan, *, dim, rows, kept: told.append(kept))
+    monkeypatch.setattr(resolve, "check_size", lambda build, plan, *, dim, step, rows, kept: told.append(kept))
     resolve.check_memory(asked, resolve.schema(asked), rows={"user": 5}, plan=resolve.plan(asked.fit, keep=resolve.keep(asked)))
     assert told == [sets]
 

@@ -36,7 +36,7 @@ from umbel.nn.recommender import Recommender
 from umbel.objectives import Listwise
 from umbel.run import resolve
 from umbel.run.settings import Settings
-from umbel.run.sizing import memory, within_memory
+from umbel.run.sizing import spare, within_memory
 from umbel.run.together import is_first, told
 from umbel.run.warm import check_plain, replay_of, warm_start
 from umbel.run.watch import Watch
@@ -44,9 +44,7 @@ from umbel.run.watch import Watch
 SCORED = 16384  # rows scored at a time
 SEED = 1_000_003  # of the training rows looked at beside validation
 MEANT = 65536   # rows that a mean row, or mean label, is the mean of, at most
-
-
-ROOM = 4         # a table may take this part of a GPU's memory
+ROOM = 4        # a table may take one part in so many of what is free of a GPU's memory, which the model is yet to have
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def trained(
 def _near(table: Table, device: torch.device) -> Table:
     """The table whose batches lie on the device; here, where rows are left out of batches by what is drawn for them."""
     thinned = any(task.negatives < 1 for task in table.schema.tasks)
-    return table if thinned or device.type == "cpu" else table.on(device, most=memory(device) // ROOM)
+    return table if thinned or device.type == "cpu" else table.on(device, most=spare(device) // ROOM)
 
 
 def looked(table: Table, rows: int, *, window: int = 0) -> list[Batch]:

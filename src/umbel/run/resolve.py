@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
+from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import nn
 from torch.distributed import ProcessGroup
 
 from umbel.balance.named import Setting, balancer
@@ -75,8 +78,13 @@ def check(settings: Settings) -> None:
 
 def check_memory(settings: Settings, schema: Schema, *, rows: dict[str, int], plan: Plan) -> None:
     """Refuse a model that this machine cannot train; :raises UserError: with the bytes it would take."""
-    model, judged = built(settings, rows), sum(not task.auxiliary for task in schema.tasks)
-    check_size(lambda: model(schema), plan, dim=settings.model.dim, rows=rows, kept=min(plan.epochs, plan.keep.holds(judged)))
+    model, asked, judged = built(settings, rows), settings.model, sum(not task.auxiliary for task in schema.tasks)
+
+    def build(dim: int) -> nn.Module:
+        return replace(model, sizes=replace(model.sizes, dim=dim))(schema)
+
+    step = math.lcm(asked.interact_sizes.heads, asked.sequence_sizes.heads)  # which divide the width
+    check_size(build, plan, dim=asked.dim, step=step, rows=rows, kept=min(plan.epochs, plan.keep.holds(judged)))
 
 
 def source(settings: Settings) -> Source:

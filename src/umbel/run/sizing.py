@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,36 +19,45 @@ from umbel.learn.plan import Plan
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 LONG = 1000  # rows of a table that min_count may make fewer
 DENSE = 4    # the weights, their gradient, and Adam's two moments
+OWN, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # where Linux says what a process may hold
 FULL = ("alloc_cpu.cpp", "DefaultCPUAllocator", "not enough memory", "bad_alloc")  # torch on a CPU has no error of its own for it
 
 
-def check_size(build: Callable[[], nn.Module], plan: Plan, *, dim: int, rows: Mapping[str, int], kept: int) -> None:
-    """Build the model without its memory, and compare what training it takes with what the machine has.
+def check_size(
+    build: Callable[[int], nn.Module], plan: Plan, *, dim: int, step: int = 1, rows: Mapping[str, int], kept: int
+) -> None:
+    """Build the model of width `dim` without its memory, and compare what training it takes with what the machine has.
 
-    `rows` are those of each table, `kept` the epochs whose weights are held at once. What the machine has is its whole memory, which
-    the processes that `torchrun` started on it divide, or the GPU's where that is the device.
+    `rows` are those of each table, `kept` the epochs whose weights are held at once; every `step` of the width makes a model, too. What
+    the machine has is what this process may hold of its memory, which the processes that `torchrun` started on it divide, or the whole
+    memory of the GPU where that is the device.
 
     :raises UserError: where that is not enough, with the bytes, and what makes them fewer.
     """
-    with torch.device("meta"):
-        model = build()
     beside = 1 if plan.device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needs, have = beside * held(model, plan, kept=kept), memory(plan.device)
+
+    def takes(dim: int, plan: Plan = plan) -> int:
+        return beside * held(_unmade(build, dim), plan, kept=kept)
+
+    needs, have = takes(dim), memory(plan.device)
     if needs <= have:
         return
+    model = _unmade(build, dim)
     total, tables = _size(model.parameters()), _size(_table(model))
     what = f"model: {_bytes(total)} of weights, {_bytes(tables)} of them in tables of {sum(rows.values()):,} rows"
-    mend = f"lower model.dim = {dim}"
+    narrower = range(step, dim, step)
+    fit = bisect_left(narrower, True, key=lambda one: takes(one) > have)
+    mend = f"lower model.dim = {dim}" + (f" to {narrower[fit - 1]}" if fit else "")
     if 2 * tables < total:
         mend += ", model.expert or model.tower"
     elif max(rows.values()) >= LONG:
         widest = max(rows, key=lambda name: rows[name])
         mend += f", or raise fields.{widest}.min_count, which has {rows[widest]:,}"
         mend += ', or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
-    if not plan.exact and beside * held(model, replace(plan, rows=RowAdagrad), kept=kept) <= have:
+    if not plan.exact and takes(dim, replace(plan, rows=RowAdagrad)) <= have:
         mend += ', or set fit.rows = "adagrad", whose state is one number a row'
-    takes = f"training takes {_bytes(needs)}{f' in {beside} processes' if beside > 1 else ''}"
-    raise UserError(f"{what}; {takes} and {plan.device} has {_bytes(have)}", mend=mend)
+    asked = f"training takes {_bytes(needs)}{f' in {beside} processes' if beside > 1 else ''}"
+    raise UserError(f"{what}; {asked} and {plan.device} has {_bytes(have)}", mend=mend)
 
 
 def held(model: nn.Module, plan: Plan, *, kept: int) -> int:
@@ -79,10 +90,47 @@ def within_memory() -> Iterator[None]:
 
 
 def memory(device: torch.device) -> int:
-    """Bytes of memory of the device; of the machine for all but a GPU."""
+    """Bytes of memory of the device; for all but a GPU of the machine, or what this process may hold of it, as in a container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits(OWN, GROUPS)])
+
+
+def spare(device: torch.device) -> int:
+    """Bytes of memory that are not taken: of a GPU what is free, or kept by this process for its next tensors; else `memory`."""
+    if device.type != "cuda":
+        return memory(device)
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def limits(own: Path, groups: Path) -> list[int]:
+    """Bytes that a process may hold by its control groups, and by those above them, in either version; `max` is no limit.
+
+    A container may see its own group as the topmost, and still be told of a place below it, which it does not see.
+    """
+    found = []
+    for line in _text(own).splitlines():
+        _, kinds, place = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top, name = (groups / "memory", "memory.limit_in_bytes") if kinds else (groups, "memory.max")
+        steps = place.strip("/").split("/")
+        said = (_text(top.joinpath(*steps[:depth], name)).strip() for depth in range(len(steps) + 1))
+        found += [int(one) for one in said if one.isdecimal()]
+    return found
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where there is none to be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _unmade(build: Callable[[int], nn.Module], dim: int) -> nn.Module:
+    with torch.device("meta"):
+        return build(dim)
 
 
 def _table(model: nn.Module) -> list[Tensor]:
