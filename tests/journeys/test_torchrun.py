@@ -45,10 +45,17 @@ def losses(run: Path) -> list[list[float]]:
     return [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that it started, youngest last."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return sorted(map(int, found))
+def worker(process: subprocess.Popen[str], rank: int) -> int:
+    """Of the processes that it started, the one of that rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = (child for child in children if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"))
+    return int(found)
+
+
+def finished_epochs(run: Path) -> int:
+    """By the newest checkpoint, which is there until two newer ones are."""
+    newest = sorted((run / "checkpoint").glob("[0-9]*/state.json"))[-1:]
+    return max((int(json.loads(one.read_text())["progress"]["epoch"]) for one in newest), default=0)
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +66,23 @@ def one(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("tables", ["replicas", "shards"])
+@pytest.mark.parametrize(("tables", "killed"), [("replicas", 0), ("shards", 1)])
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
-def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(tables: str, one: Path, job: Job, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_nothing_and_the_model_is_that_of_one_process(
+    tables: str, killed: int, one: Path, job: Job, tmp_path: Path
+) -> None:
+    """The first process writes and judges, the other follows: each dies once."""
     run = tmp_path / "run"
     process = start("train", job.file, "-o", run, *QUICK, "--set", f"fit.tables={tables}")
-    while not (run / "checkpoint" / "000001").exists() and process.poll() is None:
-        time.sleep(0.05)
-    os.kill(workers(process)[-1], signal.SIGKILL)
+    while not finished_epochs(run) and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(worker(process, killed), signal.SIGKILL)
+    before = (run / "log.jsonl").read_text().splitlines()
     code, said = finished(process)
     assert code == 0, said
+    after = (run / "log.jsonl").read_text().splitlines()
+    assert after[0] == before[0], "an epoch that was trained again would have taken other seconds"
+    assert len(before) < len(after) == 4
     for own, expected in zip(losses(run), losses(one), strict=True):
         assert own == pytest.approx(expected, abs=1e-4)
     report, expected = (json.loads((folder / "report.json").read_text()) for folder in (run, one))
