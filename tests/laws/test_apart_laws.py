@@ -71,11 +71,23 @@ def test_what_is_forgotten_is_not_answered_from() -> None:
     shared = rows(USER, 1, 1)
     apart.keep(rows(ITEM, 3, 2))
     apart.logits(torch.tensor([0, 1, 2]), shared, {})
-    apart.forget()
+    apart.forget(3)
     assert apart.kept == 0
     numbers = apart.keep(rows(ITEM, 2, 5))
     expected = model({**{name: column.expand(2, *column.shape[1:]) for name, column in shared.items()}, **rows(ITEM, 2, 5)})
     torch.testing.assert_close(apart.logits(numbers, shared, {}), expected.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_what_is_left_of_a_shelf_is_answered_from() -> None:
+    model = build("stem")
+    apart, things = Apart(model, once=USER, own=ITEM), rows(ITEM, 5, 2)
+    shared = rows(USER, 1, 1)
+    apart.logits(apart.keep(things), shared, {})
+    apart.forget(2)
+    assert apart.kept == 3
+    common = {name: column.expand(3, *column.shape[1:]) for name, column in shared.items()}
+    expected = model({**common, **{name: column[2:] for name, column in things.items()}})
+    torch.testing.assert_close(apart.logits(torch.arange(3), shared, {}), expected.detach(), atol=1e-6, rtol=1e-6)
 
 
 def test_more_things_than_there_was_room_for() -> None:

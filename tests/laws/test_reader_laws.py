@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tests.logs import SPLIT, source, write
 from tests.values.test_bundle import EVERY, RICH, made
+from torch import Tensor
 
 from umbel.bundle import Bundle
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
 from umbel.data.table import Table
 from umbel.errors import UserError
+from umbel.nn.apart import Apart
 from umbel.recipes import RECIPES
 from umbel.schema import Field, FieldKind, Schema
 from umbel.serve import reader as module
@@ -200,3 +202,84 @@ def test_what_had_to_be_forgotten_is_not_answered_from(bundle: Bundle, monkeypat
     for rows in ([0, 1, 2], [3, 4], [0, 1, 2], [5, 6, 8], [0], [4, 3], [9, 2, 1, 0], [3]):
         _, items, _ = cut(rows, ["user"])
         assert_allclose(reader.predict({"user": 1}, items), Reader(bundle).predict({"user": 1}, items), atol=TOLERANCE, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def catalogue(bundle: Bundle) -> tuple[list[dict[str, Value]], np.ndarray]:
+    """Twelve items, of which two are alike but for their age, and what is predicted of each for one user."""
+    items: list[dict[str, Value]] = [{"item": "abcd"[at % 4], "age": 10.0 + at} for at in range(12)]
+    return items, Reader(bundle).predict({"user": 1}, items)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items were encoded, time by time."""
+    told: list[int] = []
+    keep = Apart.keep
+
+    def counted(self: Apart, things: Mapping[str, Tensor]) -> Tensor:
+        numbers = keep(self, things)
+        told.append(len(numbers))
+        return numbers
+
+    monkeypatch.setattr(Apart, "keep", counted)
+    return told
+
+
+ASKED = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=7), min_size=1, max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(asked=ASKED, room=st.integers(1, 13), part=st.integers(1, 5))
+def test_whatever_was_forgotten_answers_are_the_same(
+    bundle: Bundle, catalogue: tuple[list[dict[str, Value]], np.ndarray], *, asked: list[list[int]], room: int, part: int,
+) -> None:
+    items, expected = catalogue
+    reader = Reader(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ROOM", room)
+        patch.setattr(module, "PART", part)
+        for some in asked:
+            found = reader.predict({"user": 1}, [items[at] for at in some])
+            assert_allclose(found, expected[some], atol=TOLERANCE, rtol=0)
+            (cut,) = reader._cuts.values()
+            assert cut._apart.kept == len(cut._numbers) <= max(room, *[len(set(one)) for one in asked])
+            assert sorted(cut._numbers.values()) == list(range(len(cut._numbers)))
+
+
+def test_only_the_oldest_are_forgotten(
+    bundle: Bundle, catalogue: tuple[list[dict[str, Value]], np.ndarray], encoded: list[int], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Room for eight, of which two go where there is none: what came later is known, and met without being encoded."""
+    monkeypatch.setattr(module, "ROOM", 8)
+    items, _ = catalogue
+    reader = Reader(bundle)
+    for some, new in (
+        ([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8], 1), ([2, 3, 4, 5, 6, 7, 8], 0), ([2, 0], 1), ([2], 0), ([9], 1), ([2, 3], 2),
+    ):  # fmt: skip
+        encoded.clear()
+        reader.predict({"user": 1}, [items[at] for at in some])
+        assert sum(encoded) == new, some
+
+
+def test_items_that_are_asked_for_are_encoded_again_where_they_are_the_oldest(
+    bundle: Bundle, catalogue: tuple[list[dict[str, Value]], np.ndarray], encoded: list[int], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ROOM", 4)
+    items, expected = catalogue
+    reader = Reader(bundle)
+    for some in ([0, 1, 2, 3], [0, 4], list(range(12)), [0, 11], [5]):
+        found = reader.predict({"user": 1}, [items[at] for at in some])
+        assert_allclose(found, expected[some], atol=TOLERANCE, rtol=0)
+    assert encoded == [4, 2, 12]
+
+
+def test_most_of_a_catalogue_a_little_larger_than_the_room_stays_known(
+    bundle: Bundle, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty items and room for sixteen, two drawn a request: where all were forgotten at once, more than half were encoded again."""
+    monkeypatch.setattr(module, "ROOM", 16)
+    reader, draw = Reader(bundle), np.random.default_rng(0)
+    for _ in range(100):
+        reader.predict({"user": 1}, [{"item": "a", "age": float(at)} for at in draw.choice(20, 2, replace=False)])
+    assert sum(encoded) < 0.43 * 200

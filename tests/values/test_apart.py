@@ -101,29 +101,30 @@ def test_an_interaction_that_needs_all_fields_gets_them() -> None:
 
 
 kinds = st.lists(st.sampled_from(("once", "own", "rest")), min_size=len(NAMES), max_size=len(NAMES))
-steps = st.lists(st.one_of(st.just("forget"), st.integers(1, 4), st.lists(st.integers(0, 99), min_size=1, max_size=6)), max_size=8)
+steps = st.lists(st.one_of(st.integers(-4, 4), st.lists(st.integers(0, 99), min_size=1, max_size=6)), max_size=8)
 
 
 @settings(max_examples=60, deadline=None)
 @given(kinds, st.sampled_from(sorted(RECIPES)), st.sampled_from(sorted(SEQUENCES)), steps)
 def test_any_use_in_any_order_is_the_models_own_answer(
-    cut: Collection[str], recipe: str, sequence: str, uses: Sequence[str | int | list[int]],
+    cut: Collection[str], recipe: str, sequence: str, uses: Sequence[int | list[int]],
 ) -> None:
-    """`forget`, keep so many things, or ask for some of them: against a plain list of things and the whole model."""
+    """Keep so many things, forget so many (below 0), or ask for some of them: against a plain list of things and the whole model."""
     made = model(recipe, sequence=sequence)
     once, own, rest = ([name for name, kind in zip(NAMES, cut, strict=True) if kind == wanted] for wanted in ("once", "own", "rest"))
     apart, came = Apart(made, once=once, own=own), 0
     things: list[dict[str, Tensor]] = []
     for turn, use in enumerate(uses):
-        if use == "forget":
-            apart.forget()
-            things.clear()
+        if isinstance(use, int) and use <= 0:
+            gone = min(-use, len(things))
+            apart.forget(gone)
+            del things[:gone]
         elif isinstance(use, int):
             came += 1
             new = fields(use, seed=came)
             apart.keep({name: new[name] for name in own} or {"user": new["user"]})
             things += [{name: new[name][row:row + 1] for name in own} for row in range(use)]
-        elif things and isinstance(use, list):
+        elif things:
             numbers = torch.tensor([number % len(things) for number in use])
             asked = fields(len(use), seed=1000 + turn)
             shared = {name: asked[name][:1] for name in once}

@@ -88,11 +88,37 @@ def test_what_was_forgotten_is_written_over() -> None:
     one = shelf()
     one.put(seen(3), {"item": torch.arange(3)})
     one.product((0,), WEIGHT, torch.arange(3))
-    one.clear()
+    one.drop(3)
     assert one.count == 0
     assert one.put(seen(2, 50), {"item": torch.tensor([50, 51])}).tolist() == [0, 1]
     assert torch.equal(one.product((0,), WEIGHT, torch.arange(2)), linear(seen(2, 50)[:, 0], WEIGHT[:, COLUMNS]))
     assert one.fields(torch.arange(2))["item"].tolist() == [50, 51]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2, 4, 5])
+def test_the_first_are_forgotten_and_the_others_come_down(gone: int) -> None:
+    """Whether or not they come to where some of them were; what is put then follows them."""
+    one = shelf()
+    one.put(seen(5), {"item": torch.arange(5), "tags": torch.arange(10).view(5, 2)})
+    one.product((0, 1), WEIGHT, torch.arange(5))
+    one.drop(gone)
+    assert one.count == 5 - gone
+    left = torch.arange(5 - gone)
+    assert torch.equal(one.every(left), seen(5)[gone:])
+    assert one.fields(left)["item"].tolist() == list(range(gone, 5))
+    assert one.fields(left)["tags"].flatten().tolist() == list(range(2 * gone, 10))
+    numbers = one.put(seen(2, 50), {"item": torch.tensor([50, 51]), "tags": torch.zeros(2, 2, dtype=torch.int64)})
+    assert numbers.tolist() == [5 - gone, 6 - gone]
+    every = torch.arange(7 - gone)
+    assert one.fields(every)["item"].tolist() == [*range(gone, 5), 50, 51]
+    expected = linear(torch.cat([seen(5)[gone:], seen(2, 50)]).sum(1), WEIGHT[:, COLUMNS])
+    assert torch.equal(one.product((0, 1), WEIGHT, every), expected)
+
+
+def test_an_empty_shelf_forgets_nothing() -> None:
+    one = shelf()
+    one.drop(0)
+    assert one.put(seen(1), {}).tolist() == [0]
 
 
 def test_an_answer_may_be_changed_in_place() -> None:

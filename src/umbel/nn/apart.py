@@ -96,9 +96,10 @@ class Apart:
             kept = things if self.rest.order else {name: things[name] for name in self.raising & things.keys()}
             return self.shelf.put(self.own(things), kept)
 
-    def forget(self) -> None:
-        """Forget all things."""
-        self.shelf.clear()
+    def forget(self, things: int) -> None:
+        """Forget so many things, those that came first; the numbers to ask for the others by fall by as many."""
+        with torch.inference_mode():
+            self.shelf.drop(things)
 
     def logits(
         self, numbers: Int[Tensor, "rows"], shared: Fields, rest: Fields, *, beyond: Beyond | None = None,

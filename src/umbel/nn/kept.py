@@ -1,4 +1,4 @@
-"""Rows met before: what the views see of them and what weights made of that, row by row, up to a number of rows."""
+"""Rows met before: what the views see of them and what weights made of that, row by row, until the first are dropped."""
 
 from __future__ import annotations
 
@@ -44,9 +44,12 @@ class Shelf:
             made[own] = self._product(views, weight, own)
         return torch.arange(start, self.count)
 
-    def clear(self) -> None:
-        """Forget all rows; the room stays."""
-        self.count = 0
+    def drop(self, rows: int) -> None:
+        """Forget so many rows, those that came first; the numbers of the others fall by as many, and the room stays."""
+        left = slice(rows, self.count)
+        self.count -= rows
+        for made in (self._seen, *self._fields.values(), *[made for _, made in self._products.values()]):
+            made[: self.count] = made[left].clone()  # from where they are to where they go may overlap
 
     def seen(self, views: tuple[int, ...], numbers: Int[Tensor, "rows"]) -> Float[Tensor, "rows own"]:
         """What the sum of some views sees of those rows."""

@@ -23,6 +23,7 @@ from umbel.serve.records import Decision, Shown, Value
 from umbel.serve.series import Typed, column_types
 
 ROOM = 16_384  # items that a cut remembers
+PART = 4       # one in so many of them are forgotten at a time, so that it is seldom done
 CUTS = 8       # ways to cut the columns that are remembered
 SAID = 50_000  # values of shared fields that a cut remembers
 
@@ -136,7 +137,7 @@ class _Cut:
         return (name, *[(repr(value),) if isinstance(value, list) else value for value in values], *map(type, values))
 
     def _find(self, items: Sequence[Raw]) -> Int[Tensor, "items"]:
-        """The number of each item among those remembered; new ones are remembered first, all others forgotten if there is no room."""
+        """The number of each item among those remembered; new ones are remembered first."""
         keys = self._keys(items)
         found = list(map(self._numbers.get, keys))
         if self._own and None in found:
@@ -156,14 +157,23 @@ class _Cut:
         return [self._key(item) for item in items]
 
     def _remember(self, keys: Sequence[Key], items: Sequence[Raw]) -> None:
-        new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._numbers}
-        if self._apart.kept + len(new) > max(ROOM, len(set(keys))):
-            self._apart.forget()
-            self._numbers.clear()
-            new = dict(zip(keys, items, strict=True))
+        new = self._new(keys, items)
+        if self._apart.kept + len(new) > ROOM:
+            self._forget(len(set(keys)))
+            new = self._new(keys, items)
         frame = self._typed.frame({name: [item.get(name) for item in new.values()] for name in self._owned})
         numbers = self._apart.keep(self._tensors(self._encoder.some(frame, self._own)))
         self._numbers.update(zip(new, numbers.tolist(), strict=True))
+
+    def _new(self, keys: Sequence[Key], items: Sequence[Raw]) -> dict[Key, Raw]:
+        return {key: item for key, item in zip(keys, items, strict=True) if key not in self._numbers}
+
+    def _forget(self, asked: int) -> None:
+        """Make room for so many items: those that came first go, also of the ones that are asked for, which are then new again."""
+        kept = self._apart.kept
+        gone = kept - max(0, min(kept - kept // PART, ROOM - asked))
+        self._apart.forget(gone)
+        self._numbers = {key: number - gone for key, number in self._numbers.items() if number >= gone}
 
     def _key(self, item: Raw) -> Key:
         """What an item is remembered by: all that the model reads of it."""
