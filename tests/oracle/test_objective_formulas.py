@@ -246,3 +246,34 @@ def test_losses_that_know_no_pairs_run_batched_over_models() -> None:
     for objective in (LIKELIHOOD, CrossEntropy(2.0), Focal()):
         found = torch.func.vmap(lambda z, one=objective: total(one, BINARY, z, labels))(logits)
         torch.testing.assert_close(found, torch.stack([total(objective, BINARY, z, labels) for z in logits]))
+
+
+def test_a_row_that_does_not_count_is_in_no_list() -> None:
+    """Whatever its logit, which meets an exponential: of weight 0, not seen, or alone in its group."""
+    logits, labels = batch(15)
+    assert labels.group is not None
+    weight = torch.ones(ROWS, 1, dtype=torch.float64)
+    weight[3], labels.seen[4] = 0.0, False
+    group = labels.group.clone()
+    group[5] = 99
+    own = Labels(labels.labels, labels.seen, weight, group)
+    found = []
+    for far in (0.0, 1e6, -1e6):
+        z = logits.clone()
+        z[3:5], z[5] = far, far / 1e6
+        z.requires_grad_()
+        paid = total(Listwise(1e-12), BINARY, z, own)
+        (slope,) = torch.autograd.grad(paid, z)
+        assert slope.isfinite().all()
+        assert slope[3:6].abs().max() < 1e-11
+        found.append(paid.item())
+    assert found == pytest.approx([found[0]] * 3, rel=1e-6)
+    assert found[0] > 0
+
+
+@pytest.mark.parametrize(("group", "expected"), [
+    ([], []), ([7], [0]), ([5, 5, 5], [0, 0, 0]), ([3, -1, 3, 9, -1], [1, 0, 1, 2, 0]),
+    ([2**63 - 1, -(2**63), 0, 2**63 - 1], [2, 0, 1, 2]),  # raw ids hashed to all of 64 bits: their difference does not fit them
+])  # fmt: skip
+def test_groups_are_numbered_in_order(group: list[int], expected: list[int]) -> None:
+    assert objectives._coded(torch.tensor(group, dtype=torch.int64)).tolist() == expected

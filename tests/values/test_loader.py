@@ -11,9 +11,11 @@ import pytest
 import torch
 from tests import logs
 from tests.logs import ID, NUMBER, SEQUENCE, VECTOR
+from torch import Tensor
 
+from umbel.data import table as table_module
 from umbel.data.assemble import Assembler
-from umbel.data.batch import Batch
+from umbel.data.batch import Batch, sent
 from umbel.data.loader import Loader
 from umbel.data.storage import Rows, file_name, fresh_folder
 from umbel.data.table import Table
@@ -145,6 +147,40 @@ def test_what_is_read_of_a_table_on_another_device_is_read_here(table: Table) ->
     assert there.lists("train").tolist() == table.lists("train").tolist()
     whole = [batch.index.tolist() for batch in Loader(table, "train", 4, together=True)(0)]
     assert [batch.index.tolist() for batch in Loader(there, "train", 4, together=True)(0)] == whole
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu", "meta"])
+def test_only_what_goes_to_a_gpu_goes_from_pinned_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it lies there, so that it is sent without a copy of its own; of a GPU that is not here."""
+    told: list[tuple[str, object]] = []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        told.append(("pinned", tensor.is_contiguous()))
+        return tensor
+
+    def to(tensor: Tensor, device: torch.device, *, non_blocking: bool) -> Tensor:
+        told.append((device.type, non_blocking))
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(Tensor, "to", to)
+    column = torch.arange(6).view(3, 2)[:, 1]
+    assert torch.equal(sent(column, torch.device(kind)), column)
+    assert told == [*([("pinned", True)] if kind == "cuda" else []), (kind, True)]
+
+
+def test_row_numbers_are_sent_to_where_the_columns_lie(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain copy would wait for the step before."""
+    there, places = table.on(META, most=10**6), []
+
+    def noted(tensor: Tensor, device: torch.device) -> Tensor:
+        places.append(device.type)
+        return sent(tensor, device)
+
+    monkeypatch.setattr(table_module, "sent", noted)
+    there.batch(np.array([5, 0, 3]))
+    assert set(places) == {"meta"}
+    assert len(places) == 2 * 4
 
 
 def test_a_sealed_part_stays_sealed_on_another_device(table: Table) -> None:

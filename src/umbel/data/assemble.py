@@ -43,5 +43,6 @@ class Assembler:
         """Where a label was observed and every event it is given held."""
         seen = ~labels.isnan()
         for place, above in self._chains:
-            seen[:, place] &= (labels[:, above] == 1).all(dim=1)
+            for step in above:  # one by one: a list of columns would have to be sent where the labels are
+                seen[:, place] &= labels[:, step] == 1
         return seen

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -40,10 +40,17 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same rows on another device; row numbers, of which nothing is computed, stay."""
         return Batch(
-            {name: column.to(device, non_blocking=True) for name, column in self.fields.items()},
-            self.labels.to(device, non_blocking=True),
-            self.seen.to(device, non_blocking=True),
+            {name: sent(column, device) for name, column in self.fields.items()},
+            sent(self.labels, device),
+            sent(self.seen, device),
             self.index,
-            None if self.weight is None else self.weight.to(device, non_blocking=True),
-            None if self.group is None else self.group.to(device, non_blocking=True),
+            None if self.weight is None else sent(self.weight, device),
+            None if self.group is None else sent(self.group, device),
         )
+
+
+def sent(tensor: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
+    """The tensor on a device; to a GPU from pinned memory, so that nobody waits for what the GPU is at."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.contiguous().pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from umbel import durable
 from umbel.data.aside import Aside
 from umbel.data.assemble import Assembler
-from umbel.data.batch import Batch
+from umbel.data.batch import Batch, sent
 from umbel.data.beside import CODES, saved
 from umbel.data.shuffle import ahead
 from umbel.data.source import Source
@@ -116,7 +116,7 @@ class Table:
         """The rows of those numbers, by one gather a pack; fields are views of the packs."""
         rows = torch.as_tensor(index, dtype=torch.int64)
         self._admit(rows)
-        codes, numbers, labels, group = (_sent(_gather(pack, rows), self._device) for pack in self._tensors)
+        codes, numbers, labels, group = (sent(_gather(pack, rows), self._device) for pack in self._tensors)
         return self._assembler.batch(codes, numbers, labels=labels, group=group, index=rows)
 
     def expect(self, index: Int64[np.ndarray, "rows"]) -> None:
@@ -198,10 +198,4 @@ def _map(folder: Path, name: str) -> np.ndarray:
 
 
 def _gather(pack: Tensor, rows: Int64[Tensor, "rows"]) -> Tensor:
-    return pack.index_select(0, rows.to(pack.device)) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])
-
-
-def _sent(pack: Tensor, device: torch.device) -> Tensor:
-    if pack.device.type == device.type:
-        return pack
-    return (pack.pin_memory() if device.type == "cuda" else pack).to(device, non_blocking=True)
+    return pack.index_select(0, sent(rows, pack.device)) if pack[:1].numel() else pack.new_empty(len(rows), *pack.shape[1:])

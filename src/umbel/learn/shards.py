@@ -68,8 +68,8 @@ class Shards(Holder, Held):
     def looked(self, table: Float[Tensor, "held width"], place: Int[Tensor, "rows slots"]) -> dict[str, Tensor]:
         """What the owners answer; every process of the group looks up at once, or waits in `answered`.
 
-        Beside table and place: `asked`, the rows that were asked of this process, `sizes`, how many it asked each process for and each
-        process it, and `held`, its rows.
+        Beside table and place: `asked`, the rows that were asked of this process, `sizes`, on the CPU, how many it asked each process
+        for and each process it, and `held`, its rows.
         """
         if self.leads:
             told(self.group, True)
@@ -152,12 +152,13 @@ class Shards(Holder, Held):
     def _looked(self, table: Tensor, place: Tensor) -> dict[str, Tensor]:
         most = len(table) + 1  # rows of any process
         ids, local = distinct(torch.where(place < 0, place, place % self.world * most + place // self.world), self.world * most)
-        asks = torch.bincount(ids // most, minlength=self.world)
-        asked = self._swapped(asks, [1] * self.world, taken=[1] * self.world)
-        given, taken = asks.tolist(), asked.tolist()
+        bounds = torch.arange(0, (self.world + 1) * most, most, device=ids.device)
+        asks = torch.searchsorted(ids, bounds).diff()  # they are in order, and none is of another process than the bounds say
+        sizes = torch.stack([asks, self._swapped(asks, [1] * self.world, taken=[1] * self.world)]).cpu()
+        given, taken = sizes.tolist()
         wanted = self._swapped(ids % most, given, taken=taken)
         found = self._swapped(table.detach().index_select(0, wanted), taken, taken=given)
-        return {"table": found, "place": local, "asked": wanted, "sizes": torch.stack([asks, asked]), "held": table}
+        return {"table": found, "place": local, "asked": wanted, "sizes": sizes, "held": table}
 
     def _touched(self, leaf: Tensor, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         asks, asked = rows["sizes"].tolist()

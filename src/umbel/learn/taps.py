@@ -99,7 +99,7 @@ class Taps:
 
 
 def _slices(gradient: Tensor, shared: tuple[int, ...], *, dim: int) -> Tensor:
-    return gradient if len(shared) == gradient.shape[dim] else gradient.index_select(dim, torch.tensor(shared, device=gradient.device))
+    return gradient if len(shared) == gradient.shape[dim] else torch.cat([gradient.narrow(dim, one, 1) for one in shared], dim)
 
 
 def _inner(one: list[Tensor], other: list[Tensor]) -> Float[Tensor, ""]:

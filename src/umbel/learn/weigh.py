@@ -71,7 +71,7 @@ class Weigher:
         elif self.balance.scalar:
             torch.autograd.backward(losses @ weights.to(losses))
         else:
-            self._apart(losses, weights.to(losses), leaves)
+            self._apart(losses, weights.to(losses.dtype), leaves)
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -104,7 +104,8 @@ class Weigher:
     def _apart(self, losses: Tensor, weights: Tensor, leaves: Mapping[str, Tensor]) -> None:
         """The weighted sum's gradient on what is shared, the plain sum's on what is not."""
         needed = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and (name in self.own or name in self.shared)}
-        divides = bool((weights[self.owners].abs() >= LEAST).all())
+        divides = bool((weights[self.owners].abs() >= LEAST).all())  # asked here, where they were found, not of the device
+        weights = weights.to(losses.device)
         found = _gradients(losses, needed, weights, keep=not divides)
         plain = {} if divides else {name: leaf for name, leaf in needed.items() if name in self.own}
         alone = _gradients(losses, plain, torch.ones_like(weights), keep=False)

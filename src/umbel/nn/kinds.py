@@ -127,7 +127,7 @@ def _(kind: Tweedie, outputs: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows 1"
 def _(kind: Quantile, outputs: Float[Tensor, "rows levels"], labels: Float[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     """The mean pinball loss over levels, `max(t (y - q_t), (t - 1) (y - q_t))` (Koenker & Bassett, 1978)."""
     error = labels[:, None] - link(kind, outputs)
-    level = torch.tensor(kind.levels, dtype=outputs.dtype, device=outputs.device)
+    level = torch.stack([outputs.new_full((), one) for one in kind.levels])  # filled there: what is sent there waits for what goes on
     return torch.maximum(level * error, (level - 1) * error).mean(dim=1)
 
 

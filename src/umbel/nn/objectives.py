@@ -126,12 +126,21 @@ def _against(
 def _lists(own: Own, group: Int[Tensor, "rows"]) -> Float[Tensor, "rows"]:
     """The listwise term, shared out to rows with the event, over groups that have both classes; rows of weight 0 are in none."""
     weights = own.weights
-    at = torch.nonzero(weights)[:, 0]
-    code = torch.unique(group[at], return_inverse=True)[1]
-    z, y, none = own.outputs[at, 0], own.labels[at], torch.zeros_like(own.labels[at])
-    top = torch.full_like(none, -torch.inf).scatter_reduce(0, code, z.detach(), "amax")[code]
-    log_chance = z - top - none.scatter_add(0, code, (z - top).exp())[code].log()
-    events, rows = none.scatter_add(0, code, y), none.scatter_add(0, code, torch.ones_like(y))
+    counts, code = weights != 0, _coded(group)
+    # What is not counted is made harmless before the logarithm, not after it: its gradient would be no number.
+    z, y, none = torch.where(counts, own.outputs[:, 0], 0.0), torch.where(counts, own.labels, 0.0), torch.zeros_like(own.labels)
+    lowest = torch.where(counts, z.detach(), -torch.inf)
+    top = torch.where(counts, torch.full_like(none, -torch.inf).scatter_reduce(0, code, lowest, "amax")[code], 0.0)
+    chance = none.scatter_add(0, code, torch.where(counts, (z - top).exp(), 0.0))[code]
+    log_chance = z - top - torch.where(counts, chance, 1.0).log()
+    events, rows = none.scatter_add(0, code, y), none.scatter_add(0, code, counts.to(y.dtype))
     mixed = (events > 0) & (events < rows)
     share = own.seen.sum().to(z.dtype) / mixed.sum().clamp(min=1) * torch.where(mixed, 1 / events.clamp(min=1), 0.0)[code]
-    return torch.zeros_like(own.labels).index_put((at,), -share * y * weights[at] * log_chance)
+    return -share * y * weights * log_chance
+
+
+def _coded(group: Int[Tensor, "rows"]) -> Int[Tensor, "rows"]:
+    """A number from 0 on for each group; how many there are, which `unique` would ask of the device, is not needed."""
+    group, order = group.sort()
+    first = (group.diff(prepend=group[:1]) != 0).cumsum(0)
+    return torch.empty_like(first).scatter(0, order, first)

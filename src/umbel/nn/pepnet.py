@@ -47,13 +47,17 @@ class EPNet(Interact):
     `domain` and `prior` are places of fields; `hidden` the gate's hidden widths, one as wide as e where there is none.
     """
 
+    domain: Tensor
+    prior: Tensor
+
     def __init__(
         self, shape: Shape, *, inner: MakeInteract, domain: tuple[int, ...], prior: tuple[int, ...], hidden: tuple[int, ...],
     ) -> None:
         super().__init__()
         views, fields, dim = shape
         whole = fields * dim
-        self.domain, self.prior = list(domain), list(prior)
+        self.register_buffer("domain", torch.tensor(domain, dtype=torch.int64), persistent=False)
+        self.register_buffer("prior", torch.tensor(prior, dtype=torch.int64), persistent=False)
         self.inner = inner(shape)
         self.width = len(prior) * dim + self.inner.width
         self.scale = Scale(views, (len(domain) * dim + whole, *(hidden or (whole,)), whole)) if domain else None
@@ -61,7 +65,7 @@ class EPNet(Interact):
     def forward(self, x: Float[Tensor, "rows views fields dim"]) -> tuple[Float[Tensor, "rows width"], ...]:
         """Per view the prior's embeddings, then what the inner interaction makes of the scaled ones."""
         met = self.inner(x if self.scale is None else self._scaled(x, self.scale))
-        known = x[:, :, self.prior].flatten(2)
+        known = x.index_select(2, self.prior).flatten(2)
         return tuple(torch.cat([known[:, view], one], 1) for view, one in enumerate(met))
 
     def parts(self, view: int) -> tuple[Part, ...]:
@@ -70,7 +74,7 @@ class EPNet(Interact):
         return (*own, *(part.under("inner") for part in self.inner.parts(view)))
 
     def _scaled(self, x: Tensor, scale: Scale) -> Float[Tensor, "rows views fields dim"]:
-        asked = torch.cat([x[:, :, self.domain].flatten(2), x.flatten(2).detach()], 2)
+        asked = torch.cat([x.index_select(2, self.domain).flatten(2), x.flatten(2).detach()], 2)
         factors: Tensor = scale(asked.transpose(0, 1))
         return x * factors.transpose(0, 1).reshape(x.shape)
 

@@ -50,7 +50,7 @@ def _entries(place: Tensor, widths: Widths) -> _Entries:
     known = place >= 0
     counts = torch.stack([mask.sum(1) for mask in known.split_with_sizes(widths, 1)], 1).flatten()
     row = place.flatten().index_select(0, known.flatten().nonzero().squeeze(1))
-    return _Entries(row, torch.repeat_interleave(counts), counts)
+    return _Entries(row, torch.repeat_interleave(counts, output_size=len(row)), counts)
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ class _Spread(torch.autograd.Function):
             return grad.new_zeros(size, grad.shape[2])
         scaled = grad.flatten(0, 1) / counts.clamp(min=1).unsqueeze(1)
         bag = bag.index_select(0, row.int().argsort())
-        spread: Tensor = nn.functional.embedding_bag(bag, scaled, _starts(torch.bincount(row, minlength=size)), mode="sum")
+        named = row.new_zeros(size).scatter_add_(0, row.long(), torch.ones_like(row))  # bincount would ask the device for the largest
+        spread: Tensor = nn.functional.embedding_bag(bag, scaled, _starts(named), mode="sum")
         return spread
 
     @staticmethod

@@ -174,9 +174,7 @@ class Recommender(nn.Module):
         if any(isinstance(layer, Penalised) for layer in self._levels):
             for layer, (readers, _) in zip(self._levels, self._taught(), strict=True):
                 if isinstance(layer, Penalised):
-                    payers = [[(task in tasks) / max(1, len(tasks)) for tasks in readers] for task in range(len(losses))]
-                    prices = layer.penalties()
-                    losses = losses + (prices.new_tensor(payers) @ prices).to(losses)
+                    losses = _paid(losses, layer.penalties().to(losses), readers)
         return losses
 
     def dense_parameters(self) -> list[nn.Parameter]:
@@ -226,6 +224,15 @@ class Recommender(nn.Module):
         columns = slice(view * self.views.dim, (view + 1) * self.views.dim)
         rest = (*_under("views", self.views.parts(view)), *_under("interact", self.interact.parts(view)))
         return (Part("table", (slice(None), columns)), *rest)
+
+
+def _paid(losses: Float[Tensor, "tasks"], prices: Float[Tensor, "readers"], readers: tuple[Tasks, ...]) -> Float[Tensor, "tasks"]:
+    """The losses and each reader's price, shared by its tasks; a matrix of shares would have to be sent to where the losses lie."""
+    paid = list(losses)
+    for price, tasks in zip(prices, readers, strict=True):
+        for task in tasks:
+            paid[task] = paid[task] + price / len(tasks)
+    return torch.stack(paid)
 
 
 def _under(prefix: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -49,6 +49,8 @@ class SNR(Layer, Penalised):
     (Ma et al., AAAI 2019, https://doi.org/10.1609/aaai.v33i01.3301216; the constants are those of Louizos et al.)
     """
 
+    order: Tensor
+
     def __init__(
         self, reads: tuple[int, ...], widths: tuple[int, ...], *, readers: int, transform: bool, sparsity: float, dropout: float = 0.0,
     ) -> None:
@@ -56,6 +58,7 @@ class SNR(Layer, Penalised):
         self.reads, self.width, self.sparsity = reads, widths[-1], sparsity
         self.voice = tuple(range(readers))
         self.bank = Bank(reads, widths, dropout=dropout)
+        self.register_buffer("order", torch.tensor(self.bank.order), persistent=False)
         self.gates = HardConcrete((readers, len(reads)))
         shape = (readers, len(reads), widths[-1], widths[-1])
         self.maps = nn.Parameter(xavier_(torch.empty(shape), (widths[-1], widths[-1]))) if transform else None
@@ -64,10 +67,10 @@ class SNR(Layer, Penalised):
         """What each reader is fed."""
         blocks: list[Tensor] = self.bank(inputs)
         said = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        shares: Tensor = self.gates()[:, list(self.bank.order)]
+        shares: Tensor = self.gates().index_select(1, self.order)
         if self.maps is None:
             return (shares @ said.flatten(1)).view(len(self.voice), *said.shape[1:]).unbind(0)
-        maps = (self.maps[:, list(self.bank.order)] * shares[:, :, None, None]).flatten(1, 2)
+        maps = (self.maps.index_select(1, self.order) * shares[:, :, None, None]).flatten(1, 2)
         return (said.transpose(0, 1).flatten(1) @ maps).unbind(0)
 
     def penalties(self) -> Float[Tensor, "readers"]:

@@ -8,6 +8,7 @@ from itertools import accumulate, groupby
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from umbel.nn.bank import Part
 from umbel.nn.drop import chance
@@ -159,7 +160,7 @@ def distinct(place: Int[Tensor, "rows slots"], size: int) -> tuple[Int[Tensor, "
 def _marked(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
     spots = (place + 1).flatten()
     mark = torch.zeros(size + 1, dtype=torch.bool, device=place.device).index_fill_(0, spots, True)
-    mark[0] = False
+    mark[:1].fill_(False)  # filled there: a False that is set would have to be sent there
     ids = mark.nonzero().squeeze(1)
     local = torch.full((size + 1,), -1, device=place.device)
     local[ids] = torch.arange(len(ids), device=place.device)
@@ -167,9 +168,10 @@ def _marked(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _sorted(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    ids, local = torch.unique(place.int() if size < 2**31 else place, return_inverse=True)
-    padded = int(bool(len(ids)) and bool(ids[0] < 0))
-    return ids[padded:].long(), local - padded if padded else local
+    # With one -1 put before them the first is always padding: whether any place is would have to be asked of the device.
+    spots = functional.pad((place.int() if size < 2**31 else place).flatten(), (1, 0), value=-1)
+    ids, local = torch.unique(spots, return_inverse=True)
+    return ids[1:].long(), (local[1:] - 1).view(place.shape)
 
 
 def _columns(field: Field, codes: Tensor) -> Tensor:

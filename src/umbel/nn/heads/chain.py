@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from umbel.errors import UserError
@@ -75,13 +75,18 @@ def log_chances(logits: Float[Tensor, "rows steps"]) -> tuple[Float[Tensor, "row
     return steps.sum(1), torch.logsumexp(before + nn.functional.logsigmoid(-logits), 1)
 
 
+def columns(x: Shaped[Tensor, "rows _"], some: tuple[int, ...]) -> Shaped[Tensor, "rows some"]:
+    """Some of the columns, taken one by one: a list of them would have to be sent to where they lie."""
+    return torch.stack([x[:, one] for one in some], 1)
+
+
 def settled(batch: Labelled, tasks: tuple[int, ...]) -> tuple[Bool[Tensor, "rows"], Bool[Tensor, "rows"]]:
     """Where a chain's last event held, and where it is known whether it did.
 
     It did not wherever an event before it was seen not to hold, whatever its own label says or lacks; else its own label
     decides. A row that lacks the label of an event before it decides nothing, since there the batch has the last one unseen.
     """
-    seen, labels = batch.seen[:, list(tasks)], batch.labels[:, list(tasks)]
+    seen, labels = columns(batch.seen, tasks), columns(batch.labels, tasks)
     failed = (seen & (labels == 0)).any(1)
     held = seen[:, -1] & (labels[:, -1] == 1) & ~failed
     return held, held | failed
@@ -92,6 +97,6 @@ def marginal_loss(
 ) -> Float[Tensor, ""]:
     """Cross entropy of the chance of a whole chain, `-y log p - (1 - y) log(1 - p)`, on the rows where its outcome is known."""
     held, known = settled(batch, steps.tasks)
-    holds, fails = log_chances(torch.where(known[:, None], logits[:, list(steps.columns)], 0.0))
+    holds, fails = log_chances(torch.where(known[:, None], columns(logits, steps.columns), 0.0))
     weight = None if batch.weight is None else batch.weight[:, steps.tasks[-1]]
     return masked_mean(-torch.where(held, holds, fails), known, weight, denominator=denominator)

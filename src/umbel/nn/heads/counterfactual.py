@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from umbel.nn.heads.chain import Chain, log_chances, settled
+from umbel.nn.heads.chain import Chain, columns, log_chances, settled
 from umbel.nn.losses import Denominator, Labelled, masked_mean
 
 
@@ -54,6 +54,6 @@ def observe(logits: Float[Tensor, "rows outputs"], batch: Labelled, steps: Chain
     logit = torch.where(held, logits[:, steps.columns[-1]], 0.0)
     label = torch.where(held, batch.labels[:, last], 0.0)
     error = torch.where(held, softplus(logit) - label * logit, 0.0)
-    chance = log_chances(torch.where(known[:, None], logits[:, list(above.columns)], 0.0).detach())[0].exp()
+    chance = log_chances(torch.where(known[:, None], columns(logits, above.columns), 0.0).detach())[0].exp()
     weight = None if batch.weight is None else batch.weight[:, last]
     return Observed(error, held, chance.clamp(min=least), known, weight)
