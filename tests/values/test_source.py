@@ -15,8 +15,10 @@ from tests import logs
 
 from umbel.data import files
 from umbel.data.files import check_csv
+from umbel.data.ingest import ingest
 from umbel.data.source import Join, Log, Source
 from umbel.errors import UserError
+from umbel.schema import Field
 
 
 def whole(log: Log, columns: list[str] | None = None, size: int = 4) -> pl.DataFrame:
@@ -175,6 +177,7 @@ def test_a_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "line 3: 2 values under 3 columns"),
         ("a,b,c\n1,2,3\n4,5,6\n6,7,8,9\n", "line 4: 4 values under 3 columns"),
         ("a,b,c\n1,2,3\n\n6,7,8\n", "line 3: 0 values"),
+        ("\n1\n2\n", "line 2: 1 values under 0 columns"),
         ('a,b,c\n1,"2,2",3\n4,"5,6"\n', "line 3: 2 values"),
         ("a,b,c\n1,2,3\n4,5", "line 3: 2 values"),
         ("a,a\n1,2\n", "column 'a' stands twice"),
@@ -195,9 +198,52 @@ def test_a_bad_csv_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "log.csv" in str(caught.value)
 
 
-def test_a_long_line_that_makes_up_for_a_short_one_stops_the_reading(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"log\.csv: cannot be read \(found more fields"):
-        whole(Log(Source(csv(tmp_path, "a,b,c\n1,2,3\n4,5\n6,7,8,9\n"))))
+@pytest.mark.parametrize("columns", [["a", "b", "c"], ["a", "b"], ["a"]])
+@pytest.mark.parametrize(
+    ("lines", "line", "values"),
+    [
+        (["4,5", "6,7,8,9"], 3, 2),
+        (["6,7,8,9", "4,5"], 3, 4),
+        (["4,5,6"] * 5 + ["7,8", "1,2,3", "7,8,9,9"], 8, 2),
+        (["", "1,2,3,4,5"], 3, 0),
+        (["4", "5,6,7,8,9"], 3, 1),
+        (["6,7,8,9", "4,5,6", "4,5", "6"], 3, 4),
+    ],
+)
+def test_a_long_line_does_not_make_up_for_a_short_one(
+    tmp_path: Path, lines: list[str], line: int, values: int, columns: list[str]
+) -> None:
+    """Whichever columns are read: of a long line, Polars minds only the values that it reads."""
+    path = csv(tmp_path, "\n".join(["a,b,c", "1,2,3", *lines]) + "\n")
+    with pytest.raises(UserError, match=rf"log\.csv, line {line}: {values} values under 3 columns; complete the line"):
+        whole(Log(Source(path)), columns)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_ragged_csv_whose_last_column_nobody_reads_is_no_table(tmp_path: Path, end: str) -> None:
+    """Each row that lost or gained a value would say something else of another user."""
+    rows = ["user,time,click,x", "0,0,0,1", "1,1,1,1", "2,1,0", "0,3,1,1,9", *(f"{at % 3},{at},{at % 2},1" for at in range(4, 10))]
+    source = Source(csv(tmp_path, "\n".join(rows) + end), user="user", time="time")
+    with pytest.raises(UserError, match=r"log\.csv, line 4: 3 values under 4 columns; complete the line, or quote its commas"):
+        ingest(source, logs.one_field(Field("user", logs.ID, min_count=1)), logs.SPLIT, folder=tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=12), columns=st.integers(1, 3), quoted=st.booleans())
+def test_a_csv_passes_if_and_only_if_every_line_has_as_many_values(
+    tmp_path: Path, counts: list[int], columns: int, *, quoted: bool
+) -> None:
+    """A quote anywhere takes the longer way through the block, with the same answer."""
+    lines = [",".join(["7"] * count) for count in counts]
+    first = ",".join(['"7"' if quoted else "7"] * columns)
+    path = csv(tmp_path, "\n".join([",".join("abc"[:columns]), first, *lines]) + "\n")
+    odd = next((at for at, count in enumerate(counts, start=3) if count != columns), None)
+    if odd is None:
+        check_csv(Path(path))
+    else:
+        with pytest.raises(UserError, match=f"line {odd}: {counts[odd - 3]} values under {columns} columns"):
+            check_csv(Path(path))
 
 
 @pytest.mark.parametrize("block", [8, 1 << 24])
@@ -240,6 +286,17 @@ def test_a_type_that_changes_late_is_one_line(tmp_path: Path) -> None:
     says = rf"log\.csv, row {files.GUESS + 11}: 'x' in column 'a' is no whole number; correct it, or convert the log to Parquet"
     with pytest.raises(UserError, match=says):
         whole(Log(Source(csv(tmp_path, text))), size=1000)
+
+
+def test_a_clean_block_is_passed_at_a_glance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each comma stands is asked only where something is odd, or quoted."""
+    asked: list[int] = []
+    outside = files._outside
+    monkeypatch.setattr(files, "_outside", lambda data: asked.append(len(data)) or outside(data))
+    check_csv(Path(csv(tmp_path, "a,b,c\n" + "1,x y,\r\n" * 999 + ",é,3")))
+    assert asked == []
+    check_csv(Path(csv(tmp_path, 'a,b,c\n1,"x y",\n')))
+    assert asked
 
 
 # CSV, the types of columns

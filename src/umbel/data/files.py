@@ -22,6 +22,7 @@ from umbel.errors import UserError
 GUESS = 10_000  # rows of a CSV from which the types of its columns are told
 BLOCK = 1 << 22  # bytes of a CSV that are checked or read at a time
 SHOWN, TOLD = 80, 200  # characters of a value, and of what Polars says, that stand in a message
+_INSIDE = bytes(set(range(256)) - set(b",\n"))  # what is left out of a line to see its commas
 _MARKS = {  # what a file of another Unicode encoding begins with, the longest first
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
@@ -130,10 +131,8 @@ def _last_end(block: bytes) -> int:
 
 def _check_block(block: bytes, columns: int, path: Path, *, line: int) -> None:
     """Whether each line of a block, whose first is `line` of the file, has so many columns, and no quote is open at its end."""
-    if b'"' not in block:
-        lines = block.count(b"\n")
-        if block.count(b",") == lines * (columns - 1) and b"\n\n" not in block and not block.startswith(b"\n"):
-            return  # a long line stops Polars, so equal sums leave no short one
+    if columns and b'"' not in block and block.translate(None, _INSIDE) == (b"," * (columns - 1) + b"\n") * block.count(b"\n"):
+        return
     data = np.frombuffer(block, np.uint8)
     outside = _outside(data)
     ends = np.flatnonzero((data == ord("\n")) & outside)
