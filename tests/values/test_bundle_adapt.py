@@ -101,6 +101,7 @@ def test_rows_of_several_users_are_refused(bundle: Bundle) -> None:
         bundle.adapt(both)
     assert bundle.adapt(rows().with_columns(user=pl.when(pl.int_range(pl.len()) > 2).then("user"))).rows == 6
     assert bundle.adapt(both.with_columns(user=pl.lit(None, pl.Int64))).rows == 12
+    assert bundle.adapt(rows().with_columns(user=pl.when(pl.int_range(pl.len()) > 2).then(7.0).otherwise(float("nan")))).rows == 6
 
 
 def test_a_state_is_under_a_kilobyte_and_comes_back(bundle: Bundle) -> None:

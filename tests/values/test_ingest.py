@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import polars as pl
 import pytest
 import torch
 from tests import logs
-from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, VECTOR, changed, one_field
+from tests.logs import BAG, CATEGORY, ID, NUMBER, SEQUENCE, SPLIT, VECTOR, changed, one_field
 
 from umbel.data import keys, vocab
 from umbel.data.groups import nobody
 from umbel.data.ingest import ingest
 from umbel.data.source import Source
-from umbel.data.split import ByColumn, ByTime
+from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.data.table import Table
+from umbel.evaluate.intervals import resample
 from umbel.schema import BINARY, REGRESSION, Field, Schema, Task
 
 
@@ -270,6 +272,30 @@ def test_rows_without_a_user_are_each_their_own(tmp_path: Path, monkeypatch: pyt
     aside = Table.open(table.folder).aside
     assert (aside.dropped, aside.without_user, dict(aside.contradictions)) == (0, 5, {"click": 0, "buy": 0, "spent": 0})
     assert aside.spreads == {"spent": pytest.approx(np.std([0.5, 2, 1, 0, 3]))}  # of training rows with a label
+
+
+@pytest.mark.parametrize("split", [SPLIT, ByUser(0.4, 0.3, seed=5)])
+def test_a_user_of_nan_is_a_missing_one(tmp_path: Path, split: Split) -> None:
+    """As a column of floats has it wherever pandas wrote the log: one giant user would be all of GAUC, and of each resample."""
+    users = [None if at % 4 == 1 else float(at % 13) for at in range(80)]
+    rows = {name: list(column) * 8 for name, column in logs.ROWS.items()}
+    null, nan = (
+        logs.table(tmp_path / str(none), rows | {"user": [none if one is None else one for one in users]}, split=split)
+        for none in (None, math.nan)
+    )
+    assert nan.aside.without_user == null.aside.without_user == 20
+    for part in ("train", "valid", "test"):
+        assert nan.groups(part).tolist() == null.groups(part).tolist()
+        alone = nan.groups(part)[nobody(nan.groups(part))]
+        assert len(np.unique(alone)) == len(alone)
+
+
+def test_gauc_and_resamples_leave_rows_whose_user_is_nan_apart(tmp_path: Path) -> None:
+    nan = math.nan
+    table = logs.table(tmp_path, changed(user=[*[1.0, 2.0] * 3, nan, 3.0, nan, nan]))
+    groups = np.concatenate([table.groups("valid"), table.groups("test")])
+    assert nobody(groups).tolist() == [True, False, True, True]
+    assert resample(groups, resamples=1).users == 4, "a cluster each"
 
 
 def test_a_table_of_before_is_read_without_the_count(tmp_path: Path) -> None:

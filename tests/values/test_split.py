@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tests import logs
 
-from umbel.data.groups import MISSING, groups, stable, times
+from umbel.data.groups import MISSING, groups, requests, stable, times
 from umbel.data.source import Log, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split, uniform
 from umbel.errors import UserError
@@ -191,6 +191,22 @@ def test_text_column_of_an_unordered_pair(tmp_path: Path) -> None:
 )
 def test_users_as_numbers(raw: pl.Series, expected: list[int]) -> None:
     assert stable(raw).tolist() == expected
+
+
+def test_a_user_of_nan_is_missing_and_has_the_part_of_a_missing_one(tmp_path: Path) -> None:
+    nan = float("nan")
+    assert stable(pl.Series([1.5, nan, None], dtype=pl.Float64)).tolist() == [*stable(pl.Series(["1.5"])), MISSING, MISSING]
+    for seed in range(9):
+        found = parts(tmp_path, ByUser(0.3, 0.3, seed=seed), user=pl.Series([1.5, nan, 2.5, None], dtype=pl.Float64, strict=False))
+        assert found[1] == found[3] == parts(tmp_path, ByUser(0.3, 0.3, seed=seed), user=["a", None])[1]
+
+
+def test_rows_of_nan_are_each_their_own_user_and_request() -> None:
+    frame, _ = ends(pl.Series([7.0, float("nan"), None, float("nan"), 7.0], strict=False))
+    source = Source("log", user="c", request="c")
+    for found in (groups(frame, source, 5), requests(frame, source, 5)):
+        assert found[0] == found[4]
+        assert found[1:4].tolist() == [MISSING + 6, MISSING + 7, MISSING + 8]
 
 
 def test_other_users_are_their_text() -> None:

@@ -18,7 +18,7 @@ NOBODY = 1 << 36  # rows of a log without a user that each can have a number of 
 def groups(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarray, "rows"]:
     """The user of each row; without a user column every row is its own, numbered from `start`.
 
-    Where the user is missing, the row is its own too: what all such rows have in common is no person.
+    Where the user is missing (null or NaN), the row is its own too: what all such rows have in common is no person.
     """
     return np.arange(start, start + frame.height) if source.user is None else _together(frame[source.user], start, where="data.user")
 
@@ -33,7 +33,7 @@ def _together(raw: pl.Series, start: int, *, where: str) -> Int64[np.ndarray, "r
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise UserError(f"{where}: {raw.name!r} holds {raw.dtype}", mend="name a column of numbers or text")
     own = np.arange(MISSING + start, MISSING + start + len(raw))
-    return np.where(raw.is_null().to_numpy(), own, stable(raw))
+    return np.where(known(raw).is_null().to_numpy(), own, stable(raw))
 
 
 def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
@@ -47,10 +47,15 @@ def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
     return groups < MISSING + NOBODY
 
 
+def known(raw: pl.Series) -> pl.Series:
+    """The values, null where one is missing: NaN is none."""
+    return raw.fill_nan(None) if raw.dtype.is_float() else raw
+
+
 def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
     """The integers themselves (unsigned 64-bit ones by their bits); else eight bytes of BLAKE2b of the text; missing is the least int64.
 
-    Integers beyond 64 bits are text.
+    Integers beyond 64 bits are text, and NaN is missing.
     """
     if raw.dtype == pl.UInt64:
         raw = raw.reinterpret(signed=True)
@@ -58,7 +63,7 @@ def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
         whole = raw.cast(pl.Int64, strict=False)
         plain, beyond = whole.fill_null(MISSING).to_numpy(), whole.is_null() & raw.is_not_null()
         return np.where(beyond.to_numpy(), stable(raw.cast(pl.String)), plain) if beyond.any() else plain
-    texts = raw.cast(pl.String).rename("text").to_frame()
+    texts = known(raw).cast(pl.String).rename("text").to_frame()
     distinct = texts["text"].drop_nulls().unique()
     codes = pl.Series("code", [_digest(text) for text in distinct], dtype=pl.Int64)
     found = texts.join(pl.DataFrame([distinct, codes]), on="text", how="left", maintain_order="left")
@@ -72,8 +77,7 @@ def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
     """
     if source.time is None:
         return np.zeros(frame.height, np.int64)
-    raw = frame[source.time]
-    raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
+    raw = known(frame[source.time])
     time = parsed(raw) if raw.dtype == pl.String else raw
     if isinstance(time.dtype, pl.Date | pl.Datetime):
         time = time.cast(pl.Datetime("us"))
