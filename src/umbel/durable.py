@@ -6,8 +6,9 @@ import ctypes
 import errno
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -57,19 +58,19 @@ def write(path: Path, content: bytes | str) -> None:
 def file(path: Path) -> Iterator[Path]:
     """Fill a temporary file inside the block; after it, it stands at `path` in place of what was there.
 
-    Its name is its own, so that two who write the same file do not meet. If the block fails, `path` is untouched and
-    the temporary file is gone.
+    Its name is its own, so that two who write the same file do not meet. Who may read it is what the umask says, whatever the
+    library that fills it thinks. If the block fails, `path` is untouched and the temporary file is gone.
 
     :raises UserError: if the disk is full or the place is not writable.
     """
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part")
-        os.close(handle)
-        made = Path(name)
+        made = _part(path)
+        made.touch(exist_ok=False)
+        mode = _mode(made)
         try:
             yield made
-            made.chmod(0o644)
+            made.chmod(mode)  # whoever wrote it may have put another in its place
             settle(made, path)
         except BaseException:
             made.unlink(missing_ok=True)
@@ -87,7 +88,8 @@ def settle(made: Path, path: Path) -> None:
 def folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder inside the block; after it, it stands at `path` in place of what was there.
 
-    If the block fails, `path` is untouched and the temporary folder is gone.
+    Who may read it, and all that is in it, is what the umask says. If the block fails, `path` is untouched and the temporary
+    folder is gone.
 
     :raises UserError: if a file stands there, the disk is full or the place is not writable.
     """
@@ -95,12 +97,15 @@ def folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path}: is a file", mend="name a folder")
     with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part"))
+        made = _part(path)
+        made.mkdir()
+        mode = _mode(made)
         try:
             yield made
-            for file in made.rglob("*"):
-                sync(file)
-            made.chmod(0o755)
+            for one in made.rglob("*"):
+                one.chmod(mode if one.is_dir() else mode & 0o666)
+                sync(one)
+            made.chmod(mode)
             _replace(made, path)
         finally:
             if made.exists():  # unfinished, or what stood there before
@@ -124,7 +129,7 @@ def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
 def remove(path: Path) -> None:
     """Remove a folder that is there: it steps aside first, so that a process that is killed at it leaves the whole of it or none."""
     with disk(path):
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{_short(path)}.", suffix=".umbel-part"))
+        aside = _part(path)
         path.rename(aside)
         sync(path.parent)
         shutil.rmtree(aside)
@@ -207,6 +212,16 @@ def _short(path: Path) -> str:
     """The name, as far as a file system has room for more beside it; one cut short ends in its checksum."""
     name = path.name
     return name if len(name.encode()) <= ROOM else f"{name[:40]}~{zlib.crc32(name.encode()):08x}"
+
+
+def _part(path: Path) -> Path:
+    """A name for a half of it that nobody else has."""
+    return _beside(path, f"{secrets.token_hex(4)}.umbel-part")
+
+
+def _mode(made: Path) -> int:
+    """Who may do what with something just made: what the umask leaves."""
+    return stat.S_IMODE(made.stat().st_mode)
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Refuse a folder that is not what was sealed; :raises UserError: naming the first file that is missing, foreign or changed."""
-    if not (folder / NAME).is_file():
-        inside = (folder / INSIDE / NAME).is_file()
+    """Refuse a folder that is not what was sealed.
+
+    :raises UserError: naming the first file that is missing, foreign or changed, or may not be read.
+    """
+    with _allowed(folder):
+        sealed, inside = ((place / NAME).is_file() for place in (folder, folder / INSIDE))
+    if not sealed:
         mend = f"did you mean {folder / INSIDE}?" if inside else f"give a folder that `umbel train` left, such as RUN/{INSIDE}"
         raise UserError(f"{folder}: not a bundle (no {NAME})", mend=mend)
     manifest = read_json(folder, NAME)
@@ -50,7 +55,8 @@ def name_of(folder: Path) -> str:
 def read_json(folder: Path, name: str) -> Json:
     """A document of the folder; :raises UserError: if it cannot be read."""
     try:
-        found = json.loads((folder / name).read_text())
+        with _allowed(folder):
+            found = json.loads((folder / name).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}/{name}: not readable ({error})", mend="copy the bundle again") from None
     if not isinstance(found, dict):
@@ -59,8 +65,27 @@ def read_json(folder: Path, name: str) -> Json:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    with _allowed(folder):
+        files = sorted(path for path in _within(folder) if path.is_file() and path.name != NAME)
+        return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """All that lies in it, at any depth; `Path.rglob` passes over folders that may not be read."""
+    for path in folder.iterdir():
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _within(path)
+
+
+@contextmanager
+def _allowed(folder: Path) -> Iterator[None]:
+    """:raises UserError: naming the file or folder within that this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        mend = f"let who runs this read all of it, for example: chmod -R a+rX {folder}"
+        raise UserError(f"{error.filename or folder}: may not be read", mend=mend) from error
 
 
 def _checksum(sums: Mapping[str, str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +22,7 @@ from tests.logs import BAG, CATEGORY, ID, NUMBER, ROWS, SCHEMA, SEQUENCE, SPLIT,
 
 from umbel import bundle as module
 from umbel.bundle import Built, Bundle
+from umbel.cli import main
 from umbel.data.ingest import ingest
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn
@@ -278,6 +282,39 @@ def test_a_save_that_fails_leaves_the_bundle_before(table: Table, saved: Path, t
     monkeypatch.undo()
     assert Bundle.load(tmp_path / "bundle").built.recipe == "stem"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_who_may_read_a_bundle_may_read_all_of_it(table: Table, tmp_path: Path) -> None:
+    """The service runs as another user than the training; safetensors would keep weights to their owner."""
+    before = os.umask(0o022)
+    try:
+        replace(made(table), centre=torch.ones(1, 8, 2)).save(tmp_path / "bundle", golden=table.golden())
+    finally:
+        os.umask(before)
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "bundle").rglob("*") if one.is_file()}
+    assert {"weights.safetensors", "centre.safetensors", "golden.parquet", "manifest.json"} <= modes.keys()
+    assert set(modes.values()) == {0o644}
+    folders = [tmp_path / "bundle", *(one for one in (tmp_path / "bundle").rglob("*") if one.is_dir())]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in folders} == {0o755}
+
+
+def test_a_bundle_that_may_not_be_read_is_one_line_and_exit_code_2(
+    table: Table, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = Path.read_bytes
+
+    def closed(path: Path) -> bytes:
+        if path.name == "weights.safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(SystemExit) as left:
+        main(["score", str(saved), table.source.log, "-o", str(tmp_path / "scores.csv")])
+    assert left.value.code == 2
+    mend = f"let who runs this read all of it, for example: chmod -R a+rX {saved}"
+    assert capsys.readouterr().err == f"umbel: {saved}/weights.safetensors: may not be read; {mend}\n"
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_weights_of_another_recipe_are_refused(table: Table, saved: Path, tmp_path: Path) -> None:

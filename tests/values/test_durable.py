@@ -7,7 +7,9 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,73 @@ def test_a_file_filled_in_pieces_appears_whole(tmp_path: Path) -> None:
     assert path.read_text() == "a,b\n1,2\n"
     assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in path.parent.iterdir()] == ["scores.csv"]
+
+
+# Who may read what was written.
+
+
+@contextmanager
+def masked(mask: int) -> Iterator[None]:
+    """As a process of this umask would do it."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def secretly(path: Path) -> None:
+    """As libraries do it that think a file nobody else's."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+MASKS = pytest.mark.parametrize(("mask", "file", "folder"), [
+    (0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700), (0o000, 0o666, 0o777),
+])  # fmt: skip
+
+
+@MASKS
+def test_a_file_is_whose_the_umask_says(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+    with masked(mask):
+        durable.write(tmp_path / "new" / "a", "x")
+        with durable.file(tmp_path / "b") as made:
+            secretly(made)
+    assert mode(tmp_path / "new") == folder
+    assert mode(tmp_path / "new" / "a") == mode(tmp_path / "b") == file
+
+
+@MASKS
+def test_a_folder_and_all_in_it_are_whose_the_umask_says(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+    with masked(mask), durable.folder(tmp_path / "table") as made:
+        (made / "deep" / "er").mkdir(parents=True)
+        (made / "deep").chmod(0o700)
+        for name in ("a", "deep/er/b"):
+            secretly(made / name)
+        (made / "deep" / "c").write_text("x")
+        made.chmod(0o700)
+    found = {str(one.relative_to(tmp_path)): mode(one) for one in tmp_path.rglob("*")}
+    assert found == {
+        "table": folder, "table/deep": folder, "table/deep/er": folder, "table/a": file, "table/deep/er/b": file, "table/deep/c": file,
+    }  # fmt: skip
+
+
+def test_a_new_folder_is_whose_the_umask_says_whoever_s_the_old_one_was(tmp_path: Path) -> None:
+    for mask, expected in ((0o077, 0o700), (0o022, 0o755)):
+        with masked(mask), durable.folder(tmp_path / "table") as made:
+            (made / "a").touch()
+        assert mode(tmp_path / "table") == expected
+
+
+def test_an_executable_is_none_any_more(tmp_path: Path) -> None:
+    """What is written is data."""
+    with masked(0o022), durable.folder(tmp_path / "table") as made:
+        (made / "a").touch(0o777)
+    assert mode(tmp_path / "table" / "a") == 0o644
 
 
 def test_two_who_write_one_file_do_not_meet(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +77,36 @@ def test_a_change_is_named_by_its_file(folder: Path, change: Callable[[Path], No
         verify(folder)
     assert said in str(caught.value)
     assert "copy the bundle again" in str(caught.value)
+
+
+def forbidden(monkeypatch: pytest.MonkeyPatch, name: str, place: Path) -> None:
+    """One method of `Path` may not do its work at a place; a test may run as somebody who may read everything."""
+    allowed: Callable[..., object] = getattr(Path, name)
+
+    def asked(path: Path, *arguments: object, **named: object) -> object:
+        if path == place:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return allowed(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, name, asked)
+
+
+@pytest.mark.parametrize(("name", "place"), [
+    ("read_bytes", "weights"), ("read_bytes", "encoder/words.txt"), ("iterdir", "encoder"), ("read_text", NAME), ("is_file", NAME),
+])
+def test_what_may_not_be_read_is_not_called_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str) -> None:
+    forbidden(monkeypatch, name, folder / place)
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    mend = f"let who runs this read all of it, for example: chmod -R a+rX {folder}"
+    assert str(caught.value) == f"{folder / place}: may not be read; {mend}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_closed_folder_within_is_named(folder: Path) -> None:
+    (folder / "encoder").chmod(0)
+    with pytest.raises(UserError, match="encoder.*: may not be read"):
+        verify(folder)
 
 
 def test_a_manifest_that_was_written_over_is_found_out(folder: Path) -> None:
