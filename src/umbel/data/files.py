@@ -53,7 +53,7 @@ def column_names(path: str) -> list[str]:
     """The columns of a file, or of the first of a glob; no row is looked at."""
     first = paths(path)[0]
     if Path(path).suffix == ".csv":
-        with Path(first).open("rb") as file:
+        with reading(first), Path(first).open("rb") as file:
             return _names(file, Path(first))
     with reading(path):
         return pl.scan_parquet(first, glob=False).collect_schema().names()
@@ -61,9 +61,15 @@ def column_names(path: str) -> list[str]:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn what Polars says about a file under the block into one line, with the row of a CSV's value that does not fit."""
+    """Turn what the system and Polars say about a file under the block into one line, with the row of a CSV's value that does not fit.
+
+    Only what reads it belongs there: whoever may not write stands outside.
+    """
     try:
         yield
+    except OSError as error:
+        reason = error.strerror or _cut(str(error).strip().splitlines()[0], TOLD)
+        raise UserError(f"{error.filename or path}: cannot be read ({reason})", mend="name a file that this user may read") from error
     except pl.exceptions.PolarsError as error:
         reason = _cut(str(error).strip().splitlines()[0], TOLD)
         text = path.endswith(".csv")
@@ -75,9 +81,9 @@ def check_csv(path: Path) -> None:
     """Read a whole CSV once as bytes: Polars fills short lines with nulls in silence.
 
     :raises UserError: naming the line that is not UTF-8, has more or fewer values than the header or a quote that is never
-        closed, or the repeated column.
+        closed, or the repeated column; for a file that may not be read.
     """
-    with path.open("rb") as file:
+    with reading(str(path)), path.open("rb") as file:
         names = _names(file, path)
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
@@ -163,10 +169,14 @@ def _text(block: bytes, path: Path, *, line: int) -> str:
 
 def paths(path: str) -> list[str]:
     """The files of a path or glob, in order; a file whose name has brackets is itself."""
-    found = [path] if Path(path).is_file() else sorted(glob.glob(path))  # noqa: PTH207  (Path.glob refuses absolute patterns)
+    suffix = Path(path).suffix
+    with reading(path):
+        found = [path] if Path(path).is_file() else sorted(glob.glob(path))  # noqa: PTH207  (Path.glob refuses absolute patterns)
+        if suffix != ".parquet" and Path(path).is_dir():
+            raise UserError(f"{path}: is a folder", mend=f"name its files, for example {path}/*{suffix or '.parquet'}")
     if not found:
         raise UserError(f"{path}: no such file", mend="check the path; it is relative to the working directory")
-    if Path(path).suffix not in (".parquet", ".csv"):
+    if suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: neither .parquet nor .csv", mend="convert it to Parquet")
     return found
 
@@ -213,7 +223,7 @@ def _misfit(path: str, error: str) -> str | None:
     refused = _REFUSED.match(error)
     try:
         return _found(path, refused) if refused else None
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):
         return None
 
 

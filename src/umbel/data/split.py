@@ -128,7 +128,7 @@ def _aware(moment: Moment, zone: str) -> dt.datetime:
     try:
         value = dt.datetime.fromisoformat(str(moment))
         return value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))
-    except (ValueError, ZoneInfoNotFoundError) as error:
+    except (ValueError, ZoneInfoNotFoundError, OSError) as error:  # of a folder of zones, the system's own
         raise UserError(f"split: {str(moment)!r} in zone {zone!r} is no moment", mend="write YYYY-MM-DD and a zone such as UTC") from error
 
 

@@ -39,7 +39,8 @@ def lines(path: Path, names: Sequence[str]) -> pl.DataFrame:
     :raises UserError: for a missing file, or a line with more or fewer values.
     """
     _there(path)
-    content = path.read_bytes()
+    with reading(str(path)):
+        content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
