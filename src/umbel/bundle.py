@@ -19,7 +19,7 @@ from umbel import durable
 from umbel.built import Built as Built
 from umbel.data.batch import Batch
 from umbel.data.derive import needed
-from umbel.data.groups import known
+from umbel.data.groups import without_nan
 from umbel.data.raw import encoded
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
@@ -114,7 +114,7 @@ class Bundle:
         if self.ladder is None:
             raise UserError("bundle: has no ladder", mend="train it with [episodes] in the run file")
         name = self.source.user
-        users = 1 if name is None or name not in rows.columns else known(rows[name]).drop_nulls().n_unique()
+        users = 1 if name is None or name not in rows.columns else without_nan(rows[name]).drop_nulls().n_unique()
         if users > 1:
             raise UserError(f"bundle: rows of {users:,} users in column {name!r}", mend="adapt one user at a time")
         support = encoded(rows, self.encoder, labels=True)

@@ -242,6 +242,12 @@ def test_a_user_column_of_lists_is_one_line(tmp_path: Path, split: Split) -> Non
         logs.table(tmp_path, changed(user=[[1]] * 10), one_field(Field("item", ID)), split=split)
 
 
+@pytest.mark.parametrize("split", [ByUser(0.3, 0.3), SPLIT])
+def test_a_user_column_of_bytes_is_one_line(tmp_path: Path, split: Split) -> None:
+    with pytest.raises(UserError, match=r"data\.user: 'user' holds Binary; name a column of numbers or text"):
+        logs.table(tmp_path, changed(user=[bytes([200 + at]) for at in range(10)]), one_field(Field("item", ID)), split=split)
+
+
 def test_a_key_of_lists_is_one_line(tmp_path: Path) -> None:
     right = logs.write(tmp_path, {"k": [[1], [2]], "v": [1, 2]}, name="right")
     log = Log(Source(logs.write(tmp_path, changed(k=[[1]] * 10)), joins=(Join(right, "k"),)))

@@ -164,12 +164,59 @@ def test_a_column_says_the_part(tmp_path: Path) -> None:
         (ByUser(0.5, 0.5), {"user": [1]}, "their sum below 1"),
         (ByUser(0.0, 0.5), {"user": [1]}, "both above 0"),
         (ByColumn("part", "valid", "test"), {"parts": ["train"]}, "no column 'part'; did you mean 'parts'"),
+        (ByColumn("p", "late", "late"), {"p": ["late"]}, "split: 'late' is the value of two parts; give train, valid and test a value each"),
+        (ByColumn("p", "train", "test"), {"p": ["train"]}, "split: 'train' is the value of two parts"),
+        (ByColumn("p", "valid", "old", train="old"), {"p": ["old"]}, "split: 'old' is the value of two parts"),
+        (ByColumn("p", "a", "a", train="a"), {"p": ["a"]}, "split: 'a' is the value of two parts"),
+        (ByColumn("p", "valid", "test"), {"p": [["train"]]}, "split.column: 'p' holds List(String); name a column of numbers or text"),
+        (ByColumn("p", "valid", "test"), {"p": [{"a": 1}]}, "split.column: 'p' holds Struct({'a': Int64}); name a column"),
+        (ByColumn("p", "valid", "test"), {"p": [b"train"]}, "split.column: 'p' holds Binary; name a column of numbers or text"),
+        (ByUser(0.2, 0.2), {"user": [b"\xff"]}, "data.user: 'user' holds Binary; name a column of numbers or text"),
+        (ByUser(0.2, 0.2), {"user": [None, {"a": 1}]}, "data.user: 'user' holds Struct({'a': Int64})"),
+        (ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4)), {"time": [[1]]}, "a time column of type List cannot be compared"),
+        (ByTime(dt.date(2022, 5, 3), dt.date(2022, 5, 4)), {"time": [b"1"]}, "a time column of type Binary cannot be compared"),
     ],
 )
 def test_what_cannot_split(tmp_path: Path, split: Split, columns: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as caught:
         parts(tmp_path, split, **columns)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [pl.Categorical(), pl.Enum(["train", "dev", "test"])])
+def test_a_column_of_categories_says_the_part(tmp_path: Path, form: pl.DataType) -> None:
+    assert parts(tmp_path, ByColumn("p", "dev", "test"), p=pl.Series(["train", "dev", "test"], dtype=form)) == [0, 1, 2]
+
+
+FIRST, LAST = dt.date(1, 1, 1), dt.date(9999, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        (ByTime(FIRST, DAYS.test, zone="Asia/Tokyo"), "0001-01-01"),
+        (ByTime(DAYS.valid, dt.datetime(9999, 12, 31, 23), zone="America/New_York"), "9999-12-31"),
+        (ByTime("0001-01-01", "2022-05-04", zone="Asia/Tokyo"), "0001-01-01"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_moment_that_utc_has_no_year_for(tmp_path: Path, split: ByTime, told: str, unit: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parts(tmp_path, split, time=pl.Series(MOMENTS).cast(pl.Datetime(unit)))  # type: ignore[arg-type]
+    assert str(caught.value) == f"split: {told} lies before or after all years in UTC; write a later or earlier day"
+
+
+def test_a_moment_that_a_column_s_zone_has_no_year_for(tmp_path: Path) -> None:
+    times = pl.Series(MOMENTS[:4]).dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York")
+    with pytest.raises(UserError, match="before or after all years in America/New_York"):
+        parts(tmp_path, ByTime(FIRST, DAYS.test), time=times)
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_the_first_and_the_last_day_of_all_are_borders_of_numbers(tmp_path: Path, unit: int) -> None:
+    """Though a 64-bit number of nanoseconds has no room for them."""
+    assert parts(tmp_path, ByTime(FIRST, LAST, zone="Asia/Tokyo"), time=epoch(unit)) == [1, 1, 1, 1, None]
+    assert parts(tmp_path, ByTime(FIRST, LAST), time=[dt.date(2022, 5, 3)]) == [1]
 
 
 def test_text_column_of_an_unordered_pair(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int32
 
+from umbel.data.groups import check_plain, without_nan
 from umbel.errors import UserError
 
 CODES, VALUES = "beside", "beside.json"  # of a table: numbers of its rows' values, and what they stand for
@@ -44,9 +45,8 @@ class Beside:
         (folder / VALUES).write_text(json.dumps(self.values, ensure_ascii=False), encoding="utf-8")
 
     def _numbers(self, raw: pl.Series, known: dict[str, int]) -> Int32[np.ndarray, "rows"]:
-        if raw.dtype.is_nested() or raw.dtype == pl.Binary:
-            raise UserError(f"evaluate.slices: {raw.name!r} holds {raw.dtype}", mend="name a column of numbers or text")
-        texts = (raw.fill_nan(None) if raw.dtype.is_float() else raw).cast(pl.String).fill_null(UNKNOWN)
+        check_plain(raw, "evaluate.slices")
+        texts = without_nan(raw).cast(pl.String).fill_null(UNKNOWN)
         distinct = texts.unique(maintain_order=True)
         numbers = pl.Series("number", [known.setdefault(value, len(known)) for value in distinct], dtype=pl.Int32)
         if len(known) > MOST:

@@ -29,11 +29,16 @@ def requests(frame: pl.DataFrame, source: Source, start: int) -> Int64[np.ndarra
     return _together(frame[source.request], start, where="data.request")
 
 
-def _together(raw: pl.Series, start: int, *, where: str) -> Int64[np.ndarray, "rows"]:
+def check_plain(raw: pl.Series, where: str) -> None:
+    """:raises UserError: for a column of lists or of bytes: their text says nothing."""
     if raw.dtype.is_nested() or raw.dtype == pl.Binary:
         raise UserError(f"{where}: {raw.name!r} holds {raw.dtype}", mend="name a column of numbers or text")
+
+
+def _together(raw: pl.Series, start: int, *, where: str) -> Int64[np.ndarray, "rows"]:
+    check_plain(raw, where)
     own = np.arange(MISSING + start, MISSING + start + len(raw))
-    return np.where(known(raw).is_null().to_numpy(), own, stable(raw))
+    return np.where(without_nan(raw).is_null().to_numpy(), own, stable(raw))
 
 
 def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
@@ -47,7 +52,7 @@ def nobody(groups: Int64[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
     return groups < MISSING + NOBODY
 
 
-def known(raw: pl.Series) -> pl.Series:
+def without_nan(raw: pl.Series) -> pl.Series:
     """The values, null where one is missing: NaN is none."""
     return raw.fill_nan(None) if raw.dtype.is_float() else raw
 
@@ -63,7 +68,7 @@ def stable(raw: pl.Series) -> Int64[np.ndarray, "rows"]:
         whole = raw.cast(pl.Int64, strict=False)
         plain, beyond = whole.fill_null(MISSING).to_numpy(), whole.is_null() & raw.is_not_null()
         return np.where(beyond.to_numpy(), stable(raw.cast(pl.String)), plain) if beyond.any() else plain
-    texts = known(raw).cast(pl.String).rename("text").to_frame()
+    texts = without_nan(raw).cast(pl.String).rename("text").to_frame()
     distinct = texts["text"].drop_nulls().unique()
     codes = pl.Series("code", [_digest(text) for text in distinct], dtype=pl.Int64)
     found = texts.join(pl.DataFrame([distinct, codes]), on="text", how="left", maintain_order="left")
@@ -77,7 +82,7 @@ def times(frame: pl.DataFrame, source: Source) -> Int64[np.ndarray, "rows"]:
     """
     if source.time is None:
         return np.zeros(frame.height, np.int64)
-    raw = known(frame[source.time])
+    raw = without_nan(frame[source.time])
     time = parsed(raw) if raw.dtype == pl.String else raw
     if isinstance(time.dtype, pl.Date | pl.Datetime):
         time = time.cast(pl.Datetime("us"))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from umbel.data.groups import parsed, stable
+from umbel.data.groups import check_plain, parsed, stable
 from umbel.data.lookup import mixed
 from umbel.data.source import Log
 from umbel.errors import UserError
@@ -67,9 +67,7 @@ class ByUser:
             raise UserError("split: by user, but [data] names no user column", mend="add user = 'COLUMN' under [data]")
         if min(self.valid, self.test) <= 0 or self.valid + self.test >= 1:
             raise UserError(f"split: shares valid = {self.valid}, test = {self.test}", mend="both above 0, their sum below 1")
-        kind = log.first(user).dtype
-        if kind.is_nested():
-            raise UserError(f"data.user: {user!r} holds {kind}", mend="name a column of numbers or text")
+        check_plain(log.first(user), "data.user")
         return pl.col(user).map_batches(self._parts, return_dtype=pl.Int8, is_elementwise=True)
 
     def _parts(self, users: pl.Series) -> pl.Series:
@@ -88,10 +86,14 @@ class ByColumn:
     train: str = "train"
 
     def label(self, log: Log) -> pl.Expr:
-        """0 train, 1 valid, 2 test, null otherwise; :raises UserError: if there is no such column."""
-        log.first(self.column)
+        """0 train, 1 valid, 2 test, null otherwise; :raises UserError: if there is no such column, or two parts have one value."""
+        names = [self.train, self.valid, self.test]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UserError(f"split: {twice[0]!r} is the value of two parts", mend="give train, valid and test a value each")
+        check_plain(log.first(self.column), "split.column")
         text = pl.col(self.column).cast(pl.String)
-        return text.replace_strict([self.train, self.valid, self.test], [0, 1, 2], default=None, return_dtype=pl.Int8)
+        return text.replace_strict(names, [0, 1, 2], default=None, return_dtype=pl.Int8)
 
 
 Split = ByTime | ByUser | ByColumn
@@ -114,7 +116,7 @@ def _border(moment: Moment, first: pl.Series, *, zone: str) -> Moment:
     if kind == pl.Date:
         return when.date()
     if isinstance(kind, pl.Datetime):
-        return when.astimezone(ZoneInfo(kind.time_zone)) if kind.time_zone else when.astimezone(dt.UTC).replace(tzinfo=None)
+        return _in(when, kind.time_zone)
     if kind == pl.String:
         return when.isoformat() if isinstance(moment, dt.datetime) else when.date().isoformat()
     if kind.is_numeric():
@@ -130,6 +132,14 @@ def _aware(moment: Moment, zone: str) -> dt.datetime:
         return value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))
     except (ValueError, ZoneInfoNotFoundError, OSError) as error:  # of a folder of zones, the system's own
         raise UserError(f"split: {str(moment)!r} in zone {zone!r} is no moment", mend="write YYYY-MM-DD and a zone such as UTC") from error
+
+
+def _in(when: dt.datetime, zone: str | None) -> dt.datetime:
+    """The moment in a column's zone; in UTC, without saying so, where the column has none."""
+    try:
+        return when.astimezone(ZoneInfo(zone)) if zone else when.astimezone(dt.UTC).replace(tzinfo=None)
+    except OverflowError as error:
+        raise UserError(f"split: {when.date()} lies before or after all years in {zone or 'UTC'}", mend="write a later or earlier day") from error
 
 
 def is_day(time: float) -> bool:
