@@ -116,6 +116,13 @@ def test_a_join_that_spark_makes_otherwise_is_refused(table: logs.Rows, time: st
     assert said.format(path=path) in refused(tmp_path, given, one_field(Field("city", CATEGORY)))
 
 
+def test_a_table_whose_times_count_another_unit_is_refused(tmp_path: Path) -> None:
+    path = logs.write(tmp_path, {"user": [1], "at": [1_651_363_200], "city": ["x"]}, name="cities")
+    given = source(tmp_path, changed(time=[1_651_363_200_000 + at for at in range(10)]), joins=(Join(path, "user", time="at"),))
+    said = refused(tmp_path, given, one_field(Field("city", CATEGORY)))
+    assert said == f"{path}: its 'at' counts seconds, the log's 'time' milliseconds; give both the same unit"
+
+
 def test_files_of_other_columns_are_refused(tmp_path: Path) -> None:
     logs.write(tmp_path, ROWS, name="log-1")
     logs.write(tmp_path, changed(age=[1] * 10), name="log-2")

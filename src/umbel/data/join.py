@@ -12,6 +12,7 @@ from jaxtyping import Int32, Int64
 from umbel.data.columns import Types, types
 from umbel.data.files import open_file, reading
 from umbel.data.keys import Finder, canonical, key_of
+from umbel.data.units import Clock, check_same
 from umbel.errors import UserError
 
 
@@ -19,6 +20,7 @@ from umbel.errors import UserError
 class Join:
     """A table joined to the log by key `on`; with `time`, the last row of the key that is not after the log row's time.
 
+    Where the size of times says that the table's are seconds and the log's milliseconds, they are refused: each row would be the last.
     A log row without a match has missing values in the table's columns. `types` are those of the columns that were read of it
     at training (key and time too; none if it was not needed), None before.
     """
@@ -47,12 +49,14 @@ class _AsOf:
         self._finder = Finder(keys.unique(maintain_order=True))
         rows = {"key": self._finder.find(keys), "time": _integers(times), "place": np.arange(len(keys))}
         self._table = pl.DataFrame(rows).drop_nulls("time").sort("time", maintain_order=True)
+        self._clock = Clock.of(_integers(times))
 
     def find(self, frame: pl.DataFrame) -> Int64[np.ndarray, "rows"]:
         times = _integers(frame[self._log_time])
         if times.dtype != self._table["time"].dtype:
             what = f"{self._path}: its time is {self._table['time'].dtype}, the log's is {times.dtype}"
             raise UserError(what, mend="give both the same type and unit")
+        check_same(self._path, self._clock, Clock.of(times))
         asked = pl.DataFrame({"key": self._finder.find(frame[self._on]), "time": times, "row": np.arange(frame.height)})
         asked = asked.filter(pl.col("time").is_not_null()).sort("time", maintain_order=True)
         # Polars cannot check the order within keys, and warns unless told not to try.
@@ -124,6 +128,13 @@ class Joined:
         if keys.dtype.is_nested():
             raise UserError(f"{self._path}: key {self._on!r} holds {keys.dtype}", mend="join on a column of numbers or text")
         return table.with_columns(canonical(keys, key_of(keys))).drop_nulls(ends)
+
+    def check_clock(self, asked: pl.Series) -> None:
+        """Compare its times with some of the log's; :raises UserError: where they count other things, by their size."""
+        assert self._time is not None
+        with reading(self._path):
+            known = self.frame.select(self._time).collect().to_series()
+        check_same(self._path, Clock.of(_integers(known)), Clock.of(_integers(asked)))
 
     def typed(self, columns: Sequence[str]) -> Join:
         """The join with the types of what is read of it for those columns."""

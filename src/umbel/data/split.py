@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from umbel.data.groups import check_plain, parsed, stable
 from umbel.data.lookup import mixed
 from umbel.data.source import Log
+from umbel.data.units import a_second, is_day
 from umbel.errors import UserError
 
 PARTS = ("train", "valid", "test")
@@ -142,14 +143,8 @@ def _in(when: dt.datetime, zone: str | None) -> dt.datetime:
         raise UserError(f"split: {when.date()} lies before or after all years in {zone or 'UTC'}", mend="write a later or earlier day") from error
 
 
-def is_day(time: float) -> bool:
-    """Whether a number reads as YYYYMMDD."""
-    return 19_000_101 <= time <= 29_991_231
-
-
 def _number(when: dt.datetime, first: float) -> int:
     """The moment in the unit of the column, told by the size of its first value."""
     if is_day(first):
         return int(when.strftime("%Y%m%d"))
-    unit = 1 if first < 1e11 else 10**3 if first < 1e14 else 10**6 if first < 1e17 else 10**9
-    return round(when.timestamp() * 1000) * unit // 1000
+    return round(when.timestamp() * 1000) * a_second(first) // 1000

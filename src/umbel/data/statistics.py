@@ -12,9 +12,9 @@ from umbel.data.labels import conditional
 from umbel.data.lookup import mixed
 from umbel.data.past import Labels, before, elsewhere, total
 from umbel.data.source import Log
-from umbel.data.split import is_day
 from umbel.data.storage import file_name
 from umbel.data.totals import Counted, Rule, Standard, Totals
+from umbel.data.units import is_day
 from umbel.data.vocab import Encoder, layout
 from umbel.errors import UserError
 from umbel.schema import Field, Schema

@@ -78,6 +78,8 @@ def _joined(log: Log, left: Plan, files: Files) -> DataFrame:
     rows = files.numbered(log.source.log, raw.select(name for name in wanted if name in log.own))
     for join in log.joins:
         if join.wanted(wanted):
+            if join.join.time is not None:
+                join.check_clock(log.first(join.reads[-1]))
             rows = joined(rows, join, wanted, files=files, raw=raw)
     return rows
 
