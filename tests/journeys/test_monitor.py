@@ -76,6 +76,15 @@ def test_logged_predictions_that_agree_are_quiet(bundle: Path, quiet: pl.DataFra
     assert skew.value == 0
 
 
+def test_a_log_in_parts_is_watched_as_one(bundle: Path, quiet: pl.DataFrame, tmp_path: Path) -> None:
+    """Whatever the width of an integer in each, and what more a later one has."""
+    logged = with_predictions(bundle, quiet, tmp_path)
+    whole, half = watched(bundle, logged, tmp_path), logged.height // 2
+    logged.head(half).write_parquet(tmp_path / "part-0.parquet")
+    logged.slice(half).with_columns(pl.col("click").cast(pl.Int8), more=1).write_parquet(tmp_path / "part-1.parquet")
+    assert monitor(bundle, str(tmp_path / "part-*.parquet")) == whole
+
+
 def test_a_field_that_was_scaled_otherwise_in_service_is_caught_by_its_skew(bundle: Path, quiet: pl.DataFrame, tmp_path: Path) -> None:
     """The service was told another device than the log has: rows scored now differ from what was logged."""
     logged = with_predictions(bundle, quiet.with_columns(device=pl.lit("tablet")), tmp_path)

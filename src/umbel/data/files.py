@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, UInt8
 
-from umbel.data import columns
+from umbel.data import columns, parquet
 from umbel.data.columns import NOTHING, TEXT, Types, met, wider
 from umbel.errors import UserError
 
@@ -36,12 +36,14 @@ def open_file(path: str, types: Types | None = None) -> pl.LazyFrame:
     The columns of a CSV are of the `types` that they had at training, where these are known, else of what the first rows of
     all its files tell.
 
+    Of several files of Parquet, integers are as wide as the widest of any file, and columns those of the first.
+
     :raises UserError: where there is none; for a CSV that is not UTF-8, repeats a column, or has a line of another length, and
         for one whose columns are not those of the first.
     """
     found = paths(path)
     if Path(path).suffix == ".parquet":
-        return pl.scan_parquet(found, glob=False)
+        return parquet.scan(found, parquet.common(list(_empty(found).values())) if len(found) > 1 else None)
     for one in found:
         check_csv(Path(one))
     with reading(path):
@@ -71,10 +73,7 @@ def reading(path: str) -> Iterator[None]:
         reason = error.strerror or _cut(str(error).strip().splitlines()[0], TOLD)
         raise UserError(f"{error.filename or path}: cannot be read ({reason})", mend="name a file that this user may read") from error
     except pl.exceptions.PolarsError as error:
-        reason = _cut(str(error).strip().splitlines()[0], TOLD)
-        text = path.endswith(".csv")
-        mend = "correct it, or convert the log to Parquet" if text else "write the file again: it is damaged or no Parquet"
-        raise UserError((_misfit(path, str(error)) if text else None) or f"{path}: cannot be read ({reason})", mend=mend) from error
+        raise _complaint(path, str(error)) from error
 
 
 def check_csv(path: Path) -> None:
@@ -216,6 +215,25 @@ def _told_by(path: str) -> dict[str, str]:
         texts = [name for name, kind in told.items() if kind == TEXT]
         rows = pl.scan_csv(path, infer_schema=False, n_rows=GUESS, glob=False).select(texts).collect()
     return told | {name: NOTHING for name in texts if rows[name].null_count() == rows.height}
+
+
+def _complaint(path: str, error: str) -> UserError:
+    """What Polars says of a file, and what the file says where Polars does not know which it is, or where in it."""
+    reason = f"{path}: cannot be read ({_cut(error.strip().splitlines()[0], TOLD)})"
+    if path.endswith(".csv"):
+        return UserError(_misfit(path, error) or reason, mend="correct it, or convert the log to Parquet")
+    name = parquet.refused(error)
+    odd = None if name is None else parquet.odd_one(name, _empty(paths(path)))
+    return odd or UserError(reason, mend="write the file again: it is damaged or no Parquet")
+
+
+def _empty(found: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The columns of files of Parquet, by path, without their rows."""
+    frames = {}
+    for one in found:
+        with reading(one):
+            frames[one] = pl.scan_parquet(one, glob=False).collect_schema().to_frame()
+    return frames
 
 
 def _misfit(path: str, error: str) -> str | None:

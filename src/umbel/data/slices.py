@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from umbel.data import parquet
 from umbel.data.files import blocks, paths
 
 SLICE = 1 << 27  # bytes of the columns of Parquet that are read at once: a longer row group is cut
@@ -43,7 +44,7 @@ def _ahead(parts: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
 
 def _parquet(file: str, like: pl.DataFrame, columns: Sequence[str]) -> Iterator[pl.LazyFrame]:
     """What Arrow cannot tell the row groups of is one slice: Polars says what is wrong with it."""
-    whole = pl.scan_parquet(file, glob=False, schema=like.schema)
+    whole = parquet.scan([file], like)
     try:
         groups = pq.read_metadata(file)
     except (pa.ArrowException, OSError):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from umbel import durable
 from umbel.bundle import Bundle
-from umbel.data.files import column_names
+from umbel.data.files import column_names, open_file
 from umbel.data.labels import events
 from umbel.data.raw import rows as raw_rows
 from umbel.data.source import Source
@@ -142,7 +142,7 @@ def _logged(log: str, bundle: Bundle, name: str) -> tuple[pl.DataFrame | None, i
     there = set(column_names(log))
     if not {"bundle", *(f"{LOGGED}{column}" for column in bundle.columns)} <= there:
         return None, 0
-    scan = pl.scan_csv(log) if log.endswith(".csv") else pl.scan_parquet(log)
+    scan = open_file(log)
     ours, personal = pl.col("bundle") == name, pl.lit(value=False)
     if {*ADAPTED} <= there:  # by id, or without a row, it is the shared model that answers
         personal = ours & (pl.col(ADAPTED[1]) > 0) & (pl.col(ADAPTED[0]) != SHARED)

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
 from umbel.data.files import paths, reading
+from umbel.data.parquet import other_part
 from umbel.data.source import Log, Source
 from umbel.data.spark.form import quoted
 from umbel.data.spark.types import carried
@@ -76,11 +77,10 @@ def _starts(found: Sequence[str], like: pl.DataFrame) -> tuple[dict[str, int], i
     rows = 0
     for one in found:
         with reading(one):
-            types = pl.scan_parquet(one, glob=False).collect_schema()
+            own = pl.scan_parquet(one, glob=False).collect_schema().to_frame()
         for name, kind in like.schema.items():
-            if types.get(name) != kind:
-                what = f"{one}: column {name!r} is {types.get(name, 'not there')}, in {found[0]} it is {kind}"
-                raise UserError(what, mend="give the files of a glob the same columns")
+            if own.schema.get(name) != kind:
+                raise other_part(one, name, own, first=found[0], like=like)
         starts[one] = rows
         try:
             rows += pq.read_metadata(one).num_rows
