@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "umbel"
 FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
-    "cores": 0,
+    "cores": 0, "machine": 0,
     "errors": 0, "lock": 0.3, "durable": 0.5, "manifest": 0.5, "expression": 0.5, "chosen": 0.5, "kinds": 0.5, "objectives": 0.8,
     "statistic": 0.8, "schema": 1, "fusion": 1, "feedback": 1,
     "data": 2, "nn": 2, "balance": 2,

@@ -19,6 +19,7 @@ import pytest
 from tests import logs
 from tests.logs import BAG, CATEGORY, ID, NUMBER, SCHEMA, SEQUENCE, SPLIT, VECTOR, changed, one_field
 
+from umbel import machine
 from umbel.data import files, storage
 from umbel.data.ingest import ingest
 from umbel.data.labels import conditional, contradictions
@@ -332,6 +333,39 @@ def test_nan_in_a_category_is_missing(tmp_path: Path) -> None:
 def test_a_sequence_of_length_zero(length: int) -> None:
     with pytest.raises(UserError, match="length and min_count are at least 1"):
         one_field(Field("watched", SEQUENCE, length=length))
+
+
+HUGE = 10**11
+
+
+@pytest.mark.parametrize(("field", "mend"), [
+    (Field("watched", SEQUENCE, length=HUGE), "lower its length"), (Field("watched", BAG, length=HUGE), "lower its length"),
+    (Field("f", VECTOR, width=HUGE), "lower its width"),
+])  # fmt: skip
+def test_rows_wider_than_there_is_memory_for(tmp_path: Path, field: Field, mend: str) -> None:
+    """Nothing is read: of whole batches it would be a MemoryError, or the end of the process."""
+    says = f"fields.{field.name}: 100,000,000,000 values a row; 8,192 rows at a time take 9.8 PB and this machine has "
+    message = refuses(logs.source(tmp_path, changed(f=[[1.0]] * 10)), one_field(field), folder=tmp_path / "table", says=says)
+    assert message.endswith(f"; {mend}")
+
+
+@pytest.mark.parametrize(("length", "rows"), [(2, 131_072), (31, 131_072), (32, 127_100), (99, 41_943), (1000, 8192)])
+def test_there_is_room_or_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, rows: int) -> None:
+    """Twelve bytes of each value of so many rows, with a user a row: as it is read, encoded, and written."""
+    schema = Schema((Field("user", ID), Field("watched", SEQUENCE, length=length)), (Task("click"),))
+    needs = 12 * rows * (length + 1)
+    monkeypatch.setattr(machine, "memory", lambda: needs)
+    assert len(logs.table(tmp_path, schema=schema).parts["train"]) == 6
+    monkeypatch.setattr(machine, "memory", lambda: needs - 1)
+    says = f"fields.watched: {length:,} values a row; {rows:,} rows at a time take {machine.said(needs)} and this machine has "
+    refuses(logs.source(tmp_path), schema, folder=tmp_path / "other", says=says)
+
+
+def test_of_wide_fields_the_widest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory", lambda: 1)
+    fields = (Field("user", ID), Field("watched", SEQUENCE, length=3), Field("f", VECTOR, width=4), Field("age", NUMBER))
+    rows = changed(f=[[1.0, 2.0, 3.0, 4.0]] * 10)
+    bad_rows(tmp_path, rows, Schema(fields, (Task("click"),)), says="fields.f: 4 values a row; ")
 
 
 def test_sequences_that_are_all_empty(tmp_path: Path) -> None:

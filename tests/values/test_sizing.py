@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from tests import everykind
 from tests.toys import Batches, toy
 from torch import nn
 
+from umbel import machine
 from umbel.data.batch import Batch
 from umbel.errors import UserError
 from umbel.learn import checkpoint
@@ -26,7 +26,7 @@ from umbel.recipes import RECIPES
 from umbel.run import resolve, sizing
 from umbel.run.fitting import trained
 from umbel.run.settings import Settings, parse
-from umbel.run.sizing import check_size, held, limits, memory, spare, within_memory
+from umbel.run.sizing import check_size, held, memory, spare, within_memory
 from umbel.run.watch import Silence
 
 CPU = torch.device("cpu")
@@ -66,63 +66,11 @@ def test_the_machine_has_some_memory() -> None:
     assert 2**28 < memory(CPU) < 2**48
 
 
-UNLIMITED = 9223372036854771712  # as version 1 says it
-GROUPS = {
-    "none": ("", {}, []),
-    "version 2": ("0::/jobs/mine", {"jobs/mine/memory.max": "5000"}, [5000]),
-    "version 2, none set": ("0::/jobs/mine", {"memory.max": "max", "jobs/memory.max": "max", "jobs/mine/memory.max": "max"}, []),
-    "those above count": ("0::/jobs/mine", {"jobs/memory.max": "3000", "jobs/mine/memory.max": "5000"}, [3000, 5000]),
-    "the top, seen from within": ("0::/", {"memory.max": "7000"}, [7000]),
-    "told of a place that is not seen": ("0::/jobs/mine", {"memory.max": "7000"}, [7000]),
-    "told of a place outside": ("0::/../other", {"memory.max": "7000"}, [7000]),
-    "version 1": ("4:memory:/docker/abc", {"memory/docker/abc/memory.limit_in_bytes": "6000"}, [6000]),
-    "version 1, not seen": ("4:memory:/docker/abc", {"memory/memory.limit_in_bytes": "6000"}, [6000]),
-    "version 1, none set": ("4:memory:/", {"memory/memory.limit_in_bytes": str(UNLIMITED)}, [UNLIMITED]),
-    "both": (
-        "9:name=systemd:/a:b\n4:cpu,memory:/one\n3:cpuset:/two\n0::/three",
-        {"memory/one/memory.limit_in_bytes": "8000", "three/memory.max": "9000", "memory/two/memory.limit_in_bytes": "1"}, [8000, 9000],
-    ),
-    "other groups": ("3:cpuset:/two\n1:cpu:/", {"two/memory.max": "1", "memory.max": "2", "memory/memory.limit_in_bytes": "3"}, []),
-}  # fmt: skip
-
-
-@pytest.fixture(params=GROUPS)
-def groups(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, list[int]]:
-    """What a process is told of its control groups, where they lie, and the limits that they have."""
-    told, files, found = GROUPS[request.param]
-    own = tmp_path / "cgroup"
-    own.write_text(told + "\n" if told else "")
-    for name, content in files.items():
-        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "groups" / name).write_text(content + "\n")
-    return own, tmp_path / "groups", found
-
-
-def test_limits_are_those_of_a_process_s_groups_and_of_those_above(groups: tuple[Path, Path, list[int]]) -> None:
-    own, top, found = groups
-    assert sorted(set(limits(own, top))) == sorted(found)
-
-
-def test_memory_is_the_least_of_the_machine_s_and_the_limits(groups: tuple[Path, Path, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    own, top, found = groups
-    monkeypatch.setattr(sizing, "OWN", own)
-    monkeypatch.setattr(sizing, "GROUPS", top)
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert memory(CPU) == min([machine, *found])
-
-
-def test_a_machine_without_control_groups_has_its_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert limits(tmp_path / "nothing", tmp_path) == []
-    assert limits(tmp_path, tmp_path) == []
-    monkeypatch.setattr(sizing, "OWN", tmp_path / "nothing")
-    assert memory(CPU) > 2**28
-
-
 def test_a_model_is_held_against_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "own").write_text("0::/\n")
     (tmp_path / "memory.max").write_text("100000\n")
-    monkeypatch.setattr(sizing, "OWN", tmp_path / "own")
-    monkeypatch.setattr(sizing, "GROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
     sized(2)
     assert "and cpu has 100.0 kB; lower model.dim = 3 to 2, or" in said(lambda: sized(3))
 
@@ -276,14 +224,6 @@ def test_wide_layers_are_told_apart_from_tables(monkeypatch: pytest.MonkeyPatch)
     told = said(lambda: sized(4, 10**6))
     assert "16.0 MB of weights, 48.0 kB of them in tables" in told
     assert told.endswith("lower model.dim = 4, model.expert or model.tower")
-
-
-@pytest.mark.parametrize(("count", "expected"), [
-    (0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (2_560, "2.6 kB"), (64 * 10**9, "64.0 GB"), (10**15, "1.0 PB"),
-    (10**19, "10,000.0 PB"),
-])  # fmt: skip
-def test_bytes_as_people_say_them(count: int, expected: str) -> None:
-    assert sizing._bytes(count) == expected
 
 
 def settings(**model: object) -> Settings:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int8
 
+from umbel import machine
 from umbel.data.aside import Aside
 from umbel.data.audit import Audit
 from umbel.data.behind import behind
@@ -31,9 +32,11 @@ from umbel.data.storage import FORMAT, GOLDEN, MARK, REQUEST, Rows, fresh_folder
 from umbel.data.table import Table
 from umbel.data.vocab import Each, Encoder, Ready
 from umbel.errors import UserError
+from umbel.machine import said
 from umbel.schema import NO_EDGES, Schema
 
 CHUNK = 1 << 17  # rows at a time; fewer where a row is wider than 32 values
+WORD = 12        # bytes of a value at the most: in its field's columns, in the batch's, and in those of a part
 LAID = "laid"    # where an engine leaves rows, as long as they are needed
 KEPT = 32        # raw rows that stay in the table, for the golden rows of bundles
 Batch = tuple[pl.DataFrame, Int8[np.ndarray, "rows"]]
@@ -50,15 +53,30 @@ def ingest(
     knows keep its scales and edges of bins, as a training that goes on needs them, and a task may have no label then. Of a source
     elsewhere, the table is the same.
 
-    :raises UserError: for anything wrong with the log, the schema or the split; what `folder` held before is untouched.
+    :raises UserError: for anything wrong with the log, the schema or the split, or rows wider than there is memory for; what `folder`
+        held before is untouched.
     """
+    size = _at_once(schema)
     # Counting and looking up are numpy calls that let other threads run: fields go side by side, each as in one thread.
     with fresh_folder(folder) as partial, ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         laid = Laid(source, schema) if isinstance(source, Source) else source.laid(schema, split, partial / LAID)
-        rows = _Rows(laid, split, each=pool.map, progress=progress)
+        rows = _Rows(laid, split, size=size, each=pool.map, progress=progress)
         _fill(partial, rows, before, ordered=isinstance(split, ByTime), schema=schema)
         shutil.rmtree(partial / LAID, ignore_errors=True)
     return Table.open(folder)  # what was counted is forgotten by now: two copies of large vocabularies need not fit
+
+
+def _at_once(schema: Schema) -> int:
+    """How many rows are encoded at a time; :raises UserError: where this machine has no room for the columns of so many."""
+    slots = sum(field.size for field in schema.fields)
+    rows = min(CHUNK, max(CHUNK >> 4, (CHUNK << 5) // slots))
+    needs, have = WORD * slots * rows, machine.memory()
+    if needs > have:
+        widest = max(schema.fields, key=lambda field: field.size)
+        what = f"fields.{widest.name}: {widest.size:,} values a row"
+        what += f"; {rows:,} rows at a time take {said(needs)} and this machine has {said(have)}"
+        raise UserError(what, mend=f"lower its {'length' if widest.many else 'width'}")
+    return rows
 
 
 def _fill(folder: Path, rows: _Rows, before: Encoder | None, *, ordered: bool, schema: Schema) -> None:
@@ -104,9 +122,10 @@ class _Rows:
     """The needed raw columns of a log, with the part of each row."""
 
     def __init__(
-        self, laid: Laid, split: Split, *, each: Each, progress: Callable[[int], None] | None,
+        self, laid: Laid, split: Split, *, size: int, each: Each, progress: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
         self.source, self.schema, self.each = laid.source, laid.schema, each
+        self._size = size
         self._golden = laid.golden
         self._log = Log(laid.source, laid.like)
         columns = needed(self.schema, self.source, self._log.names, labels=True)
@@ -121,9 +140,7 @@ class _Rows:
 
     def read(self) -> Iterator[Batch]:
         """Batches and their parts, -1 for rows that belong to none."""
-        slots = sum(field.size for field in self.schema.fields)
-        size = min(CHUNK, max(CHUNK >> 4, (CHUNK << 5) // slots))
-        for frame in self._log.read(self._columns, size):
+        for frame in self._log.read(self._columns, self._size):
             yield frame, frame.select(self._part.fill_null(-1)).to_series().to_numpy()
             self._halves += frame.height
             if self._progress is not None:

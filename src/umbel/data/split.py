@@ -140,7 +140,8 @@ def _in(when: dt.datetime, zone: str | None) -> dt.datetime:
     try:
         return when.astimezone(ZoneInfo(zone)) if zone else when.astimezone(dt.UTC).replace(tzinfo=None)
     except OverflowError as error:
-        raise UserError(f"split: {when.date()} lies before or after all years in {zone or 'UTC'}", mend="write a later or earlier day") from error
+        what = f"split: {when.date()} lies before or after all years in {zone or 'UTC'}"
+        raise UserError(what, mend="write a later or earlier day") from error
 
 
 def _number(when: dt.datetime, first: float) -> int:

@@ -7,19 +7,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from umbel import machine
 from umbel.errors import UserError
 from umbel.learn.optim import RowAdagrad
 from umbel.learn.plan import Plan
+from umbel.machine import said
 
-UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 LONG = 1000  # rows of a table that min_count may make fewer
 DENSE = 4    # the weights, their gradient, and Adam's two moments
-OWN, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # where Linux says what a process may hold
 FULL = ("alloc_cpu.cpp", "DefaultCPUAllocator", "not enough memory", "bad_alloc")  # torch on a CPU has no error of its own for it
 
 
@@ -44,7 +43,7 @@ def check_size(
         return
     model = _unmade(build, dim)
     total, tables = _size(model.parameters()), _size(_table(model))
-    what = f"model: {_bytes(total)} of weights, {_bytes(tables)} of them in tables of {sum(rows.values()):,} rows"
+    what = f"model: {said(total)} of weights, {said(tables)} of them in tables of {sum(rows.values()):,} rows"
     narrower = range(step, dim, step)
     fit = bisect_left(narrower, True, key=lambda one: takes(one) > have)
     mend = f"lower model.dim = {dim}" + (f" to {narrower[fit - 1]}" if fit else "")
@@ -56,8 +55,8 @@ def check_size(
         mend += ', or share the rows out to machines (torchrun --nnodes, fit.tables = "shards")'
     if not plan.exact and takes(dim, replace(plan, rows=RowAdagrad)) <= have:
         mend += ', or set fit.rows = "adagrad", whose state is one number a row'
-    asked = f"training takes {_bytes(needs)}{f' in {beside} processes' if beside > 1 else ''}"
-    raise UserError(f"{what}; {asked} and {plan.device} has {_bytes(have)}", mend=mend)
+    asked = f"training takes {said(needs)}{f' in {beside} processes' if beside > 1 else ''}"
+    raise UserError(f"{what}; {asked} and {plan.device} has {said(have)}", mend=mend)
 
 
 def held(model: nn.Module, plan: Plan, *, kept: int) -> int:
@@ -93,7 +92,7 @@ def memory(device: torch.device) -> int:
     """Bytes of memory of the device; for all but a GPU of the machine, or what this process may hold of it, as in a container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *limits(OWN, GROUPS)])
+    return machine.memory()
 
 
 def spare(device: torch.device) -> int:
@@ -101,31 +100,6 @@ def spare(device: torch.device) -> int:
     if device.type != "cuda":
         return memory(device)
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def limits(own: Path, groups: Path) -> list[int]:
-    """Bytes that a process may hold by its control groups, and by those above them, in either version; `max` is no limit.
-
-    A container may see its own group as the topmost, and still be told of a place below it, which it does not see.
-    """
-    found = []
-    for line in _text(own).splitlines():
-        _, kinds, place = line.split(":", 2)
-        if kinds and "memory" not in kinds.split(","):
-            continue
-        top, name = (groups / "memory", "memory.limit_in_bytes") if kinds else (groups, "memory.max")
-        steps = place.strip("/").split("/")
-        said = (_text(top.joinpath(*steps[:depth], name)).strip() for depth in range(len(steps) + 1))
-        found += [int(one) for one in said if one.isdecimal()]
-    return found
-
-
-def _text(path: Path) -> str:
-    """What a file says; nothing where there is none to be read."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _unmade(build: Callable[[int], nn.Module], dim: int) -> nn.Module:
@@ -140,15 +114,3 @@ def _table(model: nn.Module) -> list[Tensor]:
 
 def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _bytes(count: int) -> str:
-    """As people say it.
-
-    Example
-    -------
-    >>> _bytes(64 * 10**9), _bytes(2_500)
-    ('64.0 GB', '2.5 kB')
-    """
-    power = min(len(UNITS) - 1, (len(str(count)) - 1) // 3)
-    return f"{count / 1000**power:,.{min(power, 1)}f} {UNITS[power]}"
