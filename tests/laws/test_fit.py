@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -50,13 +50,34 @@ def test_losses_are_told_on_the_way_and_no_more_often_than_looked_at(monkeypatch
     """Means of the epoch so far, from its first look on; whoever listens changes nothing."""
     plan, heard = Plan(epochs=2, patience=5, rate=0.05), list[tuple[float, ...]]()
     plain = [one.losses for one in run(toy(), plan, 0.6, 0.7)]
-    for every in (5, 2):
+    for every, looks in ((5, 4), (3, 4), (2, 3), (1, 5), (256, 3)):
         monkeypatch.setattr("umbel.learn.fit.LOOK", every)
         heard.clear()
         epochs = list(fit(toy(), Batches(), plan=plan, judge=judge(0.6, 0.7), heard=heard.append))
         assert [one.losses for one in epochs] == plain
-        assert len(heard) == 2 * (5 // every)
-        assert (heard == plain) is (every == 5), "after an epoch's last step they are the epoch's"
+        assert len(heard) == 2 * looks, "after 1, 2 and 4 of the five steps, and every so many"
+        last = [heard[looks - 1], heard[2 * looks - 1]]
+        assert (last == plain) is (every in (5, 1)), "after an epoch's last step they are the epoch's"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 200, 600])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_an_epoch_is_heard_however_short_it_is_and_seldom_when_it_is_long(steps: int, accumulate: int) -> None:
+    looked, doubled = set(range(256, steps + 1, 256)), {1, 2, 4, 8, 16, 32, 64, 128} & set(range(steps + 1))
+    updates = [min(at + accumulate, steps) for at in range(0, steps, accumulate)]
+    expected = {next(end for end in updates if end >= step) for step in (*looked, *doubled)}
+    done, asked = list[int](), 0
+
+    def counting(epoch: int, start: int) -> Iterator[Batch]:
+        nonlocal asked
+        for asked, one in enumerate(Batches(steps=steps)(epoch, start), start=1):
+            yield one
+
+    plan = Plan(epochs=1, accumulate=accumulate)
+    list(fit(toy(), counting, plan=plan, judge=constant, heard=lambda _: done.append(asked)))
+    assert set(done) == expected
+    assert len(done) == len(expected)
+    assert done, "whoever looks on sees a loss"
 
 
 def test_epochs_are_counted_and_reported() -> None:

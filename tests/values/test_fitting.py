@@ -43,6 +43,7 @@ class Listener:
 
     def __init__(self, last: int = -1) -> None:
         self.heard: list[tuple[str, int]] = []
+        self.losses: list[tuple[float, ...]] = []
         self.last = last
 
     def _hear(self, kind: str, number: int) -> None:
@@ -54,7 +55,7 @@ class Listener:
         raise AssertionError(rows)
 
     def learned(self, losses: tuple[float, ...]) -> None:
-        raise AssertionError(losses)
+        self.losses.append(losses)
 
     def stepped(self, epoch: int, *, done: int, rows: int) -> None:
         assert rows == len(ROWS["user"]) - 4
@@ -99,6 +100,8 @@ def test_what_a_watch_hears(small: Table, tmp_path: Path) -> None:
     fit_model(settings(), small, tmp_path, watch=watch)
     steps = [[(f"step of {epoch}", done) for done in (0, 2, 4)] + [("epoch", epoch)] for epoch in (1, 2, 3)]
     assert watch.heard == [one for epoch in steps for one in epoch]
+    assert len(watch.losses) == 3 * 2, "after the first and the second of three steps an epoch"
+    assert all(len(one) == len(small.schema.tasks) for one in watch.losses)
 
 
 def test_a_watch_hears_the_losses_of_the_epoch_it_is_in(small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from umbel.learn.tally import Tally, counted
 from umbel.nn.encode import SPREAD
 
 LOOK = 256  # steps between two looks at the losses for a number that is not finite: each look waits for the device
+# Before, an epoch is looked at whenever it is twice as long: eight times.
 Trained = TypeVar("Trained", bound=Model)
 Judge = Callable[[Trained], float | Scores]
 Batches = Callable[[int, int], Iterable[Batch]]
@@ -76,7 +77,8 @@ def fit(
     epoch, the higher the better: a score a task (None where it cannot be had), or one number. `start` continues a training from
     where it stood: on a CPU, to the same bytes as if it had never stopped. It is copied and let go, so that whoever lets go of it, too,
     has its memory again.
-    `heard` is told each task's mean loss so far in the epoch, every `LOOK` steps, when the device is waited for anyway.
+    `heard` is told each task's mean loss so far in the epoch, after 1, 2, 4, ... and then every `LOOK` steps, when the device is waited
+    for anyway.
     The judge and the caller may draw random numbers, which changes nothing here. The process keeps its freed memory from then on
     (`umbel.learn.memory`).
 
@@ -206,7 +208,8 @@ class _Training(Generic[Trained]):
             self.tally.add(losses, counted(batch, self.plan.denominator), step=at)
         rows = self.progress.rows + sum(len(batch.labels) for batch in batches)
         self.progress = replace(self.progress, step=step + len(batches), rows=rows)
-        if self.progress.step // LOOK > step // LOOK:
+        done = self.progress.step
+        if done // LOOK > step // LOOK or done.bit_length() > step.bit_length():
             self._look()
             if self.heard is not None:
                 self.heard(self.tally.means())
