@@ -163,6 +163,19 @@ def test_a_value_of_another_type_is_named(csvs: Path, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_line_that_was_cut_or_grew_is_named(csvs: Path, tmp_path: Path, name: str, change: int) -> None:
+    """Polars would fill what is missing with nulls, and pass over what is too much where nothing reads it."""
+    lines = (csvs / name).read_text().splitlines()
+    columns = lines[0].count(",") + 1
+    lines[2] = lines[2].partition(",")[2] if change < 0 else lines[2] + ",7"
+    (csvs / name).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"{name}, line 3: {columns + change} values under {columns} columns; complete the line"):
+        kuairand.convert(csvs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_file_is_named(csvs: Path, tmp_path: Path) -> None:
     (csvs / EARLY).write_text("")
     with pytest.raises(UserError, match=EARLY):

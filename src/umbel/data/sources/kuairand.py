@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from umbel import durable
+from umbel.data.files import check_csv
 from umbel.data.source import Join, Source
 from umbel.data.sources.convert import door
 from umbel.data.sources.download import Progress, fetch
@@ -105,7 +106,7 @@ def convert(csvs: Path, folder: Path, *, first: dt.date = FIRST, last: dt.date =
     order of time. A history holds a user's latest `LENGTH` watched, liked and long-watched videos, oldest first, from
     the days before `first` only, so that no row of the log is told its own future.
 
-    :raises UserError: for a missing file or column, or a value that is not of its column's type.
+    :raises UserError: for a missing file or column, a line with more or fewer values, or a value that is not of its column's type.
     """
     csvs = csvs / "data" if (csvs / "data").is_dir() else csvs
     log = pl.concat([_read(csvs / name, _LOG) for name in (EARLY, LATE)])
@@ -181,6 +182,7 @@ def _logarithm(name: str, column: str) -> Field:
 def _read(path: Path, layout: pl.DataFrame) -> pl.LazyFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file", mend="unpack the owners' archive and name the folder of its CSVs")
+    check_csv(path)
     frame = pl.scan_csv(path, schema_overrides=layout.schema)
     with _readable(path):
         there = frame.collect_schema().names()
