@@ -59,19 +59,70 @@ def test_how_sure_a_shared_model_is(verdicts: Mapping[str, Sequence[Verdict]], c
     assert found.says[0].startswith("Share, and give every task embeddings of its own beside the shared ones (stem")
 
 
+APART = {"alone": 0.73, "mmoe": 0.71, "stem": 0.72}
+
+
 @pytest.mark.parametrize(("verdicts", "confidence"), [
-    ({"mmoe": (L, O), "stem": (O, O)}, Confidence.EQUAL),
+    ({"mmoe": (L, L), "stem": (L, L)}, Confidence.CONFIRMED),
+    ({"mmoe": (L, O), "stem": (O, O)}, Confidence.CONFIRMED),
+    ({"mmoe": (E, E), "stem": (E, L)}, Confidence.CONFIRMED),
+    ({"mmoe": (E, E), "stem": (E, E)}, Confidence.EQUAL),
+    ({"mmoe": (E, E), "stem": (E, O)}, Confidence.OPEN),
+    ({"mmoe": (O, O), "stem": (O, O)}, Confidence.OPEN),
+    ({"mmoe": (L, H), "stem": (H, L)}, Confidence.OPEN),
+    ({"mmoe": (L, L), "stem": (H, L)}, Confidence.OPEN),
     ({"mmoe": (L, O), "stem": (H, O)}, Confidence.CONTRADICTED),
-    ({"mmoe": (L, H), "stem": (H, L)}, Confidence.EQUAL),
+    ({}, Confidence.OPEN),
 ])
 def test_how_sure_separate_models_are(verdicts: Mapping[str, Sequence[Verdict]], confidence: Confidence) -> None:
-    found = said({"alone": 0.73, "mmoe": 0.71, "stem": 0.72}, verdicts)
+    found = said(APART, verdicts)
     assert (found.recipe, found.action, found.confidence) == ("alone", Action.SEPARATE, confidence)
 
 
-def test_trees_say_nothing_of_sharing() -> None:
-    verdicts = {"mmoe": (L, O), "stem": (O, O), "trees": (H, H), "trees + target means": (H, H)}
-    found = said({"alone": 0.73, "mmoe": 0.71, "stem": 0.72}, verdicts)
+@pytest.mark.parametrize(("verdicts", "says"), [
+    ((L, L), "on test a model that shares is worse on at least one task and none is better on any."),
+    ((E, E), "on test every model that shares is within the margin of it on every task."),
+    ((O, E), "test rows do not settle whether a model that shares differs from it."),
+    ((H, E), "test rows contradict it: more data or seeds are needed before this is acted upon."),
+])
+def test_the_answer_says_what_separate_models_were_held_against(verdicts: Sequence[Verdict], says: str) -> None:
+    found = said(APART, {"mmoe": (E, E), "stem": verdicts})
+    assert found.says[0] == f"Train the tasks apart (alone, the best on validation): {says}"
+
+
+@pytest.mark.parametrize(("verdicts", "says"), [
+    ((H, E), "on test it is better than separate models on at least one task and worse on none."),
+    ((E, E), "on test it is within the margin of separate models on every task."),
+    ((O, E), "test rows do not settle whether it differs from separate models."),
+    ((L, E), "test rows contradict it: more data or seeds are needed before this is acted upon."),
+])
+def test_the_answer_says_what_a_shared_model_was_held_against(verdicts: Sequence[Verdict], says: str) -> None:
+    """Separate models alone: that another model is far better than both is no matter of how sure this one is."""
+    found = said({"alone": 0.70, "mmoe": 0.71, "stem": 0.72}, {"mmoe": (H, H), "stem": verdicts})
+    assert found.says[0].endswith(f"(stem, the best on validation): {says}")
+
+
+def test_the_answer_agrees_with_the_sentences_after_it() -> None:
+    """Where separate models are confirmed, a task is told that is hurt; a width control, which is never named, does not confirm them."""
+    plain = said(APART, {"mmoe": (L, O), "stem": (E, O)})
+    assert "click: learning together hurts with mmoe -0.0100." in plain.says
+    wide = said(APART, {"mmoe": (E, E), "stem": (E, E), "ple x3": (L, L)})
+    assert wide.confidence is Confidence.OPEN
+    assert not any("hurts" in one for one in wide.says)
+
+
+@pytest.mark.parametrize(("control", "confidence"), [
+    ((E, E), Confidence.EQUAL), ((E, O), Confidence.OPEN), ((H, L), Confidence.OPEN), ((H, O), Confidence.CONTRADICTED),
+])
+def test_a_width_control_can_speak_against_separate_models(control: Sequence[Verdict], confidence: Confidence) -> None:
+    assert said(APART, {"mmoe": (E, E), "stem": (E, E), "ple x3": control}).confidence is confidence
+
+
+@pytest.mark.parametrize("other", ["trees", "trees + target means", "alone, 4 experts"])
+@pytest.mark.parametrize("theirs", [(H, H), (L, L), (O, O)])
+def test_who_shares_nothing_says_nothing_of_sharing(other: str, theirs: Sequence[Verdict]) -> None:
+    """Trees, and separate models changed by a variant of the run file."""
+    found = said(APART, {"mmoe": (E, E), "stem": (E, E), other: theirs})
     assert (found.recipe, found.confidence) == ("alone", Confidence.EQUAL)
 
 

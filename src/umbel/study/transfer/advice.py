@@ -12,7 +12,6 @@ from umbel.evaluate.intervals import Sampled
 from umbel.evaluate.paired import Verdict
 from umbel.run.names import FALLS
 from umbel.run.section import OptionSection
-from umbel.study.entrants import TREES
 from umbel.study.scene import gap
 from umbel.study.transfer.groups import AGAINST, Cell
 from umbel.study.transfer.probed import Probed
@@ -111,8 +110,9 @@ def advise(
     if check is not None and not leads:
         best = check.asked
     chosen, options = choices[best], choices[best].options or OptionSection()
-    verdicts = [one for one in found.paired if one.against == AGAINST and one.recipe not in TREES]  # which share nothing
-    confidence = _confidence(best, verdicts)
+    # neither trees nor a variant with more experts share anything
+    verdicts = [one for one in found.paired if one.against == AGAINST and (one.recipe in choices or controlled(one.recipe))]
+    confidence = _confidence(best, verdicts, choices)
     checked = [check.says] if check else []
     first = (_answer(best, chosen, confidence, leads=leads), *_by_width(found, best), *checked, *_kept(found, choices))
     says = (*first, *_by_task(found, verdicts, choices), *_by_group(cells, choices), *labels)
@@ -136,24 +136,33 @@ def _spread(one: Standing, other: Standing) -> float | None:
     return float(np.std(gaps, ddof=1)) if len(gaps) > 1 else None
 
 
-def _confidence(best: str, verdicts: Sequence[Difference]) -> Confidence:
+def _confidence(best: str, verdicts: Sequence[Difference], choices: Mapping[str, Choice]) -> Confidence:
     if best == AGAINST:
-        rivals = [one.verdict for one in verdicts]
-        return Confidence.CONTRADICTED if _only_better(rivals, verdicts) else Confidence.EQUAL if rivals else Confidence.OPEN
-    own = [one.verdict for one in verdicts if one.recipe == best]
-    better, worse = _sides([one for one in verdicts if one.recipe == best])
+        return _apart(verdicts, choices)
+    own = [one for one in verdicts if one.recipe == best]
+    better, worse = _sides(own)
     if worse:
         return Confidence.CONTRADICTED
-    if better:
-        return Confidence.CONFIRMED
-    return Confidence.EQUAL if own and all(one is Verdict.EQUAL for one in own) else Confidence.OPEN
+    return Confidence.CONFIRMED if better else _settled(own)
 
 
-def _only_better(rivals: Sequence[Verdict], verdicts: Sequence[Difference]) -> bool:
-    """Whether some other recipe is better on a task and worse on none."""
-    names = {one.recipe for one in verdicts}
-    sides = [_sides([one for one in verdicts if one.recipe == name]) for name in names]
-    return bool(rivals) and any(better and not worse for better, worse in sides)
+def _apart(verdicts: Sequence[Difference], choices: Mapping[str, Choice]) -> Confidence:
+    """How sure separate models are, which are held against everyone that shares.
+
+    A width control can speak against them, but not for them: who may not be recommended is not named in what follows.
+    """
+    names = dict.fromkeys(one.recipe for one in verdicts)
+    sides = {name: _sides([one for one in verdicts if one.recipe == name]) for name in names}
+    if any(better and not worse for better, worse in sides.values()):
+        return Confidence.CONTRADICTED
+    if any(better for better, _ in sides.values()):
+        return Confidence.OPEN
+    return Confidence.CONFIRMED if any(sides[name][1] for name in names if name in choices) else _settled(verdicts)
+
+
+def _settled(verdicts: Sequence[Difference]) -> Confidence:
+    """Of differences none of which is more than noise: equal where every one is inside the margin."""
+    return Confidence.EQUAL if verdicts and all(one.verdict is Verdict.EQUAL for one in verdicts) else Confidence.OPEN
 
 
 def _sides(verdicts: Sequence[Difference]) -> tuple[list[str], list[str]]:
@@ -175,11 +184,18 @@ MEANING = {
     Action.GROUP: "share inside these groups of tasks and nowhere else: {groups}",
     Action.SEPARATE: "train the tasks apart",
 }
+DOUBTED = "test rows contradict it: more data or seeds are needed before this is acted upon"
 SURE = {
     Confidence.CONFIRMED: "on test it is better than separate models on at least one task and worse on none",
-    Confidence.EQUAL: "on test no difference to the alternatives is larger than the margin or noise",
+    Confidence.EQUAL: "on test it is within the margin of separate models on every task",
     Confidence.OPEN: "test rows do not settle whether it differs from separate models",
-    Confidence.CONTRADICTED: "test rows contradict it: more data or seeds are needed before this is acted upon",
+    Confidence.CONTRADICTED: DOUBTED,
+}
+SURE_APART = {
+    Confidence.CONFIRMED: "on test a model that shares is worse on at least one task and none is better on any",
+    Confidence.EQUAL: "on test every model that shares is within the margin of it on every task",
+    Confidence.OPEN: "test rows do not settle whether a model that shares differs from it",
+    Confidence.CONTRADICTED: DOUBTED,
 }
 
 
@@ -189,7 +205,8 @@ def _answer(best: str, chosen: Choice, confidence: Confidence, *, leads: bool) -
     meaning = MEANING[chosen.action].format(fields=", ".join(options.own or ()), groups=groups)
     name = {Action.GROUP: "grouped", Action.OWN_FIELDS: "stem_fields"}.get(chosen.action, best)
     why = "the best on validation" if leads else "which the probes ask for"
-    return f"{meaning[0].upper()}{meaning[1:]} ({name}, {why}): {SURE[confidence]}."
+    sure = SURE_APART if chosen.action is Action.SEPARATE else SURE
+    return f"{meaning[0].upper()}{meaning[1:]} ({name}, {why}): {sure[confidence]}."
 
 
 def _by_width(found: Comparison, best: str) -> list[str]:
