@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from tests import everykind
+from torch import Tensor
 
 from umbel.errors import UserError
 from umbel.run import resolve
+from umbel.run.section import OptionSection
 from umbel.run.settings import Settings, parse
 from umbel.run.watch import Silence
-from umbel.study.transfer.advice import Action
-from umbel.study.transfer.transfer import _choice, _chosen, run_transfer
+from umbel.study.entrants import Entrant, control
+from umbel.study.transfer.advice import Action, advise
+from umbel.study.transfer.transfer import _choice, _choices, _chosen, run_transfer
 from umbel.study.trial import Trial
 from umbel.study.tune.tune import run_tune
 from umbel.study.verdict import Comparison, Standing
 
 GROUPS = [["click"], ["like", "buy"]]
+BEST = Trial(0.9, 1, 1.0, 1.0, 1)
 
 
 def settings(model: dict[str, object] | None = None, **sections: object) -> Settings:
@@ -49,6 +56,65 @@ def test_an_entrant_means_what_it_is_trained_as(model: dict[str, object], recipe
     assert found.action is action
     if action in (Action.GROUP, Action.OWN_FIELDS):
         assert found.options == asked.model.options
+
+
+KINDS: dict[str, object] = {"click": {}, "watched": {"kind": "lognormal"}, "like": {}, "paid": {"kind": "regression"}}
+FIELDS: dict[str, object] = {"device": {"kind": "category"}, "user": {"kind": "id"}, "item": {"kind": "id"}}
+SAID = {
+    "grouped": "Share inside these groups of tasks and nowhere else: click with like; watched alone; paid alone (grouped, the best",
+    "stem_fields": "embeddings of its own beside the shared ones for these fields only: user, item (stem_fields, the best",
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": [], "own": []}])
+@pytest.mark.parametrize("recipe", SAID)
+def test_what_a_recipe_parts_by_itself_is_named(recipe: str, options: dict[str, object]) -> None:
+    """Groups by kind and ids, where the run file names none: in the sentence, and beside it."""
+    own = {name: value for name, value in options.items() if (name == "groups") == (recipe == "grouped")}
+    asked = settings({"recipe": recipe, "options": own}, tasks=KINDS, fields=FIELDS)
+    choices = {name: _choice(asked, resolve.schema(asked), name) for name in ("alone", recipe)}
+    found = advise(Comparison({}, (standing("alone", 0.001, 8), replace(standing(recipe, 0.001, 8), cost=BEST)), ()), choices)
+    assert SAID[recipe] in found.says[0]
+    parts = (found.groups, found.fields)
+    assert parts == (((("click", "like"), ("watched",), ("paid",)), None) if recipe == "grouped" else (None, ("user", "item")))
+
+
+def answered(asked: Settings) -> Tensor:
+    """What the run file's model says of a few rows before anything is learned."""
+    schema = resolve.schema(asked)
+    torch.manual_seed(1)
+    model = everykind.awake(resolve.built(asked, dict.fromkeys(schema.tables, 5))(schema)).eval()
+    logits: Tensor = model({name: torch.arange(5) for name in schema.tables})
+    return logits.detach()
+
+
+@pytest.mark.parametrize("recipe", SAID)
+def test_what_is_named_is_what_is_trained(recipe: str) -> None:
+    """The model that is told its own defaults answers as the one that is told nothing; told others, it does not."""
+    asked = settings({"recipe": recipe}, tasks=KINDS, fields=FIELDS)
+    others = OptionSection(groups=(("click", "watched"), ("like", "paid"))) if recipe == "grouped" else OptionSection(own=("device",))
+    plain, same, other = (
+        answered(asked if options is None else asked.model_copy(update={"model": asked.model.model_copy(update={"options": options})}))
+        for options in (None, _choice(asked, resolve.schema(asked), recipe).options, others)
+    )
+    assert torch.equal(plain, same)
+    assert not torch.equal(plain, other)
+
+
+def test_fields_without_an_id_are_all_of_them() -> None:
+    asked = settings({"recipe": "stem_fields"}, fields={"hour": {"kind": "category"}, "age": {"kind": "number"}})
+    assert _choice(asked, resolve.schema(asked), "stem_fields").options == OptionSection(own=("hour", "age"))
+
+
+def test_what_the_probes_ask_for_keeps_its_groups() -> None:
+    asked = settings()
+    more = (
+        Entrant("{click} {like, buy}", "grouped", options=OptionSection(groups=(("click",), ("like", "buy")))),
+        Entrant("stem_fields user", "stem_fields", options=OptionSection(own=("user",))), control("mmoe", 2),
+    )
+    found = _choices(more, resolve.schema(asked))
+    assert {name: (one.action, one.options) for name, one in found.items()} == {
+        "{click} {like, buy}": (Action.GROUP, more[0].options), "stem_fields user": (Action.OWN_FIELDS, more[1].options)}
 
 
 def standing(name: str, rate: float, dim: int) -> Standing:

@@ -10,8 +10,8 @@ from umbel.nn.interact import Lent
 from umbel.nn.mixture import Mixture
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
 from umbel.nn.routing import Build, Paradigm, Routing, one_view, own_and_shared, own_views, view_per_expert
-from umbel.recipes.members import members, places
-from umbel.schema import FieldKind, Schema
+from umbel.recipes.members import members, owned, places
+from umbel.schema import Schema
 
 
 def alone(schema: Schema, sizes: Sizes, *, paradigm: Paradigm = own_views, parts: Parts = PLAIN) -> Recommender:
@@ -87,9 +87,7 @@ def stem_fields(schema: Schema, sizes: Sizes, *, own: tuple[str, ...] = (), part
 
     :raises UserError: for a field that does not exist.
     """
-    ids = tuple(field.name for field in schema.fields if field.kind is FieldKind.ID)
-    names = own or ids or tuple(field.name for field in schema.fields)
-    lent = partial(Lent, inner=parts.interact, own=places(schema, names, "own"))
+    lent = partial(Lent, inner=parts.interact, own=places(schema, owned(schema, own), "own"))
     return stem(schema, sizes, parts=replace(parts, interact=lent))
 
 

@@ -14,8 +14,10 @@ from umbel import durable
 from umbel.data.table import Table
 from umbel.errors import DivergedError, UserError
 from umbel.recipes import views_of
+from umbel.recipes.members import owned, parted
 from umbel.run import resolve
 from umbel.run.run import claim
+from umbel.run.section import OptionSection
 from umbel.run.settings import Settings
 from umbel.run.slicing import slices
 from umbel.run.watch import Watch
@@ -33,7 +35,6 @@ from umbel.study.transfer.witness import Witnessed, witness
 from umbel.study.verdict import Comparison, Line
 
 SHARED, OWN = TOGETHER, "stem"  # one shared view, and views of one's own beside it
-PARTED = {"grouped": Action.GROUP, "stem_fields": Action.OWN_FIELDS}  # recipes that say what is parted
 
 
 def run_transfer(settings: Settings, folder: Path, *, jobs: int, watch: Watch) -> Transfer:
@@ -84,7 +85,7 @@ def _study(settings: Settings, table: Table, found: Comparison, *, more: tuple[E
     splits = {**seen.groups, **slices(table, "test", names=settings.evaluate.slices)}
     cells = by_group(table, _whole(found), splits, resamples=settings.evaluate.resamples, margin=settings.compare.margin)
     labels = look(table)
-    choices = {**{name: _choice(settings, table.schema, name) for name in settings.compare.recipes}, **_choices(more)}
+    choices = {**{name: _choice(settings, table.schema, name) for name in settings.compare.recipes}, **_choices(more, table.schema)}
     advice = advise(found, choices, cells=cells, labels=labels.sentences(), probes=seen.probes)
     return Transfer(found, cells, seen.why, labels, advice, seen.probes)
 
@@ -94,9 +95,9 @@ def _whole(found: Comparison) -> tuple[Line, ...]:
     return tuple(line for line in found.lines if line.finished == line.folders and line.name not in TREES)
 
 
-def _choices(more: tuple[Entrant, ...]) -> dict[str, Choice]:
+def _choices(more: tuple[Entrant, ...], schema: Schema) -> dict[str, Choice]:
     """What the probes' entrants mean; width controls are recommended to nobody."""
-    return {one.name: Choice(PARTED[one.recipe], one.options) for one in more if one.recipe in PARTED}
+    return {one.name: PARTED[one.recipe](schema, one.options or OptionSection()) for one in more if one.recipe in PARTED}
 
 
 def _chosen(settings: Settings, found: Comparison) -> dict[str, Settings]:
@@ -120,11 +121,22 @@ def _witness(own: Settings, recipe: str, folder: Path, *, groups: Mapping[str, n
 
 
 def _choice(settings: Settings, schema: Schema, recipe: str) -> Choice:
-    """What a recipe means as the run file has it: groups or fields that it names, or else several views of every field, or one."""
+    """What a recipe means as the run file has it: groups or fields (its own where none are named), several views of every field, or one."""
     own = Entrant(recipe, recipe).grid(settings)[0]
     if recipe == AGAINST:
         return Choice(Action.SEPARATE)
     if recipe in PARTED:
-        return Choice(PARTED[recipe], own.model.options)
+        return PARTED[recipe](schema, own.model.options)
     several = views_of(partial(resolve.built(own, dict.fromkeys(schema.tables, 1)), schema)) > 1
     return Choice(Action.OWN_VIEWS if several else Action.SHARE)
+
+
+def _by_groups(schema: Schema, options: OptionSection) -> Choice:
+    return Choice(Action.GROUP, OptionSection(groups=parted(schema, options.groups or ())))
+
+
+def _by_fields(schema: Schema, options: OptionSection) -> Choice:
+    return Choice(Action.OWN_FIELDS, OptionSection(own=owned(schema, options.own or ())))
+
+
+PARTED = {"grouped": _by_groups, "stem_fields": _by_fields}  # recipes that say what is parted, and what they mean
