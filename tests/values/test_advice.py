@@ -195,6 +195,31 @@ def test_mean_gain_of_an_error_turns_its_sign_and_an_undefined_task_is_left_out(
     assert delta_m(Comparison({}, (one("alone", 2.0), one("stem", 1.5)), ()))["stem"] == pytest.approx(25.0)
 
 
+def gained(metric: str, apart: float, shared: float, *, click: tuple[float, float] | None = None) -> float | None:
+    """The mean gain of a shared model over separate ones: on a task of that metric and, if asked, on an event."""
+    events = click or (0.0, 0.0)
+    both = (("alone", apart, events[0]), ("stem", shared, events[1]))
+    made = []
+    for name, value, auc in both:
+        own: dict[str, Mapping[str, Interval | Undefined]] = {"watch": {metric: Interval(value, None, None)}}
+        made.append(replace(standing(name, 0.7), tasks={**own, **({"click": {"auc": Interval(auc, None, None)}} if click else {})}))
+    return delta_m(Comparison({}, tuple(made), ()))["stem"]
+
+
+@pytest.mark.parametrize("metric", ["d2", "gini", "r2"])
+@pytest.mark.parametrize("apart", [-0.05, -1e-9, 0.0])
+def test_a_figure_that_is_not_above_nothing_is_no_measure_of_gains(metric: str, apart: float) -> None:
+    """A better one is no loss, whatever the sign of what it is held against; the other tasks make the mean."""
+    assert gained(metric, apart, 0.02) is None
+    assert gained(metric, apart, 0.02, click=(0.5, 0.6)) == pytest.approx(20.0)
+    assert gained(metric, apart, -0.5, click=(0.5, 0.6)) == pytest.approx(20.0)
+
+
+def test_a_figure_that_falls_below_nothing_still_counts() -> None:
+    assert gained("d2", 0.2, -0.1) == pytest.approx(-150.0)
+    assert gained("d2", 0.2, -0.1, click=(0.5, 0.6)) == pytest.approx((-150.0 + 20.0) / 2)
+
+
 GROUPS = (("click", "like"), ("buy",))
 PARTED = "{click, like} {buy}"
 MORE = {

@@ -338,3 +338,13 @@ def test_plain_values_of_the_whole_study() -> None:
     why = plain["why"]
     assert isinstance(why, dict)
     assert [one["epoch"] for one in why["stem"]["epochs"]] == [1, 2, 3]
+
+
+def test_a_mean_gain_that_cannot_be_had_is_none() -> None:
+    """Separate models no better than a constant: nothing is relative to that, on the page and in numbers that JSON has."""
+    behind = tuple(replace(one, tasks={"click": {"d2": Interval(value, None, None)}}, seeds={"click": {"d2": (value,)}})
+                   for one, value in zip(STUDY.found.recipes, (-0.05, 0.02), strict=True))  # fmt: skip
+    study = replace(STUDY, found=replace(STUDY.found, recipes=behind))
+    assert study.to_json()["delta_m"] == {"alone": None, "stem": None}
+    assert ">none<" in row(transfer_page(study), "stem")
+    assert ">+2.86 %<" in row(transfer_page(STUDY), "stem")

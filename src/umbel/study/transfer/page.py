@@ -40,14 +40,14 @@ def _gains(study: Transfer) -> str:
     """A forest plot of every recipe's gain, task by task: over separate models, then over shared views of the same total width."""
     note = (
         "Each recipe less separate models on the same users and seeds. The bar is the 95 % interval over users, the dashed line no "
-        "difference. Mean gain: the mean over tasks of the relative difference."
+        "difference. Mean gain: the mean over tasks of the relative difference, where separate models' figure is above 0."
     )
     width = (
         "Several views hold more numbers than one. Here each recipe that keeps several meets one shared view as wide as all of them: what "
         "is left is the views' own doing."
     )
     more = '<p><a href="compare/compare.html">The comparison behind it</a>, with every metric and what each recipe cost.</p>'
-    means = {name: html.words(f"{value:+.2f} %") for name, value in delta_m(study.found).items()}
+    means = {name: html.words("none" if value is None else f"{value:+.2f} %") for name, value in delta_m(study.found).items()}
     controls = [one for one in study.found.paired if controlled(one.against)]
     alone = [one for one in study.found.paired if one.against == AGAINST]
     wide = [f"<p>{width}</p>", *(html.card(f"<h3>against {escape(name)}</h3>", _forest([one for one in controls if one.against == name]))

@@ -41,19 +41,21 @@ class Transfer:
         }
 
 
-def delta_m(found: Comparison) -> dict[str, float]:
-    """Per recipe `100 / T * sum_t s_t (M_t - M_alone,t) / M_alone,t`, s_t = -1 where lower is better; tasks without a figure are left out.
+def delta_m(found: Comparison) -> dict[str, float | None]:
+    """Per recipe `100 / T * sum_t s_t (M_t - M_alone,t) / M_alone,t`, s_t = -1 where lower is better; None where no task is left.
 
-    M is each task's first metric, over seeds (Maninis et al., https://arxiv.org/abs/1904.08918).
+    M is each task's first metric, over seeds (Maninis et al., https://arxiv.org/abs/1904.08918). Left out are tasks without a
+    figure, and those whose separate models stand at 0 or below (no better than a constant by D2 or Gini): no gain has a size
+    relative to that.
     """
     base = next(one for one in found.recipes if one.name == AGAINST)
-    gains = {}
+    gains: dict[str, float | None] = {}
     for one in found.recipes:
         each = []
         for task, metrics in one.tasks.items():
             name, value = next(iter(metrics.items()))
             against = base.tasks[task][name]
-            if isinstance(value, Interval) and isinstance(against, Interval) and against.value:
+            if isinstance(value, Interval) and isinstance(against, Interval) and against.value > 0:
                 each.append((-1 if name in FALLS else 1) * (value.value - against.value) / against.value)
-        gains[one.name] = 100 * float(np.mean(each)) if each else float("nan")
+        gains[one.name] = 100 * float(np.mean(each)) if each else None
     return gains
