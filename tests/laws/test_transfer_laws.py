@@ -11,13 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import everykind
+from tests import everykind, kindrows
 from torch import Tensor
 
 from umbel.data.batch import Batch
+from umbel.kinds import LogNormal, TaskKind, ZeroInflated
 from umbel.nn.recommender import Recommender
 from umbel.recipes import RECIPES
-from umbel.study.transfer.gradients import LOWERED, affinities, conflicts
+from umbel.schema import Schema, Task
+from umbel.study.transfer.gradients import LOWERED, _measures, affinities, conflicts
 from umbel.study.transfer.labels import overlap
 from umbel.study.transfer.listening import abundances, listen
 
@@ -166,6 +168,78 @@ def test_a_dead_tower_helps_nobody() -> None:
         for part in model.groups()[f"tower {NAMES[2]}"]:
             part.of(named).zero_()
     assert {one.helper for one in affinities(model, [rows])} == set(NAMES[:2])
+
+
+UNITS = (1e-4, 0.05, 1.0, 60.0, 3.6e6)  # milliseconds, hours and what lies between
+
+
+def amounts(kind: TaskKind, unit: float, *, weight: float = 1.0, weighed: bool = False) -> tuple[Recommender, Batch]:
+    """An event beside amounts of that kind in that unit, in a model that begins where those labels are."""
+    torch.manual_seed(0)
+    schema = Schema(everykind.FIELDS, (Task("click"), Task("amount", kind, weight=weight)))
+    model = everykind.awake(RECIPES["shared_bottom"](schema, everykind.sizes())).eval()
+    draw = torch.Generator().manual_seed(3)
+    logs = 0.6 * torch.randn(80, generator=draw) + math.log(unit)
+    above = torch.rand(80, generator=draw) < (1.0 if kind.labels.above else 0.4)
+    start = [math.log(unit), 0.3]
+    model.begin("amount", torch.tensor(start if kind.outputs == 2 else [-0.4, *start]))
+    labels = torch.stack([torch.randint(0, 2, (80,), generator=draw).float(), torch.where(above, logs.exp(), 0.0)], 1)
+    seen = torch.rand((80, 2), generator=draw) < 0.9
+    labels[~seen] = math.nan
+    weights = torch.rand((80, 2), generator=draw) + 0.5 if weighed else None
+    return model, Batch(everykind.fields(80), labels, seen, torch.arange(80), weight=weights)
+
+
+def helps(model: Recommender, rows: Batch) -> dict[tuple[str, str], float]:
+    return {(one.helper, one.helped): one.percent for one in affinities(model, [rows])}
+
+
+DENSE = (LogNormal(), ZeroInflated())
+
+
+def test_these_are_the_losses_without_a_zero() -> None:
+    made = (row.kind for row in kindrows.ROWS.values())
+    assert {kind.name for kind in made if kind.form.density} == {kind.name for kind in DENSE}
+
+
+@pytest.mark.parametrize("kind", DENSE)
+def test_help_is_the_same_in_every_unit(kind: TaskKind) -> None:
+    """Though the loss of such a task is above 0 in one unit, below it in another and next to 0 between them."""
+    each = [amounts(kind, unit) for unit in UNITS]
+    losses = [model.losses(model(rows.fields), rows)[1].item() for model, rows in each]
+    assert losses[0] < 0 < losses[-1]
+    found = [helps(*one) for one in each]
+    assert found[0].keys() == {("click", "amount"), ("amount", "click")}
+    for one in found:
+        assert one == pytest.approx(found[2], rel=0.01, abs=1e-4)
+    assert min(map(abs, found[2].values())) > 0.01
+
+
+@pytest.mark.parametrize("kind", DENSE)
+@pytest.mark.parametrize("weighed", [False, True])
+def test_help_is_the_same_however_much_a_task_weighs(kind: TaskKind, weighed: bool) -> None:
+    plain, heavy = (helps(*amounts(kind, 60.0, weight=weight, weighed=weighed)) for weight in (1.0, 8.0))
+    assert plain == pytest.approx(heavy, rel=0.01, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", DENSE)
+@pytest.mark.parametrize("weighed", [False, True])
+def test_help_of_a_density_is_of_the_nats_that_its_unit_moves(kind: TaskKind, weighed: bool) -> None:
+    """The measure by its own definition: how far the loss moves where the unit is e times smaller and the model begins there."""
+    losses = []
+    for unit in (1.0, math.e):
+        model, rows = amounts(kind, unit, weight=3.0, weighed=weighed)
+        losses.append(model.losses(model(rows.fields), rows).detach())
+    measure = _measures(model.schema, rows, losses[1])
+    assert float(measure[0]) == float(losses[1][0])
+    assert float(measure[1]) == pytest.approx(float(losses[1][1] - losses[0][1]), rel=1e-3)
+
+
+def test_amounts_that_are_all_nothing_are_no_measure() -> None:
+    model, rows = amounts(ZeroInflated(), 1.0)
+    nothing = Batch(rows.fields, torch.where(rows.labels > 0, rows.labels * torch.tensor([1.0, 0.0]), rows.labels), rows.seen, rows.index)
+    assert math.isnan(float(_measures(model.schema, nothing, torch.ones(2))[1]))
+    assert helps(model, nothing) == {}
 
 
 LABELS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)

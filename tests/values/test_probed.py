@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from umbel.kinds import LogNormal, ZeroInflated
 from umbel.run.section import OptionSection
 from umbel.schema import Field, FieldKind, Schema, Task
 from umbel.study.transfer.gradients import Affinity, Conflict
@@ -64,6 +65,12 @@ def test_what_the_probes_ask_for() -> None:
     # A sequence reads the items' table; a number has none.
     assert found.pulled == pytest.approx({"user": 0.55, "item": 0.5, "watched": 0.5, "device": 0.1})
     assert found.own == ("user", "item", "watched")
+
+
+def test_tasks_whose_help_is_told_in_nats() -> None:
+    kinds = (Task("click"), Task("like", LogNormal()), Task("buy", ZeroInflated()))
+    assert probed(Schema(FIELDS, kinds), HELPFUL).nats == ("like", "buy")
+    assert probed(SCHEMA, HELPFUL).nats == ()
 
 
 def test_partitions_that_are_recipes_bear_their_names() -> None:

@@ -348,3 +348,10 @@ def test_a_mean_gain_that_cannot_be_had_is_none() -> None:
     assert study.to_json()["delta_m"] == {"alone": None, "stem": None}
     assert ">none<" in row(transfer_page(study), "stem")
     assert ">+2.86 %<" in row(transfer_page(STUDY), "stem")
+
+
+def test_help_that_is_told_in_nats_is_said_to_be() -> None:
+    assert "of a nat" not in words()
+    assert STUDY.probes is not None
+    text = words(replace(STUDY, probes=replace(STUDY.probes, nats=("watch", "paid & more"))))
+    assert "Of watch, paid & more percent are of a nat for each row above 0: the loss is minus the logarithm of a density" in text

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from umbel.data.batch import Batch
 from umbel.nn.bank import Part
+from umbel.nn.losses import Denominator, masked_mean
 from umbel.nn.recommender import Recommender
 from umbel.nn.views import compact
+from umbel.schema import Schema
 
 LOWERED = 0.001  # the share of its own loss by which a task's look-ahead step lowers it, to first order
 
@@ -43,6 +45,8 @@ class Affinity:
     `eta = .001 L_i / |g_i|^2`, so that a step lowers its own loss by .1 % whatever the units of the loss: theirs is the
     learning rate, by which tasks with large losses take large steps. A step of 1 % is too long: late in a training the gradients
     are short, and such a step overshoots. In percent of the helped one's loss for each percent of one's own; 1 = as much as itself.
+    A loss that is minus the logarithm of a density has no zero of its own, as the label's unit moves it: there shares are of a nat
+    (`_measures`) in place of L_i and L_j.
     """
 
     helper: str
@@ -81,9 +85,10 @@ def affinities(model: Recommender, batches: Sequence[Batch]) -> tuple[Affinity, 
     each: dict[tuple[int, int], list[float]] = {}
     for batch in batches:
         before = _losses(model, batch, {})
+        measures = _measures(model.schema, batch, before)
         for helper, gradients in enumerate(_gradients(model, batch)):
-            step = _step(model, gradients, loss=float(before[helper]))
-            gains = ((1 - _losses(model, batch, step) / before) / LOWERED).tolist() if step else []
+            step = _step(model, gradients, loss=float(measures[helper]))
+            gains = ((before - _losses(model, batch, step)) / measures / LOWERED).tolist() if step else []
             if gains and KEPT[0] < gains[helper] < KEPT[1]:
                 for helped, gain in enumerate(gains):
                     each.setdefault((helper, helped), []).append(gain)
@@ -135,6 +140,20 @@ def _cosine(one: Mapping[str, Tensor], other: Mapping[str, Tensor], parts: tuple
 
 def _dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor], parts: tuple[Part, ...]) -> float:
     return float(sum((part.of(one).double() * part.of(other).double()).sum() for part in parts))
+
+
+def _measures(schema: Schema, batch: Batch, losses: Float[Tensor, "tasks"]) -> Float[Tensor, "tasks"]:
+    """What gains of each task are shares of: its loss; of a density, a nat for each row above 0, weighed as the loss is.
+
+    By that much such a loss moves where the label's unit is e times smaller; rows at 0 do not move. NaN where there is nothing to share.
+    """
+    found = losses.clone()
+    for number, task in enumerate(schema.tasks):
+        if task.kind.form.density:
+            weight = None if batch.weight is None else batch.weight[:, number]
+            nats = (batch.labels[:, number] > 0).to(losses.dtype)
+            found[number] = task.weight * masked_mean(nats, batch.seen[:, number], weight, denominator=Denominator.SEEN)
+    return found.masked_fill(found == 0, float("nan"))
 
 
 def _step(model: Recommender, gradients: Mapping[str, Tensor], *, loss: float) -> dict[str, Tensor]:

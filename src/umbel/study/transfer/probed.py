@@ -32,6 +32,7 @@ class Probed:
 
     `pulled` is, per field with a table, the share of batches in which the gradients of two tasks point apart there, over pairs
     and late epochs; `own` are the fields where it is half of them or more: those that tasks would want tables of their own of.
+    `nats` are the tasks whose help is no share of their loss but of a nat a row (`gradients.Affinity`).
     """
 
     tasks: tuple[str, ...]
@@ -39,6 +40,7 @@ class Probed:
     groupings: tuple[Grouping, ...]
     pulled: Mapping[str, float]
     own: tuple[str, ...]
+    nats: tuple[str, ...] = ()
 
 
 def probed(schema: Schema, seen: Witnessed) -> Probed:
@@ -49,7 +51,8 @@ def probed(schema: Schema, seen: Witnessed) -> Probed:
     tables = {field.name: seen.conflict(f"table {field.table}") for field in schema.fields if field.coded}
     pulled = {name: share for name, share in tables.items() if share is not None}
     own = tuple(name for name, share in pulled.items() if share >= PULLED)
-    return Probed(tasks, tuple(tuple(map(float, row)) for row in helps), groupings, pulled, own)
+    nats = tuple(task.name for task in schema.tasks if task.kind.form.density)
+    return Probed(tasks, tuple(tuple(map(float, row)) for row in helps), groupings, pulled, own, nats)
 
 
 def entrant_name(partition: Partition, tasks: Sequence[str]) -> str:

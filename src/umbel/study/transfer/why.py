@@ -36,12 +36,16 @@ def groupings(probes: Probed, found: Comparison) -> str:
         "first ones were trained; validation is where the choice is made. Pulled apart: the share of batches in which tasks want "
         "opposite things of a field's table."
     )
+    nats = (
+        f" Of {', '.join(probes.nats)} percent are of a nat for each row above 0: the loss is minus the logarithm of a density, which "
+        "has no zero of its own, as the label's unit moves it."
+    ) if probes.nats else ""  # fmt: skip
     cards = [html.card("<h3>Help between tasks</h3>", _helps(probes))]
     if len(probes.groupings) > 1:
         cards.append(html.card("<h3>Groupings</h3>", _ranking(probes.groupings, found)))
     if probes.pulled:
         cards.append(html.card("<h3>Fields</h3>", _fields(probes)))
-    return html.section("Who should share", f"<p>{note}</p>", *cards)
+    return html.section("Who should share", f"<p>{note}{escape(nats)}</p>", *cards)
 
 
 def why(seen: Mapping[str, Witnessed]) -> str:
