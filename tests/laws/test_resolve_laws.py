@@ -201,7 +201,7 @@ def test_a_range_is_the_tasks() -> None:
 
 
 def test_no_setting_of_a_task_is_forgotten() -> None:
-    assert set(TaskSection.model_fields) == {*NUMBERS, *RANGE, "kind", "loss", "unwanted", "feedback"}
+    assert set(TaskSection.model_fields) == {*NUMBERS, *RANGE, "kind", "loss", "known", "unwanted", "feedback"}
     assert set(NUMBERS) | {*RANGE, "name", "kind", "loss"} == {one.name for one in dataclass_fields(Task)}
 
 
@@ -397,37 +397,85 @@ def test_a_statistic_that_says_so_or_reads_no_time_or_no_late_label_is_taken(fie
 
 # inputs that are labels
 
-LEAKS: list[tuple[dict[str, object], dict[str, object]]] = [
-    ({"kind": "category", "column": "is_click"}, {"label": "is_click"}),
-    ({"kind": "number", "column": "click"}, {}),
-    ({"kind": "category", "sql": "is_click"}, {"label": "is_click"}),
-    ({"kind": "category", "column": "is_click"}, {"sql": '"is_click"'}),
-    ({"kind": "number", "sql": "FLOOR(ms/1000)"}, {"kind": "regression", "sql": "FLOOR(`ms` / 1000)"}),
+LEAKS: list[tuple[str, dict[str, object], dict[str, object]]] = [
+    ("is_click", {"kind": "category", "column": "is_click"}, {"label": "is_click"}),
+    ("click", {"kind": "number", "column": "click"}, {}),
+    ("is_click", {"kind": "category", "sql": "is_click"}, {"label": "is_click"}),
+    ("is_click", {"kind": "number", "sql": "is_click + 0"}, {"label": "is_click"}),
+    ("is_click", {"kind": "number", "sql": 'age * COALESCE("is_click", 0)'}, {"label": "is_click"}),
+    ("is_click", {"kind": "category", "column": "is_click"}, {"sql": '"is_click"'}),
+    ("ms", {"kind": "number", "sql": "FLOOR(ms/1000)"}, {"kind": "regression", "sql": "FLOOR(`ms` / 1000)"}),
+    ("ms", {"kind": "number", "sql": "ms / 1000"}, {"kind": "regression", "sql": "ms / 100"}),
+    ("place", {"kind": "category", "sql": "place = 'a'"}, {"sql": "place = 'A'"}),
+    ("ms", {"kind": "sequence", "column": "ms", "like": "user", "target": "user"}, {"kind": "regression", "sql": "ms / 100"}),
+    ("is_click", {"kind": "statistic", "by": ["is_click"]}, {"label": "is_click"}),
+    ("is_click", {"kind": "statistic", "by": ["user", "is_click"], "tasks": ["like"]}, {"label": "is_click"}),
+    ("like", {"kind": "statistic", "by": ["user", "like"], "tasks": ["click"]}, {"label": "is_click"}),
+    ("watched", {"kind": "number", "column": "watched"}, {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}),
 ]
 
 
-@pytest.mark.parametrize(("field", "task"), LEAKS)
-def test_a_field_that_is_a_label_is_refused(field: dict[str, object], task: dict[str, object]) -> None:
-    """By any name, in the words of either: a model would only repeat it."""
-    says = r"^fields.seen: is the label of tasks.click, which is not known when a row is scored; leave the field out$"
+def with_seen(field: dict[str, object], task: dict[str, object]) -> Settings:
+    return told(fields={"user": {"kind": "id"}, "seen": field}, tasks={"like": {}, "click": task})
+
+
+@pytest.mark.parametrize(("column", "field", "task"), LEAKS)
+def test_a_field_that_reads_a_label_is_refused(column: str, field: dict[str, object], task: dict[str, object]) -> None:
+    """Itself, in an expression, or as what a statistic is by: a model would only repeat it. Field, column and task are named."""
+    name = "like" if column == "like" else "click"
+    says = f"^fields.seen: reads '{column}', of which the label of tasks.{name} is made: it is not known when a row is scored; leave the "
     with pytest.raises(UserError, match=says):
-        resolve.schema(told(fields={"user": {"kind": "id"}, "seen": field}, tasks={"like": {}, "click": task}))
+        resolve.schema(with_seen(field, task))
+
+
+def test_what_a_statistic_is_by_is_read_of_the_field_of_that_name() -> None:
+    """The field is called otherwise than the label's column, and the statistic names the field."""
+    fields = {"past": {"kind": "statistic", "by": ["seen"]}, "seen": {"kind": "category", "sql": "is_click + 1"}}
+    with pytest.raises(UserError, match=r"^fields\.past: reads 'is_click', of which the label of tasks\.click is made"):
+        resolve.schema(told(fields=fields, tasks={"click": {"label": "is_click"}}))
+
+
+def test_a_label_that_two_tasks_read_is_said_to_be_the_first_s() -> None:
+    with pytest.raises(UserError, match=r"the label of tasks\.a is"):
+        resolve.schema(told(fields={"x": {"kind": "number"}}, tasks={"a": {"label": "x"}, "b": {"label": "x"}}))
 
 
 def test_a_field_of_a_label_s_name_is_the_label_only_if_it_reads_its_column() -> None:
-    with pytest.raises(UserError, match=r"fields\.click: is the label of tasks\.click"):
+    with pytest.raises(UserError, match=r"fields\.click: reads 'click', of which the label of tasks\.click is made"):
         resolve.schema(told(fields={"click": {"kind": "category"}}, tasks={"click": {}}))
     assert resolve.schema(told(fields={"click": {"kind": "category"}}, tasks={"click": {"label": "is_click"}})).fields[0].name == "click"
 
 
+RATIO = {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}
+
+
 @pytest.mark.parametrize(("field", "task"), [
-    ({"kind": "number", "column": "duration"}, {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}),
-    ({"kind": "number", "sql": "ms / 1000"}, {"kind": "regression", "sql": "ms / 100"}),
+    ({"kind": "number", "column": "duration"}, {**RATIO, "known": ["duration"]}),
+    ({"kind": "number", "sql": "LN(duration)"}, {**RATIO, "known": ["duration"]}),
+    ({"kind": "statistic", "by": ["user", "duration"]}, {**RATIO, "known": ["duration"]}),
     ({"kind": "category", "sql": "LOWER(place)"}, {"sql": "LOWER(other) = 'x'"}),
-    ({"kind": "category", "sql": "place = 'a'"}, {"sql": "place = 'A'"}),
+    ({"kind": "category", "sql": "place = 'is_click'"}, {"label": "is_click"}),
     ({"kind": "statistic", "by": ["user"]}, {"label": "seen"}),
+    ({"kind": "statistic", "by": ["user"], "tasks": ["click"]}, {"label": "is_click"}),
 ])  # fmt: skip
-def test_a_field_that_shares_a_column_with_a_label_is_none(field: dict[str, object], task: dict[str, object]) -> None:
-    """What is known beforehand may be part of a label; a statistic reads labels of rows before."""
-    found = resolve.schema(told(fields={"user": {"kind": "id"}, "seen": field}, tasks={"like": {}, "click": task}))
+def test_a_field_that_reads_no_label_is_taken(field: dict[str, object], task: dict[str, object]) -> None:
+    """What is known beforehand may be part of a label, if its task says so; a statistic is of labels, of other rows."""
+    found = resolve.schema(with_seen(field, task))
     assert [one.name for one in found.fields] == ["user", "seen"]
+
+
+def test_a_column_of_several_may_be_said_to_be_known() -> None:
+    with pytest.raises(UserError, match=r"leave the field out; or name 'duration' in tasks\.click\.known, if it is$"):
+        resolve.schema(with_seen({"kind": "number", "column": "duration"}, RATIO))
+    with pytest.raises(UserError, match=r"leave the field out$"):
+        resolve.schema(with_seen({"kind": "number", "column": "is_click"}, {"label": "is_click"}))
+
+
+@pytest.mark.parametrize(("task", "says"), [
+    ({**RATIO, "known": ["durations"]}, r"^tasks\.click\.known: its label reads no 'durations'; did you mean 'duration'"),
+    ({**RATIO, "known": ["watched", "duration"]}, r"^tasks\.click\.known: names all that its label is made of; leave out"),
+    ({"label": "is_click", "known": ["is_click"]}, r"^tasks\.click\.known: names all that its label is made of; leave out"),
+])  # fmt: skip
+def test_what_is_known_is_part_of_the_label(task: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        resolve.schema(with_seen({"kind": "number", "column": "age"}, task))

@@ -86,6 +86,7 @@ TASK = some(
     {
         "kind": CHOSEN, "label": TEXT, "sql": TEXT, "given": TEXT, "weight": POSITIVE, "loss": CHOSEN,
         "negatives": st.floats(1e-9, 1.0), "auxiliary": st.booleans(), "unwanted": st.booleans(), "feedback": LABELLED,
+        "known": st.lists(TEXT, max_size=2),
         "range": st.lists(FINITE, min_size=2, max_size=2),
     },
 )  # fmt: skip

@@ -17,7 +17,6 @@ from umbel.chosen import choose
 from umbel.data.source import Join, Source
 from umbel.data.split import ByColumn, ByTime, ByUser, Split
 from umbel.errors import UserError, nearest
-from umbel.expression import tokenise
 from umbel.feedback import Feedback, duration
 from umbel.kinds import TASK_KINDS, MultiClass
 from umbel.learn.keep import KEEPS, Keep
@@ -35,6 +34,7 @@ from umbel.nn.sequence import SequenceSizes
 from umbel.objectives import OBJECTIVES
 from umbel.run.balancing import BalanceSection
 from umbel.run.fields import FieldSection
+from umbel.run.inputs import check_inputs
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.sizing import check_size
 from umbel.run.slicing import beside
@@ -96,31 +96,16 @@ def source(settings: Settings) -> Source:
 
 
 def schema(settings: Settings) -> Schema:
-    """What the raw rows mean; :raises UserError: for a schema that contradicts itself, or an input that is a label."""
+    """What the raw rows mean; :raises UserError: for a schema that contradicts itself, or an input that reads a label."""
     tasks = tuple(_task(name, one) for name, one in settings.tasks.items())
     meant = tuple(task.name for task in tasks if not isinstance(task.kind, MultiClass))
     found = Schema(tuple(_field(name, one, meant) for name, one in settings.fields.items()), tasks)
-    _check_inputs(found)
+    check_inputs(found, {name: one.known for name, one in settings.tasks.items()})
     for field in found.fields:
         if field.statistic is not None:
             check_time(f"fields.{field.name}", field.statistic, settings.data.time)
             _check_window(settings, field.name, field.statistic)
     return found
-
-
-def _check_inputs(found: Schema) -> None:
-    """:raises UserError: where a field reads what a task's label is read from, and a model would say what it was told."""
-    labels = {_words(task.label or task.name, task.sql): task.name for task in found.tasks}
-    for field in found.fields:
-        task = labels.get(_words(field.column or field.name, field.sql))
-        if task is not None and field.statistic is None:
-            raise UserError(f"fields.{field.name}: is the label of tasks.{task}, which is not known when a row is scored",
-                            mend="leave the field out")
-
-
-def _words(column: str, sql: str | None) -> tuple[str, ...]:
-    """What a value is read from: the words of its expression, or the name of its column; blanks and quotes of names are no words."""
-    return (column,) if sql is None else tuple(token.text.strip('`"') for token in tokenise(sql))
 
 
 def _check_window(settings: Settings, name: str, statistic: Statistic) -> None:
@@ -142,7 +127,7 @@ def _field(name: str, section: FieldSection, tasks: tuple[str, ...]) -> Field:
 def _task(name: str, section: TaskSection) -> Task:
     kind = choose(f"tasks.{name}.kind", section.kind, TASK_KINDS)
     loss = choose(f"tasks.{name}.loss", section.loss, OBJECTIVES)
-    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss", "unwanted", "feedback"}))
+    return Task(name, kind, loss=loss, **section.model_dump(exclude={"kind", "loss", "known", "unwanted", "feedback"}))
 
 
 def feedback(settings: Settings) -> Feedback | None:

@@ -54,12 +54,14 @@ class DataSection(Section):
 class TaskSection(Section):
     """`[tasks.NAME]`: see `umbel.schema.Task`; `kind` and `loss` are a name, or `{ name = "...", parameter = ... }`.
 
-    An `unwanted` event, such as hiding an item, is ranked down by the bundle's fusion policy.
+    An `unwanted` event, such as hiding an item, is ranked down by the bundle's fusion policy. Fields may read those columns of `sql`
+    that are `known` beforehand, no other.
     """
 
     kind: Chosen = "binary"
     label: str | None = None
     sql: str | None = None
+    known: tuple[str, ...] = ()
     given: str | None = None
     weight: float = Field(1.0, gt=0)
     auxiliary: bool = False
