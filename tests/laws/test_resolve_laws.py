@@ -446,7 +446,7 @@ def test_a_field_of_a_label_s_name_is_the_label_only_if_it_reads_its_column() ->
     assert resolve.schema(told(fields={"click": {"kind": "category"}}, tasks={"click": {"label": "is_click"}})).fields[0].name == "click"
 
 
-RATIO = {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}
+RATIO: dict[str, object] = {"kind": "regression", "sql": "watched / NULLIF(duration, 0)"}
 
 
 @pytest.mark.parametrize(("field", "task"), [

@@ -155,6 +155,14 @@ def test_a_number_that_is_not_finite_is_refused(run_file: Path, key: str, number
     assert "\n" not in str(caught.value)
 
 
+def test_an_expert_has_a_layer(run_file: Path) -> None:
+    """Without one a recipe has nothing to mix; a tower and a gate may have none of their own."""
+    with pytest.raises(UserError, match=r"model\.expert = \[\]; tuple should have at least 1 item") as caught:
+        read(run_file, ["model.expert=[]"])
+    assert "\n" not in str(caught.value)
+    assert read(run_file, ["model.tower=[]", "model.gate=[]", "model.expert=[1]"]).model.expert == (1,)
+
+
 @pytest.mark.parametrize("share", ["inf", "nan"])
 def test_a_share_of_users_is_finite_too(run_file: Path, share: str) -> None:
     split = 'by = "time"\nvalid = 2022-05-03\ntest = 2022-05-04'

@@ -55,9 +55,10 @@ def test_choices_become_choices() -> None:
 
 
 def test_lists_are_spelt_as_json_and_come_back() -> None:
-    found = one("model.expert", [[64, 32], [8], []])
-    assert list(found.ends()) == ["[64, 32]", "[8]", "[]"]
+    found = one("model.expert", [[64, 32], [8]])
+    assert list(found.ends()) == ["[64, 32]", "[8]"]
     assert found.value("[64, 32]") == (64, 32)
+    assert list(one("model.tower", [[8], []]).ends()) == ["[8]", "[]"]
     assert made("model.expert", [[64, 32], [8]], "[8]").model.expert == (8,)
 
 
@@ -131,6 +132,7 @@ def test_the_budget_is_not_searched(key: str) -> None:
         ("model.dim", {"low": 1.5, "high": 4}, "tune.space.model.dim = 1.5"),
         ("model.dim", [4, 4], "tune.space.model.dim: a choice stands there twice"),
         ("model.expert", [[0]], "tune.space.model.expert = '[0]'"),
+        ("model.expert", [[8], []], "tune.space.model.expert = '[]': a trial: model.expert = ()"),
         ("model.views", ["shard"], "did you mean 'shared'?"),
         ("tasks.click.loss", ["focl"], "did you mean 'focal'?"),
     ],

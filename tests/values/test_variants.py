@@ -90,6 +90,7 @@ def test_without_a_budget_a_variant_brings_its_own_rate_and_width() -> None:
         ({"fit": {"rat": 3}}, r"compare\.variants\.mine: unknown key 'fit\.rat'; did you mean 'rate'\?"),
         ({"fit": {"rate": -3}}, r"compare\.variants\.mine: fit\.rate = -3"),
         ({"model": {"recipe": "mmeo"}}, r"compare\.variants\.mine: no recipe 'mmeo'; did you mean 'mmoe'\?"),
+        ({"model": {"expert": []}}, r"compare\.variants\.mine: model\.expert = \[\]; tuple should have at least 1 item"),
         ({"model": {"dim": "wide"}}, r"compare\.variants\.mine: model\.dim = 'wide'"),
     ],
 )

@@ -127,7 +127,7 @@ class ModelSection(Section):
     sequence: str = "mean"
     head: Chosen | None = None
     dim: int = Field(8, ge=1)
-    expert: tuple[Width, ...] = (128, 64)
+    expert: tuple[Width, ...] = Field((128, 64), min_length=1)
     gate: tuple[Width, ...] = ()
     tower: tuple[Width, ...] = (32,)
     specific: int = Field(1, ge=1)
