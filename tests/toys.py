@@ -51,6 +51,9 @@ class Toy(nn.Module):
     def losses(self, logits: Tensor, batch: Labelled, *, denominator: Denominator) -> Tensor:
         return task_losses(logits, batch, self.schema, denominator=denominator)
 
+    def paid(self, batch: Labelled) -> Tensor:
+        return batch.seen
+
     def dense_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())
 

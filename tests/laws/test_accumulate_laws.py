@@ -29,6 +29,7 @@ from umbel.learn.shards import Shards
 from umbel.learn.step import Exact, Fast, Step
 from umbel.learn.weigh import Balance
 from umbel.nn.encode import SPREAD
+from umbel.nn.heads import HEADS
 from umbel.nn.holder import HERE
 from umbel.nn.losses import Denominator
 from umbel.nn.recommender import Parts, Recommender
@@ -55,9 +56,9 @@ def pieces(batch: Batch, sizes: list[int]) -> list[Batch]:
     return [batch.take(slice(start, stop)) for start, stop in pairwise(bounds)]
 
 
-def model(recipe: str = "stem", among: Shards | None = None) -> Recommender:
+def model(recipe: str = "stem", among: Shards | None = None, head: str = "") -> Recommender:
     torch.manual_seed(0)
-    made = RECIPES[recipe](SCHEMA, SIZES, parts=Parts(holder=among or HERE))
+    made = RECIPES[recipe](SCHEMA, SIZES, parts=Parts(holder=among or HERE, head=HEADS[head]() if head else None))
     with torch.no_grad():
         made.table.mul_(1 / SPREAD)  # far enough from 0 that every gradient is larger than the rounding
     return made.train(False)  # without the draws of some recipes, which are other ones for every batch
@@ -67,9 +68,9 @@ def stepped(made: Recommender, plan: Plan) -> Step:
     return Exact(made, plan) if plan.exact else Fast(made, plan)
 
 
-def after(plan: Plan, taken: list[list[Batch]], recipe: str = "stem") -> tuple[dict[str, Tensor], list[Tensor]]:
+def after(plan: Plan, taken: list[list[Batch]], recipe: str = "stem", head: str = "") -> tuple[dict[str, Tensor], list[Tensor]]:
     """The weights after steps of these batches each, and their losses."""
-    made = model(recipe)
+    made = model(recipe, head=head)
     step = stepped(made, plan)
     losses = [step.take(batches) for batches in taken]
     return {name: tensor.detach() for name, tensor in made.state_dict().items()}, losses
@@ -105,6 +106,28 @@ def test_of_unequal_batches_each_label_weighs_the_same(denominator: Denominator)
     assert len(set(large.seen.sum(dim=0).tolist())) > 1
     plan = replace(CLIPPED, denominator=denominator)
     assert_close(after(plan, [[large]])[0], after(plan, [pieces(large, [30, 1, 17])])[0])
+
+
+def chained(count: int, *, seed: int) -> Batch:
+    """As a log leaves a chain: what follows a click is seen where there is one, and some labels are missing; few clicks at first."""
+    made = whole(count, seed=seed, every=False)
+    labels = made.labels.clone()
+    labels[: count // 2 : 2, 0] = 0.0
+    seen = made.seen.clone()
+    seen[:, 1] &= seen[:, 0] & (labels[:, 0] == 1)
+    return replace(made, labels=labels, seen=seen)
+
+
+@pytest.mark.parametrize("denominator", Denominator)
+@pytest.mark.parametrize("head", HEADS)
+def test_so_it_is_for_every_head(head: str, denominator: Denominator) -> None:
+    """One that learns a purchase from all impressions weighs a batch by its impressions, not by its clicks."""
+    large = chained(48, seed=3)
+    plan = replace(CLIPPED, denominator=denominator)
+    some = pieces(large, [23, 1, 24])
+    clicks = [float(one.seen[:, 1].float().mean()) for one in some]
+    assert abs(clicks[0] - clicks[2]) > 0.1, "a weight by clicks is another"
+    assert_close(after(plan, [[large]], head=head)[0], after(plan, [some], head=head)[0])
 
 
 def test_a_task_that_no_batch_sees_moves_nothing_of_its_own() -> None:
@@ -193,6 +216,17 @@ def test_an_epoch_is_of_so_many_steps_and_the_last_one_of_what_is_left() -> None
     counts = torch.stack([batch.seen.sum(dim=0) for batch in given]).double()
     expected = (torch.stack(losses).double() * counts).sum(dim=0) / counts.sum(dim=0)
     assert epochs[-1].losses == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_epoch_s_mean_losses_are_those_of_all_its_rows(head: str) -> None:
+    """At a rate of nothing: so that the loss of all rows is that of the model after each batch."""
+    large = chained(48, seed=3)
+    made = model("mmoe", head=head)
+    expected = made.losses(made(large.fields), large).tolist()
+    plan = Plan(epochs=1, rate=1e-12, l2=0.0, accumulate=2)
+    (told,) = fit(made, lambda epoch, start: pieces(large, [23, 1, 24]), plan=plan, judge=lambda made: 0.0)
+    assert told.losses == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("balance", [None, "dwa", "pcgrad"])

@@ -137,6 +137,9 @@ class Handed(Head):
     def losses(self, logits: Tensor, batch: Labelled, schema: Schema, *, denominator: Denominator) -> Tensor:
         return task_losses(logits, batch, schema, denominator=denominator)
 
+    def paid(self, batch: Labelled) -> Tensor:
+        return batch.seen
+
     def groups(self) -> dict[str, Taught]:
         found: dict[str, Taught] = {}
         for task, name in enumerate(self.names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -138,6 +139,29 @@ def test_weights_multiply(head: str) -> None:
     rows = model.losses(logits, batch, denominator=Denominator.ROWS)
     assert (rows <= plain).all()
     assert rows[BUY] > 0
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_loss_is_a_mean_over_the_rows_that_are_paid(head: str) -> None:
+    """The two denominators tell what a loss is divided by: how many rows the head says it is the mean of."""
+    model, batch = made(head), chained()
+    logits, paid = model(fields(40)), model.paid(batch)
+    assert paid.shape == (40, 5)
+    seen, rows = (model.losses(logits, batch, denominator=one) for one in (Denominator.SEEN, Denominator.ROWS))
+    torch.testing.assert_close(seen * paid.sum(0), rows * 40)
+    assert torch.equal(paid[:, [CLICK, SECONDS, LIKE]], batch.seen[:, [CLICK, SECONDS, LIKE]])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_pieces_of_a_batch_pay_by_their_paid_rows(head: str) -> None:
+    """What steps of several batches and an epoch's mean losses rest on; one piece knows hardly any purchase by its own label."""
+    model, batch = made(head), chained(60, seed=3)
+    logits, bounds = model(fields(60)), [0, 1, 25, 60]
+    pieces = [Labels(batch.labels[start:stop], batch.seen[start:stop]) for start, stop in pairwise(bounds)]
+    losses = torch.stack([model.losses(logits[start:stop], one) for one, (start, stop) in zip(pieces, pairwise(bounds), strict=True)])
+    counts = torch.stack([model.paid(one).sum(0) for one in pieces])
+    assert head in ("independent", "dbmtl") or not torch.equal(counts[:, BUY], torch.stack([one.seen.sum(0) for one in pieces])[:, BUY])
+    torch.testing.assert_close((losses * counts).sum(0) / counts.sum(0), model.losses(logits, batch))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -110,8 +110,9 @@ MODEL = some(
     {
         "interact": TEXT, "sequence": TEXT, "head": CHOSEN, "interact_sizes": INTERACT, "sequence_sizes": SEQUENCE,
         "options": OPTIONS,
-        "views": TEXT, "dim": COUNT, "expert": st.lists(COUNT, min_size=1, max_size=3), "gate": WIDTHS, "tower": WIDTHS, "specific": COUNT, "shared": st.integers(0, 99),
-        "layers": COUNT, "dropout": st.floats(0, 1, exclude_max=True), "id_dropout": st.floats(0, 1, exclude_max=True),
+        "views": TEXT, "dim": COUNT, "expert": st.lists(COUNT, min_size=1, max_size=3), "gate": WIDTHS, "tower": WIDTHS,
+        "specific": COUNT, "shared": st.integers(0, 99), "layers": COUNT,
+        "dropout": st.floats(0, 1, exclude_max=True), "id_dropout": st.floats(0, 1, exclude_max=True),
     },
 )  # fmt: skip
 RULE = st.one_of(TEXT, st.dictionaries(TEXT, st.one_of(TEXT, st.dictionaries(NAMES, POSITIVE, max_size=3)), max_size=3))

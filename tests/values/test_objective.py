@@ -62,6 +62,9 @@ class Thrice(Head):
         own = task_losses(logits, batch, schema, denominator=denominator)
         return torch.cat([3 * own[:1], own[1:]])
 
+    def paid(self, batch: Labelled) -> Tensor:
+        return batch.seen
+
     def groups(self) -> dict[str, Taught]:
         return {name: (tuple(part.under("towers") for part in parts), tasks) for name, (parts, tasks) in self.towers.groups().items()}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from umbel.data.shots import KNOWN, QUERY_PRIOR, Shots, divided, parted
@@ -153,6 +153,10 @@ class Learner(nn.Module):
             return self.model.losses(logits, batch, denominator=denominator)
         losses = self.model.losses(logits[:, :-1], batch, denominator=denominator)
         return losses + logits[:, -1].mean() / len(losses)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """The model's, of the query."""
+        return self.model.paid(batch)
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter that is trained, but the table."""

@@ -205,7 +205,7 @@ class _Training(Generic[Trained]):
     def _learn(self, batches: list[Batch]) -> None:
         step = self.progress.step
         for at, (batch, losses) in enumerate(zip(batches, self.step.take(batches), strict=True), start=step):
-            self.tally.add(losses, counted(batch, self.plan.denominator), step=at)
+            self.tally.add(losses, counted(self.model.paid(batch), self.plan.denominator), step=at)
         rows = self.progress.rows + sum(len(batch.labels) for batch in batches)
         self.progress = replace(self.progress, step=step + len(batches), rows=rows)
         done = self.progress.step

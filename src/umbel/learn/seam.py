@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from umbel.nn.losses import Denominator, Labelled
@@ -45,6 +45,10 @@ class Model(Protocol):
         self, logits: Float[Tensor, "rows outputs"], batch: Labelled, *, denominator: Denominator,
     ) -> Float[Tensor, "tasks"]:
         """What training descends: a loss a task, task and row weights in it."""
+        ...
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """The rows over which each task's loss is a mean, where `Denominator.SEEN` divides it."""
         ...
 
     def __call__(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:

@@ -20,7 +20,6 @@ from umbel.learn.processes import processes
 from umbel.learn.seam import Model
 from umbel.learn.tally import counted
 from umbel.learn.weigh import Weigher
-from umbel.nn.losses import Denominator
 
 
 class Step(ABC):
@@ -46,7 +45,7 @@ class Step(ABC):
     def take(self, batches: Sequence[Batch]) -> Float[Tensor, "batches tasks"]:
         """Update the model once from batches that are scored one after the other; their losses before the update, on the device.
 
-        What is descended is each task's mean over the labels of all of them, where the loss of a batch is the mean over its own.
+        What is descended is each task's mean over the rows of all of them, where the loss of a batch is the mean over its own.
         """
 
     def prepare(self, batches: Sequence[Batch]) -> None:
@@ -132,10 +131,16 @@ class Step(ABC):
         else:
             places = rows["place"].split_with_sizes([len(part.labels) for part in parts])
             own = [{**rows, "place": place} for place in places]
-            given = zip(batches, parts, own, _shares(batches, self.plan.denominator), strict=True)
+            given = zip(batches, parts, own, self._shares(batches), strict=True)
             losses = [self._gradients(batch, part.fields, some, share=share) for batch, part, some, share in given]
         self.processes.mean(self.model.dense_parameters())
         return torch.stack(losses)
+
+    def _shares(self, batches: Sequence[Batch]) -> Float[Tensor, "batches tasks"]:
+        """What each batch's mean loss is of all batches': its share of the rows; the same for each where a task has none in any."""
+        counts = torch.stack([counted(self.model.paid(batch), self.plan.denominator) for batch in batches]).float()
+        every = counts.sum(dim=0)
+        return torch.where(every > 0, counts / every.clamp(min=1), 1 / len(batches))
 
     def _gradients(
         self, batch: Batch, fields: Mapping[str, Tensor], rows: Mapping[str, Tensor], *, share: Float[Tensor, "tasks"] | None
@@ -233,10 +238,3 @@ class Exact(Step):
 
 def _taken(leaves: Sequence[Tensor]) -> list[Tensor]:
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
-
-
-def _shares(batches: Sequence[Batch], denominator: Denominator) -> Float[Tensor, "batches tasks"]:
-    """What each batch's mean loss is of all batches': its share of the labels; the same for each where a task has none in any."""
-    counts = torch.stack([counted(batch, denominator) for batch in batches]).float()
-    every = counts.sum(dim=0)
-    return torch.where(every > 0, counts / every.clamp(min=1), 1 / len(batches))

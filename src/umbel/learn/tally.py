@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from umbel.data.batch import Batch
 from umbel.nn.losses import Denominator
 
 NEVER = torch.iinfo(torch.int64).max
@@ -17,7 +16,7 @@ NEVER = torch.iinfo(torch.int64).max
 
 @final
 class Tally:
-    """Per task: the sum of losses, the labels behind them, and the first step whose loss was not a finite number."""
+    """Per task: the sum of losses, the rows behind them, and the first step whose loss was not a finite number."""
 
     def __init__(self, tasks: int, device: torch.device) -> None:
         self.sums = torch.zeros(tasks, dtype=torch.float64, device=device)
@@ -25,13 +24,13 @@ class Tally:
         self.broken = torch.full((tasks,), NEVER, device=device)
 
     def add(self, losses: Float[Tensor, "tasks"], counts: Int[Tensor, "tasks"], *, step: int) -> None:
-        """Count one step's mean losses, each by the number of labels it is the mean of."""
+        """Count one step's mean losses, each by the number of rows it is the mean of."""
         self.sums.addcmul_(losses.double(), counts.double())
         self.counts.add_(counts)
         self.broken.clamp_(max=torch.where(losses.isfinite(), NEVER, step))
 
     def means(self) -> tuple[float, ...]:
-        """Mean loss of each task over the labels so far."""
+        """Mean loss of each task over the rows so far."""
         return tuple((self.sums / self.counts.clamp(min=1.0)).tolist())
 
     def broke(self) -> tuple[int, int] | None:
@@ -50,8 +49,8 @@ class Tally:
             tensor.copy_(state[name])
 
 
-def counted(batch: Batch, denominator: Denominator) -> Int[Tensor, "tasks"]:
-    """How many labels each task's mean loss is the mean of."""
+def counted(paid: Bool[Tensor, "rows tasks"], denominator: Denominator) -> Int[Tensor, "tasks"]:
+    """How many rows each task's mean loss is the mean of, where it is paid for these."""
     if denominator is Denominator.SEEN:
-        return batch.seen.sum(dim=0)
-    return torch.full(batch.labels.shape[1:], len(batch.labels), device=batch.labels.device)
+        return paid.sum(dim=0)
+    return torch.full(paid.shape[1:], len(paid), device=paid.device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Part
@@ -176,6 +176,10 @@ class Recommender(nn.Module):
                 if isinstance(layer, Penalised):
                     losses = _paid(losses, layer.penalties().to(losses), readers)
         return losses
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """The rows over which each task's loss is a mean, as the head has it."""
+        return self.head.paid(batch)
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the table."""

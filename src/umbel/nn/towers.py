@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from umbel.nn.bank import Block
@@ -102,6 +102,10 @@ class TwoTower(nn.Module):
         """The mean loss of the rows, each of which is a positive."""
         own = torch.arange(len(logits), device=logits.device)
         return nn.functional.cross_entropy(logits, own).unsqueeze(0)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows 1"]:
+        """Every row: they are the positives."""
+        return batch.seen
 
     def forward(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "rows rows"]:
         """`score` after `rows`."""

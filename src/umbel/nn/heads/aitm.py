@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
 from umbel.errors import UserError
 from umbel.nn.bank import Block, Part
-from umbel.nn.heads.chain import Chain, marginal_loss, required_chains, settled
+from umbel.nn.heads.chain import Chain, marginal_loss, paid, required_chains, settled
 from umbel.nn.heads.head import Head, Taught, pupils, tower_groups, towers
 from umbel.nn.losses import Denominator, Labelled, masked_mean, task_losses
 from umbel.schema import Schema
@@ -114,6 +114,10 @@ class Aitm(Head):
                 loss = loss + self.calibrator * self._excess(logits, batch, task, denominator=denominator)
             own[task] = schema.tasks[task].weight * loss
         return torch.stack(own)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """Those where the outcome of a chain is known, for the task that it ends in; else those whose label was seen."""
+        return paid(batch, self.chains.values())
 
     def groups(self) -> dict[str, Taught]:
         """Towers with their tasks and, for the calibrator, those given these; what is handed to a task with all that stand on it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -100,3 +101,11 @@ def marginal_loss(
     holds, fails = log_chances(torch.where(known[:, None], columns(logits, steps.columns), 0.0))
     weight = None if batch.weight is None else batch.weight[:, steps.tasks[-1]]
     return masked_mean(-torch.where(held, holds, fails), known, weight, denominator=denominator)
+
+
+def paid(batch: Labelled, chains: Iterable[Chain]) -> Bool[Tensor, "rows tasks"]:
+    """The rows that tasks pay for, where those that chains end in pay for the chains: each chain's outcome is known there."""
+    columns = list(batch.seen.unbind(1))
+    for steps in chains:
+        columns[steps.tasks[-1]] = settled(batch, steps.tasks)[1]
+    return torch.stack(columns, 1)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from umbel.errors import UserError, nearest
@@ -110,6 +110,10 @@ class Dbmtl(Head):
     ) -> Float[Tensor, "tasks"]:
         """Each task's own loss where its label was seen: `umbel.nn.losses.task_losses`."""
         return task_losses(logits, batch, schema, denominator=denominator)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """Those whose label was seen."""
+        return batch.seen
 
     def groups(self) -> dict[str, Taught]:
         """Each tower with its task and all that it leads to."""

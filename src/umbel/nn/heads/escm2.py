@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from umbel.errors import UserError
 from umbel.nn.bank import Fan
-from umbel.nn.heads.chain import marginal_loss, required_chains
+from umbel.nn.heads.chain import marginal_loss, paid, required_chains
 from umbel.nn.heads.counterfactual import observe
 from umbel.nn.heads.head import Head, Taught, pupils, tower_groups, towers
 from umbel.nn.losses import Denominator, Labelled, task_losses
@@ -88,6 +88,10 @@ class Escm2(Head):
                 risk = risk + risks.entire * marginal_loss(logits, batch, steps, denominator=denominator)
             own[task] = schema.tasks[task].weight * risk
         return torch.stack(own)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """Those where the outcome of a chain is known, for the task that it ends in; else those whose label was seen."""
+        return paid(batch, self.chains.values())
 
     def groups(self) -> dict[str, Taught]:
         """Each tower with the tasks whose chain it stands in; each imputation with its task."""

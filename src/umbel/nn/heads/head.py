@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from umbel.nn.bank import Fan, Part
@@ -36,6 +36,10 @@ class Head(nn.Module, ABC):
         self, logits: Float[Tensor, "rows outputs"], batch: Labelled, schema: Schema, *, denominator: Denominator,
     ) -> Float[Tensor, "tasks"]:
         """What each task pays for these logits, task and row weights in it, and a task's auxiliary terms too."""
+
+    @abstractmethod
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """The rows over which each task's loss is a mean, where `Denominator.SEEN` divides it."""
 
     @abstractmethod
     def groups(self) -> dict[str, Taught]:

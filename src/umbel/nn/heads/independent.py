@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from umbel.nn.heads.head import Head, Taught, tower_groups, towers
@@ -38,6 +38,10 @@ class Independent(Head):
     ) -> Float[Tensor, "tasks"]:
         """Each task's own loss where its label was seen: `umbel.nn.losses.task_losses`."""
         return task_losses(logits, batch, schema, denominator=denominator)
+
+    def paid(self, batch: Labelled) -> Bool[Tensor, "rows tasks"]:
+        """Those whose label was seen."""
+        return batch.seen
 
     def groups(self) -> dict[str, Taught]:
         """Each tower with its task."""
