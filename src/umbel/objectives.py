@@ -16,11 +16,13 @@ from umbel.kinds import Binary, Regression, TaskKind
 class Objective(ABC):
     """A loss by name; its fields are the parameters that a run file may give, `kind` the only kind of task it is for (None: any).
 
+    `together` says whether what a row pays depends on the rows beside it, so that a batch cannot be parted.
     To add one: its class and its line in `OBJECTIVES` here, its formula in `umbel.nn.objectives`, and a row in the tests.
     """
 
     name: ClassVar[str]
     kind: ClassVar[type[TaskKind] | None] = None
+    together: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -97,6 +99,7 @@ class Pairwise(Objective):
 
     name: ClassVar[str] = "pairwise"
     kind: ClassVar[type[TaskKind] | None] = Binary
+    together: ClassVar[bool] = True
     share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -118,6 +121,7 @@ class Listwise(Objective):
 
     name: ClassVar[str] = "listwise"
     kind: ClassVar[type[TaskKind] | None] = Binary
+    together: ClassVar[bool] = True
     share: float = 0.5
 
     def __post_init__(self) -> None:

@@ -34,11 +34,11 @@ META = torch.device("meta")
 TOUCHED, LISTS = Counter(nonzero=1), Counter(nonzero=2)  # the rows of the table; entries that are no padding, forward and back
 
 
-class Asked(TorchDispatchMode):
+class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that a GPU would be waited for at, and refuses those that mix devices."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(
@@ -67,9 +67,10 @@ def events(tasks: int) -> Tensor:
 def asked(step: Step, batches: Sequence[Batch]) -> Counter[str]:
     """In a step that is not the first, in which optimisers make their state."""
     step.take(batches)
-    with Asked() as found:
+    counted = Asked()
+    with counted:
         step.take(batches)
-    return found.found
+    return counted.found
 
 
 def of_recipe(name: str, schema: Schema | None = None) -> Recommender:
@@ -149,7 +150,7 @@ def test_losses_lie_where_the_batch_was_sent(name: str) -> None:
     schema = Schema(everykind.FIELDS, (Task("own", loss=OBJECTIVES[name]()), Task("other")))
     logits, own = torch.zeros(ROWS, 2, device=META, requires_grad=True), batch(events(2)).to(META)
     with Asked() as found:
-        task_losses(logits, own, schema).sum().backward()
+        torch.autograd.backward(task_losses(logits, own, schema).sum())
     assert found.found == Counter()
     assert logits.grad is not None
     assert logits.grad.device == META

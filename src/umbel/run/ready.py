@@ -20,7 +20,7 @@ def check(settings: Settings) -> None:
     """By the run file alone.
 
     :raises UserError: for a method that does not exist, sizes that do not go together, a log without users or items, groups that are no
-        field of one value, a share of negatives, or no task that an episode is scored by.
+        field of one value, a share of negatives, a loss of pairs or lists, or no task that an episode is scored by.
     """
     section, schema = section_of(settings), resolve.schema(settings)
     method(settings)
@@ -30,6 +30,10 @@ def check(settings: Settings) -> None:
     check_slices(schema, section.groups, where="episodes.groups")
     if thinned := [task.name for task in schema.tasks if task.negatives < 1]:
         raise UserError(f"tasks.{thinned[0]}.negatives: episodes are trained on whole", mend="leave it out, or leave [episodes] out")
+    if together := [task for task in schema.tasks if task.loss.together]:
+        name, loss = together[0].name, together[0].loss.name
+        raise UserError(f"tasks.{name}.loss: {loss!r} compares rows of a batch, and an episode is one user's",
+                        mend="choose another loss, or leave [episodes] out")
     if not any(task.kind in SCORED for task in schema.judged):
         raise UserError("episodes: no task is a regression or an event", mend="add one that is judged; users are compared by those")
 
