@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import os
 import signal
@@ -393,6 +394,35 @@ def test_a_bad_split(tmp_path: Path, split: Split, says: str) -> None:
     schema = one_field(Field("user", ID))
     rows = changed(click=[0, 1, 1, 0, 1, 0, 1, None, 0, 0])
     refuses(logs.source(tmp_path, rows), schema, split, folder=tmp_path / "table", says=says)
+
+
+DAYS = ByTime(dt.date(2022, 5, 6), dt.date(2022, 5, 8))
+LONG_AGO = 1_651_363_200_000  # 2022-05-01 in milliseconds
+MOVE = "move the split's borders"
+
+
+@pytest.mark.parametrize(("time", "split", "mend"), [
+    ([0, *(LONG_AGO + at * 86_400_000 for at in range(9))], DAYS, "'time' was read as seconds, by its first value 0"),
+    ([float(LONG_AGO // 1000 + at) for at in range(10)], DAYS, "'time' was read as seconds, by its first value 1651363200.0"),
+    ([20_220_501] * 10, ByTime("2022-05-03", "2022-05-04"), "'time' was read as days of the form YYYYMMDD, by its first value 20220501"),
+    ([None, *(LONG_AGO + at for at in range(9))], ByTime(dt.date(2022, 5, 6), LONG_AGO * 2), "read as milliseconds, by its first value"),
+])  # fmt: skip
+def test_where_the_unit_of_times_was_guessed_an_empty_part_says_so(tmp_path: Path, time: list[float], split: Split, mend: str) -> None:
+    """Of a first value of 0 all others are read as seconds, thousands of years away."""
+    source = logs.source(tmp_path, changed(time=time))
+    message = refuses(source, one_field(Field("user", ID)), split, folder=tmp_path / "table", says="split: no row falls into ")
+    assert f"(of 10); {MOVE}, or write them as numbers (" in message
+    assert mend in message
+
+
+@pytest.mark.parametrize(("time", "split"), [
+    ([dt.date(2022, 5, 1)] * 10, DAYS), (["2022-05-01"] * 10, DAYS), (list(range(10)), ByTime(20, 30)),
+    (list(range(10)), ByColumn("item", "nobody", "nothing", train="a")),
+])  # fmt: skip
+def test_where_nothing_was_guessed_the_borders_are_to_blame(tmp_path: Path, time: logs.Column, split: Split) -> None:
+    source = logs.source(tmp_path, changed(time=time))
+    message = refuses(source, one_field(Field("user", ID)), split, folder=tmp_path / "table", says="split: no row falls into valid (of 10)")
+    assert message.endswith(f"; {MOVE}")
 
 
 def test_times_out_of_order(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int64
 
 from umbel.data.labels import conditional, contradictions
-from umbel.data.split import PARTS
+from umbel.data.split import MOVE, PARTS
 from umbel.errors import UserError
 from umbel.schema import Schema, Task
 
@@ -44,14 +44,16 @@ class Audit:
             if here.any():
                 self._add_part(part, labels[here], times[here])
 
-    def check(self, *, ordered: bool, further: bool = False) -> None:
+    def check(self, *, ordered: bool, further: bool = False, mend: str = MOVE) -> None:
         """Refuse what nothing can be learned or judged from; of a training that goes `further` a task may have no label any more.
+
+        `mend` is what helps an empty part.
 
         :raises UserError: for an empty part, a bad label column, or, where `ordered`, training rows later than the first test row.
         """
         for part, size in zip(PARTS, self.sizes, strict=True):
             if size == 0:
-                raise UserError(f"split: no row falls into {part} (of {self.rows})", mend="move the split's borders")
+                raise UserError(f"split: no row falls into {part} (of {self.rows})", mend=mend)
         for column, task in enumerate(self._schema.tasks):
             if not (further and task.name in self.unlabelled):
                 self._check_task(column, task)

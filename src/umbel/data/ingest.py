@@ -26,7 +26,7 @@ from umbel.data.labels import events
 from umbel.data.laid import Elsewhere, Laid
 from umbel.data.once import Once
 from umbel.data.source import Log, Source
-from umbel.data.split import PARTS, ByTime, Split
+from umbel.data.split import MOVE, PARTS, ByTime, Split, mend
 from umbel.data.statistics import Statistics, key_file, second
 from umbel.data.storage import FORMAT, GOLDEN, MARK, REQUEST, Rows, fresh_folder, write_json
 from umbel.data.table import Table
@@ -113,7 +113,7 @@ def _count(rows: _Rows, *, ordered: bool, further: bool) -> tuple[Audit, Encoder
         tally.add(frame, parts, each=rows.each)
 
     behind(rows.read(), take)
-    audit.check(ordered=ordered, further=further)
+    audit.check(ordered=ordered, further=further, mend=MOVE if all(audit.sizes) else rows.mend())
     rows.once.settle(tally)
     return audit, tally.encoder(each=rows.each)
 
@@ -131,7 +131,7 @@ class _Rows:
         columns = needed(self.schema, self.source, self._log.names, labels=True)
         self.typed = laid.asked or self._log.typed(columns)
         self.second = second(self.schema, self._log)
-        self._part = split.label(self._log)
+        self._split, self._part = split, split.label(self._log)
         border = self._part.meta.root_names()
         self.once = Once(self.schema, self._log, [*border, *self.source.beside])
         self._columns = self.once.columns([*columns, *border])
@@ -145,6 +145,10 @@ class _Rows:
             self._halves += frame.height
             if self._progress is not None:
                 self._progress(self._halves // 2)
+
+    def mend(self) -> str:
+        """What may help a part that no row falls into."""
+        return mend(self._split, self._log)
 
     def kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The first raw rows of a batch, joined, with what fields, user, item and time read: the labels are nobody's business later."""

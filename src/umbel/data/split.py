@@ -13,10 +13,11 @@ from jaxtyping import Float64, Int64
 from umbel.data.groups import check_plain, parsed, stable
 from umbel.data.lookup import mixed
 from umbel.data.source import Log
-from umbel.data.units import a_second, is_day
+from umbel.data.units import a_second, counted, is_day
 from umbel.errors import UserError
 
 PARTS = ("train", "valid", "test")
+MOVE = "move the split's borders"
 Moment = dt.date | dt.datetime | int | str
 
 
@@ -36,12 +37,8 @@ class ByTime:
 
     def label(self, log: Log) -> pl.Expr:
         """0 train, 1 valid, 2 test; null where the time is missing; :raises UserError: without a time column or order."""
-        name = self.column or log.source.time
-        if name is None:
-            raise UserError("split: by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
-        first = log.first(name)
-        if not len(first):
-            raise UserError(f"{log.source.log}: column {name!r} holds no time", mend="check the log: has it any rows?")
+        first = self.first(log)
+        name = first.name
         time = pl.col(name).fill_nan(None) if first.dtype.is_float() else pl.col(name)
         if first.dtype == pl.String and not parsed(first).has_nulls():  # as text, "2024-01-05 13:00" would come before "2024-01-05T12:00"
             first = parsed(first)
@@ -51,6 +48,16 @@ class ByTime:
             raise UserError(f"split: valid = {self.valid} is not before test = {self.test}", mend="swap them")
         valid, test = (time >= border for border in borders)
         return valid.cast(pl.Int8) + test.cast(pl.Int8)
+
+    def first(self, log: Log) -> pl.Series:
+        """The first known time that is compared; :raises UserError: if there is none, or no column of times."""
+        name = self.column or log.source.time
+        if name is None:
+            raise UserError("split: by time, but [data] names no time column", mend="add time = 'COLUMN' under [data]")
+        first = log.first(name)
+        if not len(first):
+            raise UserError(f"{log.source.log}: column {name!r} holds no time", mend="check the log: has it any rows?")
+        return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,17 @@ class ByColumn:
 
 
 Split = ByTime | ByUser | ByColumn
+
+
+def mend(split: Split, log: Log) -> str:
+    """What may help where no row falls into a part: of dates, the unit of the times that they are compared with was guessed."""
+    if not isinstance(split, ByTime) or (isinstance(split.valid, int) and isinstance(split.test, int)):
+        return MOVE
+    first = split.first(log)
+    if not first.dtype.is_numeric():
+        return MOVE
+    value = first.item()
+    return f"{MOVE}, or write them as numbers ({first.name!r} was read as {counted(float(value))}, by its first value {value})"
 
 
 def uniform(groups: Int64[np.ndarray, "rows"], seed: int) -> Float64[np.ndarray, "rows"]:

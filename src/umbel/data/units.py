@@ -31,7 +31,7 @@ class Clock(NamedTuple):
     def of(times: pl.Series) -> Clock:
         """By the middle one of those known: 0 may stand for always, and a moment far away for never."""
         middle = times.quantile(0.5, "lower") if times.dtype.is_numeric() else None
-        return Clock(times.name, None if middle is None else _unit(float(middle)))
+        return Clock(times.name, None if middle is None or (middle < LEAST and not is_day(middle)) else counted(middle))
 
 
 def check_same(table: str, known: Clock, asked: Clock) -> None:
@@ -51,7 +51,6 @@ def a_second(time: float) -> int:
     return 1 if time < 1e11 else 10**3 if time < 1e14 else 10**6 if time < 1e17 else 10**9
 
 
-def _unit(time: float) -> str | None:
-    if is_day(time):
-        return DAYS
-    return UNITS[a_second(time)] if time >= LEAST else None
+def counted(time: float) -> str:
+    """What a number counts, as far as its size says it."""
+    return DAYS if is_day(time) else UNITS[a_second(time)]
