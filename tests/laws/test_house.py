@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ FLOORS = {
     "serve": 7,
     "cli_away": 7.5, "cli_fuse": 7.5, "cli_serve": 7.5, "cli_tune": 7.5, "cli": 8, "__main__": 9,
 }
+RUN = 6  # lines that follow each other in two files: a copy
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -65,6 +66,27 @@ def length(function: Function) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
+def starred(function: Function) -> list[ast.arg]:
+    """`*args`, if it takes any."""
+    return [function.args.vararg] if function.args.vararg else []
+
+
+def code(path: Path) -> list[str]:
+    """Its lines without indents, blank ones and comments."""
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def copied(files: Mapping[Path, list[str]], run: int) -> dict[Path, int]:
+    """How many lines of each file stand in another one, too, among so many or more that follow each other there as well."""
+    found: dict[tuple[str, ...], set[Path]] = {}
+    for path, lines in files.items():
+        for at in range(len(lines) - run + 1):
+            found.setdefault(tuple(lines[at : at + run]), set()).add(path)
+    places = {path: [at for at in range(len(lines) - run + 1) if len(found[tuple(lines[at : at + run])]) > 1] for path, lines in files.items()}
+    return {path: len({line for at in starts for line in range(at, at + run)}) for path, starts in places.items()}
+
+
 def percentile(values: list[int], share: float) -> int:
     return sorted(values)[int(share * (len(values) - 1))]
 
@@ -100,7 +122,8 @@ def test_functions_are_small_and_typed(path: Path) -> None:
         assert len(positional) <= 3, f"{where}: {len(positional)} parameters that need no keyword"
         assert function.args.kwarg is None, f"{where}: **kwargs"
         assert function.returns is not None, f"{where}: no return type"
-        assert all(one.annotation for one in parameters(function)), f"{where}: a parameter without type"
+        untyped = [one.arg for one in (*parameters(function), *starred(function)) if one.annotation is None]
+        assert not untyped, f"{where}: {untyped} without type"
         defaults = [*function.args.defaults, *(one for one in function.args.kw_defaults if one)]
         assert not any(isinstance(one, ast.List | ast.Dict | ast.Set) for one in defaults), f"{where}: a mutable default"
 
@@ -118,6 +141,29 @@ def test_string_keys_are_rare() -> None:
     keys = sum(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in subscripts)
     lines = sum(len([line for line in path.read_text().splitlines() if line.strip()]) for path in FILES)
     assert keys <= 10 * lines / 1000, f"{keys} string keys in {lines} lines"
+
+
+def test_few_lines_are_copied() -> None:
+    files = {path: code(path) for path in FILES}
+    found, lines = copied(files, RUN), sum(map(len, files.values()))
+    worst = sorted(found, key=lambda path: -found[path])[:4]
+    said = ", ".join(f"{path.relative_to(SOURCE)} {found[path]}" for path in worst)
+    assert sum(found.values()) <= 0.02 * lines, f"{sum(found.values())} of {lines} lines stand in another file, too: {said}"
+
+
+def test_a_copy_is_found_where_it_is_as_long_as_a_run_and_in_another_file() -> None:
+    one, other, third = map(Path, ("one", "other", "third"))
+    files = {one: list("abcdefgh"), other: list("xbcdefy"), third: list("pqpqpqpq")}
+    assert copied(files, 5) == {one: 5, other: 5, third: 0}, "b to f stand in both; what is twice in a file of its own is not counted"
+    assert copied(files, 6) == {one: 0, other: 0, third: 0}
+    assert copied(files, 4) == {one: 5, other: 5, third: 0}, "a line of two runs counts once"
+    assert copied({one: list("abc")}, 6) == {one: 0}
+
+
+def test_parameters_of_any_kind_are_asked_for_their_type() -> None:
+    (function,) = ast.parse("def f(a, /, b, *c, d, **e): ...").body
+    assert isinstance(function, Function)
+    assert [one.arg for one in (*parameters(function), *starred(function))] == ["a", "b", "d", "c"]
 
 
 def test_no_import_circle() -> None:
