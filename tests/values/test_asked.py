@@ -15,7 +15,7 @@ from umbel.evaluate.intervals import Interval, Sampled
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import Verdict
 from umbel.run.settings import Settings, parse
-from umbel.study.asked import by_scenario, load_asked, save_asked
+from umbel.study.asked import by_scenario, load_asked, save_asked, units
 from umbel.study.entrants import candidates
 from umbel.study.new_users import Shown
 from umbel.study.trial import ANSWERS, Lost, Trial
@@ -124,6 +124,25 @@ def test_whom_methods_are_judged_by_is_named(table: Table, tmp_path: Path) -> No
     lines = (run(tmp_path, "bias", error=0.5), run(tmp_path, "melu", error=0.2))
     found = judge_methods(table, lines, settings(against=["melu"]), lost={})
     assert {one.against for one in found.paired} == {"melu"}
+
+
+def test_margins_are_of_the_best_constant_s_error(table: Table, tmp_path: Path) -> None:
+    """Of ratings the mean over users of what their median is off by, in a scenario and at every size; of events 1."""
+    lines = (run(tmp_path, "bias", error=0.5), run(tmp_path, "melu", error=0.2))
+    found = judge_methods(table, lines, settings(margin=0.01), lost={})
+    ratings, _, seen = told().of("rating")
+    each = [np.mean([np.abs(own[rows] - constant).mean() for own, rows in zip(ratings, seen, strict=True)]) for constant in range(1, 6)]
+    margins = {one.task: one.margin for one in (*found.paired, *found.by_size)}
+    assert margins == pytest.approx({
+        "rating, user cold": 0.01 * min(each), "click, user cold": 0.01, **{f"rating, {shots} known": 0.01 * min(each) for shots in (0, 5)},
+        **{f"click, {shots} known": 0.01 for shots in (0, 5)},
+    })  # fmt: skip
+    assert min(each) > 1.05, "and not 1 by chance"
+
+
+def test_units_of_what_was_not_said_are_none() -> None:
+    said = asked(scenarios={"warm": NOBODY, "user_cold": told()}, curve={0: 1.0})
+    assert set(units(said)) == {"rating, user cold", "click, user cold", "rating, 0 known", "click, 0 known"}
 
 
 def test_a_lost_seed_takes_no_part(table: Table, tmp_path: Path) -> None:

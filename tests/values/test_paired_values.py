@@ -154,6 +154,18 @@ def test_the_margin_is_the_callers() -> None:
     assert verdicts({"one": near}, margin=0.005) == {"one": Verdict.EQUAL}
 
 
+def test_a_margin_is_of_a_comparison_s_own_unit() -> None:
+    near = {name: pair(-0.004, 0.004, spread=(-0.01, 0.01), p=0.9) for name in ("seconds", "auc", "days")}
+    found = verdicts(near, units={"seconds": 3.0, "days": 1e-5})
+    assert found == {"seconds": Verdict.EQUAL, "auc": Verdict.OPEN, "days": Verdict.OPEN}
+    assert verdicts(near, margin=0.005, units={"days": 0.5})["auc"] is Verdict.EQUAL
+
+
+def test_a_unit_does_not_make_a_difference_that_is_none() -> None:
+    clear = {name: pair(0.002, 0.006, spread=(0.001, 0.007), p=0.001) for name in ("seconds", "auc")}
+    assert set(verdicts(clear, units={"seconds": 100.0}).values()) == {Verdict.HIGHER}
+
+
 def test_comparisons_made_together_need_more() -> None:
     clear = pair(0.002, 0.006, spread=(0.001, 0.007), p=0.04)
     assert verdicts({0: clear})[0] is Verdict.HIGHER

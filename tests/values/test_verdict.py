@@ -136,6 +136,63 @@ def test_equal_predictions_are_equal(table: Table, tmp_path: Path) -> None:
     assert {pair.paired.mean.value for pair in same.paired} == {0.0}
 
 
+def off(table: Table, folder: Path, error: float) -> Path:
+    """A run that is wrong by the same pattern, so far, in the label's own unit."""
+    events, _ = table.events("test")
+    pattern = np.random.default_rng(4).normal(scale=error * events[:, 1].std(), size=TEST)
+    outputs = np.stack([events[:, 0] - 0.5, events[:, 1] + pattern], axis=1)
+    folder.mkdir(parents=True)
+    np.savez(folder / "predictions.npz", logits=outputs.astype(np.float32), calibrated=outputs)
+    Trial(0.5, 10, 1.0, 1.0, 1).save(folder)
+    return folder
+
+
+def watched(folder: Path, unit: float, unseen: int = 0) -> Table:
+    """A click and how long was watched, in that unit; the last rows have no label of it, and would be far off."""
+    draw = np.random.default_rng(6)
+    watch = unit * np.where(np.arange(TEST) < TEST - unseen, draw.normal(2.0, 1.5, TEST), np.nan)
+    part = np.where(np.arange(TEST + 20) < 10, "train", np.where(np.arange(TEST + 20) < 20, "valid", "test"))
+    folder.mkdir(parents=True)
+    pl.DataFrame({
+        "user": draw.integers(80, size=TEST + 20), "click": draw.integers(2, size=TEST + 20), "part": part,
+        "watch": np.concatenate([np.full(20, 1e3 * unit), watch]),
+    }).with_columns(pl.col("watch").fill_nan(None)).write_parquet(folder / "log.parquet")
+    schema = Schema((Field("user", FieldKind.ID, min_count=1),), (Task("click"), Task("watch", kind=REGRESSION)))
+    split = ByColumn("part", train="train", valid="valid", test="test")
+    return ingest(Source(str(folder / "log.parquet"), user="user"), schema, split, folder=folder / "table")
+
+
+@pytest.mark.parametrize("unit", [1.0, 1 / 60, 6e4])
+def test_equal_means_the_same_in_every_unit(tmp_path: Path, unit: float) -> None:
+    """An error of .101 deviations against .1 is within .002 of them, one of .11 is not: in seconds, minutes and milliseconds."""
+    own = watched(tmp_path / "log", unit)
+    lines = tuple(Line(name, (off(own, tmp_path / name, error),)) for name, error in (("alone", 0.1), ("ple", 0.101), ("stem", 0.11)))
+    found = {(one.recipe, one.task): one for one in judge(own, lines, resamples=50, margin=0.002).paired}
+    assert found["ple", "watch"].verdict is Verdict.EQUAL
+    assert found["stem", "watch"].verdict is Verdict.OPEN  # one seed has no spread
+    events, _ = own.events("test")
+    assert found["ple", "watch"].margin == pytest.approx(0.002 * float(events[:, 1].std()), rel=1e-5)
+    assert found["ple", "click"].margin == 0.002
+
+
+def test_a_margin_is_of_the_rows_that_a_task_is_judged_on(tmp_path: Path) -> None:
+    """Neither of rows without its label, nor of other parts."""
+    own = watched(tmp_path / "log", 1.0, unseen=300)
+    events, seen = own.events("test")
+    (one,) = (each for each in judge(own, tuple(Line(name, (blank(own, tmp_path / name),)) for name in ("alone", "ple")),
+                                     resamples=20, margin=0.01).paired if each.task == "watch")  # fmt: skip
+    assert one.margin == pytest.approx(0.01 * float(events[seen[:, 1], 1].std()), rel=1e-5)
+    assert seen[:, 1].sum() == TEST - 300
+
+
+def blank(table: Table, folder: Path) -> Path:
+    """A run that says 0 of everything."""
+    folder.mkdir(parents=True)
+    np.savez(folder / "predictions.npz", logits=np.zeros((TEST, 2), np.float32), calibrated=np.zeros((TEST, 2)))
+    Trial(0.5, 10, 1.0, 1.0, 1).save(folder)
+    return folder
+
+
 def test_it_becomes_json_and_a_page(found: Comparison) -> None:
     content = json.loads(json.dumps(found.to_json()))
     assert set(content) == {"rows", "recipes", "paired", "lost"}
@@ -143,7 +200,10 @@ def test_it_becomes_json_and_a_page(found: Comparison) -> None:
     entry = content["recipes"]["stem"]["tasks"]["click"]["auc"]
     assert set(entry) == {"mean", "low", "high", "seeds"}
     pair = content["paired"][0]
-    assert {"task", "recipe", "against", "metric", "mean", "low", "high", "seeds", "spread", "p", "verdict"} <= set(pair)
+    assert {"task", "recipe", "against", "metric", "mean", "low", "high", "seeds", "spread", "p", "verdict", "margin"} <= set(pair)
+    margins = {one["task"]: one["margin"] for one in content["paired"]}
+    assert margins["click"] == 0.002
+    assert margins["watch"] == pytest.approx(0.002, rel=0.1)  # of labels that have a deviation of 1
     page = comparison_page(content)
     assert "ple x3" in page
 

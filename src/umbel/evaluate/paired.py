@@ -80,14 +80,15 @@ def holm(p: Mapping[Key, float], *, level: float = 1 - LEVEL) -> dict[Key, bool]
     return {key: kept[key] for key in p}
 
 
-def verdicts(pairs: Mapping[Key, Paired], *, margin: float = MARGIN) -> dict[Key, Verdict]:
+def verdicts(pairs: Mapping[Key, Paired], *, margin: float = MARGIN, units: Mapping[Key, float] | None = None) -> dict[Key, Verdict]:
     """What may be said of each of the comparisons made together (tasks x recipes).
 
     *Higher* or *lower*: the interval over users and the spread over seeds both exclude 0, and Holm's rule over all of
     `pairs` holds. *Equal*: the interval over users lies inside `margin`, and it is not significant. Otherwise *open*.
+    `units` are what a margin is of: 1 where none is given; of errors in the label's unit `unit.constant_error` of the same rows.
     """
     together = holm({key: pair.p for key, pair in pairs.items()})
-    return {key: _verdict(pair, margin, together=together[key]) for key, pair in pairs.items()}
+    return {key: _verdict(pair, margin * (units or {}).get(key, 1.0), together=together[key]) for key, pair in pairs.items()}
 
 
 def student_bound(freedom: int) -> float:

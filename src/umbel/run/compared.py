@@ -69,7 +69,7 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One difference of `compare.json`: `recipe` minus `against` on a task, with its verdict."""
+    """One difference of `compare.json`: `recipe` minus `against` on a task, with its verdict, and within which `margin` it were equal."""
 
     task: str
     recipe: str
@@ -83,6 +83,7 @@ class Pair:
     p: float
     verdict: str
     reason: str = ""
+    margin: float | None = None
 
     @property
     def better(self) -> bool | None:

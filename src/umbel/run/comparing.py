@@ -19,7 +19,8 @@ class CompareSection(Section):
     `[compare.variants."stem, cross layers".model]`, `interact = "dcn"`.
     In a run file with `[episodes]` it is cold-start `methods` that take part, not recipes: names or
     `{ name = "...", parameter = ... }`, those of one name being one method's alternatives, chosen from on validation users.
-    `against` names those that others are judged by.
+    `against` names those that others are judged by. `margin` is of AUC and what else has no unit; of an error in the label's
+    unit it is a share of the error of the best constant.
     """
 
     recipes: tuple[str, ...] = ()

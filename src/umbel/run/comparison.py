@@ -123,7 +123,8 @@ def _differences(found: Compared) -> str:
         return ""
     note = (
         "Differences seed by seed on the same resamples, averaged. Higher or lower: the interval over users and the spread over "
-        "seeds both exclude 0, and Holm's rule over all lines of a table holds. Equal: the interval lies inside the margin. Open: neither."
+        "seeds both exclude 0, and Holm's rule over all lines of a table holds. Equal: the interval lies inside the margin, "
+        "which of an error in the label's unit is a share of the error of the best constant on the same rows. Open: neither."
     )
     by_size = _tables(found.by_size)
     folded = html.folded("The same of new users by rows known", *by_size) if by_size else ""

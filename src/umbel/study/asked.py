@@ -11,10 +11,12 @@ from jaxtyping import Shaped
 
 from umbel import durable
 from umbel.coldstart.answers import Answers, Asked
-from umbel.coldstart.figures import per_user
+from umbel.coldstart.figures import metrics_of, per_user
 from umbel.evaluate.intervals import Sampled, resample
 from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.robust import named
+from umbel.evaluate.unit import constant_error
+from umbel.run.compared import at_size
 from umbel.schema import Schema
 
 PARTS = ("users", "logits", "labels", "seen")
@@ -51,8 +53,19 @@ def by_scenario(asked: Asked, *, relevant: float, resamples: int) -> Drawn:
     for scenario, told in asked.scenarios.items():
         if isinstance(told, Answers):
             drawn = sampled(told, relevant=relevant, resamples=resamples)
-            found |= {f"{task}, {scenario.replace('_', ' ')}": metrics for task, metrics in drawn.items()}
+            found |= {in_scenario(task, scenario): metrics for task, metrics in drawn.items()}
     return found
+
+
+def in_scenario(task: str, scenario: str) -> str:
+    """What a task is called in a scenario."""
+    return f"{task}, {scenario.replace('_', ' ')}"
+
+
+def units(asked: Asked) -> dict[str, float]:
+    """What margins are of (`constant_error` of a task's first metric), by what a task is called in a scenario and at a size."""
+    found = {in_scenario(task, name): unit for name, one in asked.scenarios.items() for task, unit in _units(one).items()}
+    return found | {at_size(task, shots): unit for shots, one in asked.curve.items() for task, unit in _units(one).items()}
 
 
 def sampled(told: Answers, *, relevant: float, resamples: int) -> Drawn:
@@ -60,6 +73,17 @@ def sampled(told: Answers, *, relevant: float, resamples: int) -> Drawn:
     by = resample(told.users, resamples=resamples)
     tasks = per_user(told, relevant=relevant).items()
     return {task: {name: one.sampled(by) for name, one in metrics.items()} for task, metrics in tasks if metrics}
+
+
+def _units(told: Answers | Undefined) -> dict[str, float]:
+    """By task, users counting alike; none of what was not said."""
+    found: dict[str, float] = {}
+    if isinstance(told, Answers):
+        for task in told.schema.judged:
+            labels, _, seen = told.of(task.name)
+            weight = np.broadcast_to(1 / np.maximum(seen.sum(1, keepdims=True), 1), seen.shape)
+            found[task.name] = constant_error(next(iter(metrics_of(task)), ""), labels[seen], weight[seen])
+    return found
 
 
 def _arrays(name: str, one: Answers | Undefined) -> Arrays:

@@ -11,12 +11,14 @@ import numpy as np
 from umbel.data.table import Table
 from umbel.evaluate.intervals import Interval, Resamples, Sampled, resample
 from umbel.evaluate.judge import evaluate
+from umbel.evaluate.kinds import measures
 from umbel.evaluate.metrics import Undefined
-from umbel.evaluate.paired import Paired, Verdict, paired, verdicts
+from umbel.evaluate.paired import MARGIN, Paired, Verdict, paired, verdicts
+from umbel.evaluate.unit import constant_error
 from umbel.run.coldstart import section_of
 from umbel.run.run import happened
 from umbel.run.settings import Settings
-from umbel.study.asked import Drawn, by_scenario, load_asked
+from umbel.study.asked import Drawn, by_scenario, load_asked, units
 from umbel.study.entrants import APART, TREES
 from umbel.study.new_users import NewUsers
 from umbel.study.seeds import LOST, Seeds, bounds
@@ -48,7 +50,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One entrant minus another on one task, by the task's first metric (AUC of an event, RMSE of a regression)."""
+    """One entrant minus another on one task, by the task's first metric (AUC of an event, RMSE of a regression).
+
+    `margin` is what is called equal, in the metric's unit.
+    """
 
     task: str
     recipe: str
@@ -56,6 +61,7 @@ class Difference:
     metric: str
     paired: Paired
     verdict: Verdict
+    margin: float = MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +91,14 @@ def judge(table: Table, lines: tuple[Line, ...], *, resamples: int, margin: floa
     """Read every run's predictions of the test rows and compare; who lost every run is left out, and `lost` passed on.
 
     Users are resampled once for all entrants and seeds. Differences to one and the same entrant, over all tasks, share
-    Holm's rule.
+    Holm's rule. The margin is of AUC and whatever has no unit; of an error in the label's unit it is so many times the error of the
+    best constant on the same rows.
     """
     by = resample(table.groups("test"), resamples=resamples)
     lines = tuple(line for line in lines if line.finished)
     standings = tuple(_standing(table, line, by) for line in lines)
-    found = tuple(one for against in _references(standings) for one in _against(standings, against, margin))
+    units = _units(table, lines[0]) if lines else {}
+    found = tuple(one for against in _references(standings) for one in _against(standings, against, margin=margin, units=units))
     return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost or {})
 
 
@@ -103,9 +111,10 @@ def judge_methods(table: Table, lines: tuple[Line, ...], settings: Settings, *, 
     standings = tuple(_method(table, line, settings) for line in lines if line.finished)
     lines = tuple(line for line in lines if line.finished)
     names = [one.name for one in standings if one.name in settings.compare.against]
-    found = tuple(one for name in names for one in _against(standings, name, settings.compare.margin))
+    of = units(load_asked(lines[0].finished[0] / ANSWERS, table.schema)) if lines else {}
+    found = tuple(one for name in names for one in _against(standings, name, margin=settings.compare.margin, units=of))
     sized = tuple(_sized(one, one.new) for one in standings if one.new is not None)
-    by_size = tuple(one for name in names for one in _against(sized, name, settings.compare.margin))
+    by_size = tuple(one for name in names for one in _against(sized, name, margin=settings.compare.margin, units=of))
     return Comparison({part: len(rows) for part, rows in table.parts.items()}, standings, found, lines, lost, by_size)
 
 
@@ -175,13 +184,20 @@ def _references(standings: tuple[Standing, ...]) -> Iterator[str]:
     yield from [name for name in TREES if name in names][-1:]
 
 
-def _against(standings: tuple[Standing, ...], against: str, margin: float) -> Iterator[Difference]:
+def _units(table: Table, line: Line) -> dict[str, float]:
+    """Per task what the margin is of, on the test rows that it is judged on: whose run it is does not matter."""
+    told = happened(table, "test", _saved(line.finished[0])["logits"])
+    return {task.name: constant_error(measures(task.kind).metrics[0], told.event(task.name)[told.seen(task.name)])
+            for task in table.schema.judged}  # fmt: skip
+
+
+def _against(standings: tuple[Standing, ...], against: str, *, margin: float, units: Mapping[str, float]) -> Iterator[Difference]:
     base = next(one for one in standings if one.name == against)
     pairs = {(one.name, task): _pair(one, base, task) for one in standings if _meets(one, against) for task in one.draws}
     known = {key: pair for key, pair in pairs.items() if pair is not None}
-    for (name, task), verdict in verdicts(known, margin=margin).items():
+    for (name, task), verdict in verdicts(known, margin=margin, units={key: units[key[1]] for key in known}).items():
         metric = next(iter(base.tasks[task]))
-        yield Difference(task, name, against, metric, known[name, task], verdict)
+        yield Difference(task, name, against, metric, known[name, task], verdict, margin * units[task])
 
 
 def _meets(one: Standing, against: str) -> bool:
@@ -209,5 +225,6 @@ def _difference_to_json(one: Difference) -> dict[str, object]:
     spread = None if isinstance(one.paired.spread, Undefined) else [one.paired.spread.low, one.paired.spread.high]
     return {
         "task": one.task, "recipe": one.recipe, "against": one.against, "metric": one.metric,
-        **bounds(one.paired.mean), "seeds": list(one.paired.seeds), "spread": spread, "p": one.paired.p, "verdict": one.verdict.value,
+        **bounds(one.paired.mean), "seeds": list(one.paired.seeds), "spread": spread, "p": one.paired.p,
+        "verdict": one.verdict.value, "margin": one.margin,
     }  # fmt: skip
