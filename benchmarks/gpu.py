@@ -3,8 +3,8 @@
 Run `python benchmarks/gpu.py` where CUDA is. Eight category fields of 16 numbers in three views, experts 512-512-512 (8 shared, 1 a
 task), gates 128-64, towers 128-64, two tasks. The real log's counts of values are not published: those here are of its order (5.5
 million ids in all), drawn by Zipf's law; batches lie on the device. Ways to step, and bare products, take turns: each holds a table and
-its moments all the while (by arithmetic 11 GB in all). Before it times, it checks that steps on the device are those on the CPU, with
-a listwise loss, too, and in bfloat16 nearly. `--device cpu --shrink 1000 --batches 256` tries the script itself.
+its moments all the while (by arithmetic 13 GB in all, and what L2 keeps for a while). Before it times, it checks that steps on the
+device are those on the CPU, with a listwise loss, too, and in bfloat16 nearly. `--device cpu --shrink 1000 --batches 256` tries the script itself.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from measured import Ratio, over, parser, quartiles, ratio, write
 from peers.rows import draw
+from published import Published
 
 from umbel.data.batch import Batch
 from umbel.learn.plan import Plan
-from umbel.learn.step import Exact, Fast, Step
+from umbel.learn.step import Fast
 from umbel.nn.recommender import Recommender, Sizes
 from umbel.objectives import LIKELIHOOD, Listwise, Objective
 from umbel.recipes import stem
@@ -30,7 +31,7 @@ from umbel.schema import Field, FieldKind, Schema, Task
 VALUES = {
     "uid": 300_000, "item": 4_000_000, "author": 1_000_000, "city": 500, "channel": 5, "music": 100_000, "device": 100_000, "duration": 100,
 }  # fmt: skip
-SKEW, DIM, STEPS = 1.05, 16, 8
+SKEW, DIM, STEPS, L2 = 1.05, 16, 8, 1e-6
 EXPERT, GATE, TOWER = (512, 512, 512), (128, 64), (128, 64)
 LIST, FEW = 8, 512  # rows of a request, and of a batch that is checked
 PRODUCTS = "bfloat16 products, operations a second"
@@ -77,7 +78,7 @@ def waited(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def rate(step: Step, rows: list[Batch], device: torch.device) -> float:
+def rate(step: Callable[[Batch], object], rows: list[Batch], device: torch.device) -> float:
     """Rows a second of steps one after another."""
     waited(device)
     began = time.perf_counter()
@@ -118,10 +119,10 @@ def check(one: Check, shrink: int, device: torch.device) -> float:
 def measured(size: int, shrink: int, device: torch.device, rounds: int) -> dict[str, list[float]]:
     """Rows a second of each way to step at one batch size, and operations a second of bare products, round by round in turns."""
     rows, whole = batches(size, shrink, device), Plan(device=device)
-    steps: dict[str, Step] = {
+    steps: dict[str, Callable[[Batch], object]] = {
         "float32": Fast(model(shrink).to(device), whole),
         "bfloat16": Fast(model(shrink).to(device), replace(whole, precision=torch.bfloat16)),
-        "published loop": Exact(model(shrink).to(device), replace(whole, exact=True)),
+        "published loop": Published(model(shrink).to(device), l2=L2),
     }
     turns: dict[str, Callable[[], float]] = {name: partial(rate, step, rows, device) for name, step in steps.items()}
     turns[PRODUCTS] = partial(products, device, side=8192 if shrink == 1 else 256)
