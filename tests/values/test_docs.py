@@ -94,11 +94,12 @@ def test_there_is_no_other_kind_of_run_file_block() -> None:
 
 def test_its_variants_are_variants() -> None:
     found = [(settings(LIKE, block), name) for block in TOML for name in block.get("compare", {}).get("variants", {})]
-    assert len(found) == 2
-    crossed, surgery = (changed(one, name) for one, name in found)
+    assert len(found) == 3
+    crossed, surgery, apart = (changed(one, name) for one, name in found)
     assert crossed.model.interact == "dcn"
     assert surgery.model.recipe == "mmoe"
     assert surgery.fit.balancer == "pcgrad"
+    assert (apart.model.recipe, apart.model.specific) == ("alone", 5)
 
 
 def test_its_space_can_be_searched() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from umbel.errors import UserError
+from umbel.nn.mixture import Mixture
 from umbel.recipes import RECIPES
 from umbel.run import resolve
 from umbel.run.settings import OptionSection, Settings, parse
@@ -101,6 +102,43 @@ def test_a_variant_of_separate_models_is_what_it_says() -> None:
     asked = settings(variants={"apart but for a chain": {"model": {"recipe": "alone", "head": "esmm"}}})
     (found,) = Entrant("apart but for a chain", "alone", variant=True).grid(asked)
     assert found.model.head == "esmm"
+
+
+def heard(asked: Settings, entrant: Entrant) -> list[int]:
+    """How many experts each task hears."""
+    (own,) = entrant.grid(asked)
+    schema = resolve.schema(asked)
+    (layer,) = resolve.built(own, {"user": 5})(schema).layers
+    assert isinstance(layer, Mixture)
+    return [len(layer.routing.heard(task)) for task in range(len(schema.tasks))]
+
+
+FIVE = {"model": {"recipe": "alone", "specific": 5, "views": "own", "head": "independent"}}
+
+
+@pytest.mark.parametrize(("recipe", "experts"), [("alone", 1), ("mmoe", 5), ("stem", 5), ("ple", 3)])
+def test_how_many_experts_a_task_hears(recipe: str, experts: int) -> None:
+    """Of three tasks with one expert each and two shared ones: separate models have fewer than whoever shares."""
+    assert heard(three(), Entrant(recipe, recipe)) == [experts] * 3
+
+
+@pytest.mark.parametrize("view", [None, "shared"])
+@pytest.mark.parametrize("head", [None, "esmm"])
+def test_a_variant_of_separate_models_has_as_many_experts_and_shares_nothing(view: str | None, head: str | None) -> None:
+    """Whatever views and head the run file has."""
+    asked = three(variants={"alone, 5 experts": FIVE})
+    asked = asked.model_copy(update={"model": asked.model.model_copy(update={"head": head, "views": view})})
+    (found,) = (one for one in entrants(asked) if one.name == "alone, 5 experts")
+    assert heard(asked, found) == heard(asked, Entrant("stem", "stem")) == [5] * 3
+    (own,) = found.grid(asked)
+    reach = resolve.built(own, {"user": 5})(resolve.schema(asked)).reach
+    assert {len(tasks) for tasks in reach.values()} == {1}
+
+
+def three(**compare: object) -> Settings:
+    """With a third task, given the first."""
+    plain = settings(**compare)
+    return plain.model_copy(update={"tasks": plain.tasks | {"buy": plain.tasks["like"].model_copy(update={"given": "click"})}})
 
 
 def test_everyone_chooses_from_the_same_number_of_settings() -> None:

@@ -102,6 +102,8 @@ def test_who_meets_whom(found: Comparison) -> None:
     (("ple", "alone", "trees"), ["alone", "trees"]),
     (("stem", "ple", "ple x3", "trees", "trees + target means"), ["stem", "ple x3", "trees + target means"]),
     (("stem", "trees"), ["trees"]),
+    (("stem", "alone, 5 experts"), ["stem"]),
+    (("alone", "stem", "alone, 5 experts"), ["alone"]),
     (("stem",), []),
 ])  # fmt: skip
 def test_without_separate_models_the_first_recipe_is_the_others_reference(
