@@ -10,11 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.call import Call, Lane, Reply, Route
 from umbel.serve.http.gate import TICK, Desk, Gate
+from umbel.serve.http.inference import v2
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.limits import Limits
+from umbel.serve.http.looks import looks
 from umbel.serve.http.metrics import Metrics
+from umbel.serve.http.recommend import recommending
+from umbel.serve.http.routes import v1
 from umbel.serve.service import Service
 
 Message = MutableMapping[str, Any]
@@ -31,10 +35,12 @@ async def answer(call: Call) -> Reply:
     return Reply({"ok": True})
 
 
-def asked(desk: Desk, *, scope: Scope | None = Scope.READ, at_once: int = 1) -> list[list[Message]]:
+def asked(
+    desk: Desk, *, scope: Scope | None = Scope.READ, at_once: int = 1, lane: Lane = Lane.ANSWERS
+) -> list[list[Message]]:  # fmt: skip
     """What requests that come at the same moment are sent."""
     desk.service = nobody()
-    gate = Gate(Route(method="GET", path="/x", answer=answer, says="x", scope=scope), desk)
+    gate = Gate(Route(method="GET", path="/x", answer=answer, says="x", scope=scope, lane=lane), desk)
 
     async def one() -> list[Message]:
         sent: list[Message] = []
@@ -77,6 +83,38 @@ def test_more_at_once_than_may_be_are_told_to_come_again() -> None:
     statuses = [start["status"] for start, _ in asked(desk, at_once=8)]
     assert statuses == [503] * 5 + [200] * 3
     assert desk.at_once == 0
+
+
+@pytest.mark.parametrize("lane", [Lane.ANSWERS, Lane.STORE])
+def test_places_that_another_lane_took_are_not_ones_own(lane: Lane) -> None:
+    desk = Desk(None, Limits(at_once=3))
+    (other,) = {Lane.ANSWERS, Lane.STORE} - {lane}
+    desk.at_work[other] = 100
+    statuses = [start["status"] for start, _ in asked(desk, at_once=8, lane=lane)]
+    assert statuses == [503] * 5 + [200] * 3
+    assert desk.at_work == {lane: 0, other: 100, Lane.UPKEEP: 0}
+    assert desk.at_once == 100
+
+
+@pytest.mark.parametrize("late", [0.0, 60.0])
+def test_who_asks_how_it_is_or_says_what_to_serve_is_never_told_to_come_again(late: float) -> None:
+    desk = Desk(None, Limits(at_once=3, late=2.0))
+    desk.late = late
+    desk.at_work |= {Lane.ANSWERS: 100, Lane.STORE: 100}
+    assert [start["status"] for start, _ in asked(desk, at_once=8, lane=Lane.UPKEEP)] == [200] * 8
+
+
+def test_every_route_waits_in_the_lane_of_what_it_waits_for() -> None:
+    routes = [*v1(), *recommending(), *v2(), *looks()]
+    lanes = {lane: {f"{route.method} {route.path}" for route in routes if route.lane is lane} for lane in Lane}
+    assert lanes[Lane.UPKEEP] == {
+        "GET /metrics", "GET /v1/bundles", "POST /v1/erasures", "POST /v1/bundles:promote", "POST /v1/bundles:rollback",
+        "POST /v1/bundles/{label}", "DELETE /v1/bundles/{label}", "PUT /v1/fusion", "DELETE /v1/fusion",
+    }  # fmt: skip
+    assert {f"{route.method} {route.path}" for route in routes if route.scope is Scope.ADMIN} < lanes[Lane.UPKEEP]
+    assert {f"{route.method} {route.path}" for route in routes if route.scope is Scope.WRITE} < lanes[Lane.STORE]
+    assert {"GET /v1/users/{id:path}", "GET /v1/decisions", "GET /v1/audit", "POST /v1/fusion:preview"} < lanes[Lane.STORE]
+    assert {"POST /v1/rank", "POST /v1/recommend", "POST /v1/predict", "POST /v2/models/{model}/infer"} < lanes[Lane.ANSWERS]
 
 
 def test_a_loop_that_was_held_up_is_late() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ LOG = logging.getLogger("umbel.serve")
 REFRESH = 0.5  # seconds between two looks at what other workers wrote
 SHARE = 0.5      # of the time that is left for an answer, that each look at the store may take
 PATIENCE = 1.0  # seconds that an answer waits for its decision to be durable
+LONGEST = 5.0   # seconds that events wait to be: who gives up sends them again, which is harmless
 SENT: Mapping[str, Sequence[str]] = MappingProxyType({})  # the sources of items that whoever asks has brought
 
 
@@ -98,14 +100,14 @@ class Service:
         return PredictAnswer(bundle=served.name, columns=list(served.bundle.columns), predictions=found.tolist(), ignored=ignored)
 
     async def record(self, sent: Sequence[object]) -> list[Outcome]:
-        """What became of each event, in their order, durably; :raises UserError: for none, or too many."""
+        """What became of each event, in their order, durably; :raises UserError: for none, or too many, or a store that is too slow."""
         if not 1 <= len(sent) <= self.serving.limits.events:
             raise UserError(f"events: {len(sent):,}", mend=f"send 1 to {self.serving.limits.events:,}")
         feedback = self.bundles.stable.served.bundle.feedback
         read = on_scale([read_event(one) for one in sent], feedback)
         events = [one for one in read if isinstance(one, Event)]
         skew = SKEW if feedback is None else feedback.skew
-        answered: tuple[Outcome, ...] = await asyncio.wrap_future(self.store.record(events, skew=skew)) if events else ()
+        answered = await self._durable(partial(self.store.record, events, skew=skew), LONGEST) if events else ()
         kept = iter(answered)
         found = [remarked(one, next(kept), feedback) if isinstance(one, Event) else one for one in read]
         for outcome in found:
@@ -226,14 +228,23 @@ class Service:
     async def _logged(self, decision: Decision) -> bool:
         """Keep a decision; whether it is durable."""
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self.store.log(decision))), PATIENCE)
-        except TimeoutError:
-            self.failed(UnavailableError(f"{self.store.where}: no commit within {PATIENCE:g} s", mend="see what else it is asked to do"))
-            return False
+            await self._durable(partial(self.store.log, decision), PATIENCE)
         except (UnavailableError, ValueError) as error:
             self.failed(error)
             return False
         return True
+
+    async def _durable(self, write: Callable[[], Future[tuple[Outcome, ...]]], seconds: float) -> tuple[Outcome, ...]:
+        """What became of a write, once it is durable.
+
+        :raises UnavailableError: if it is not in so many seconds, and at once while what is written before it takes longer: it is given up.
+        """
+        if self.store.busy <= seconds:
+            try:
+                return await asyncio.wait_for(asyncio.wrap_future(write()), seconds)
+            except TimeoutError:
+                pass
+        raise UnavailableError(f"{self.store.where}: no commit within {seconds:g} s", mend="see what else it is asked to do")
 
     def _follow(self, shadow: Ranker, asked: Asked, sent: RankRequest) -> None:
         """Let the shadow answer, to nobody."""

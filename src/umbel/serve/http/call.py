@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from http import HTTPStatus
 
 from msgspec import Struct
 
 from umbel.serve.http.keys import Scope
 from umbel.serve.service import Service
+
+
+class Lane(Enum):
+    """Calls that share places: those of one lane that wait keep none of another out."""
+
+    ANSWERS = auto()  # what is worked out, whether the store answers or not
+    STORE = auto()    # what waits for the store
+    UPKEEP = auto()   # how the service is, and what it is to serve: never told to come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class Route:
     """A route: what answers it, the scope that it takes (none: anybody may ask), and what it reads, asks and gives, for /openapi.json.
 
     `{name}` in a path stands for one part of it, `{name:path}` for the rest; `asks` is the shape of its query, `kind` the media type of
-    what it gives; `partly` says that it may do a part of what it is asked for, and then answers 207.
+    what it gives; `partly` says that it may do a part of what it is asked for, and then answers 207. `lane` says whose places it takes.
     """
 
     method: str
@@ -57,3 +66,4 @@ class Route:
     kind: str = "application/json"
     error: Callable[[Exception], Reply] | None = None
     partly: bool = False
+    lane: Lane = Lane.ANSWERS

@@ -10,7 +10,7 @@ from typing import final
 
 from umbel.errors import UserError
 from umbel.serve.http.answers import KnownAnswer, KnownWritten, SentKnown, WrittenAnswer, WrittenOne
-from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.call import Call, Lane, Reply, Route
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
 from umbel.serve.known import Memory
@@ -71,14 +71,16 @@ def catalogues() -> Iterator[Route]:
         kind, path = kept.kind, f"/v1/{kept.kind}/{{id:path}}"
         yield Route(
             method="PUT", path=f"/v1/{kind}", answer=kept.write_many, says=f"Write many of the {kind}", scope=Scope.WRITE,
-            reads=SentKnown, gives=WrittenAnswer, partly=True,
+            reads=SentKnown, gives=WrittenAnswer, partly=True, lane=Lane.STORE,
         )  # fmt: skip
         yield Route(
             method="PUT", path=path, answer=kept.write, says=f"Write one of the {kind}", scope=Scope.WRITE, reads=KnownFields,
-            gives=KnownWritten,
+            gives=KnownWritten, lane=Lane.STORE,
         )  # fmt: skip
-        yield Route(method="GET", path=path, answer=kept.read, says=f"Read one of the {kind}", gives=KnownAnswer)
-        yield Route(method="DELETE", path=path, answer=kept.delete, says=f"Forget one of the {kind}", scope=Scope.WRITE)
+        yield Route(method="GET", path=path, answer=kept.read, says=f"Read one of the {kind}", gives=KnownAnswer, lane=Lane.STORE)
+        yield Route(
+            method="DELETE", path=path, answer=kept.delete, says=f"Forget one of the {kind}", scope=Scope.WRITE, lane=Lane.STORE,
+        )  # fmt: skip
 
 
 def _read(one: bytes, time: int) -> Known | WrittenOne:

@@ -11,7 +11,8 @@ from typing import Any, final
 
 import msgspec
 
-from umbel.serve.http.call import Call, Reply, Route
+from umbel.errors import UserError
+from umbel.serve.http.call import Call, Lane, Reply, Route
 from umbel.serve.http.keys import Keys
 from umbel.serve.http.keys import Scope as KeyScope
 from umbel.serve.http.limits import Limits, Rates
@@ -37,7 +38,7 @@ class Desk:
         self.service: Service | None = None
         self.keys, self.limits = keys, limits
         self.rates = None if limits.rate is None else Rates(limits.rate, limits.burst)
-        self.at_once = 0
+        self.at_work = dict.fromkeys(Lane, 0)
         self.late = 0.0
 
     async def watch(self) -> None:
@@ -48,9 +49,13 @@ class Desk:
             self.late = monotonic() - due
 
     @property
-    def full(self) -> bool:
-        """Whether who comes now would wait for longer than is of use."""
-        return self.at_once > self.limits.at_once or self.late > self.limits.late
+    def at_once(self) -> int:
+        """How many are at work, of all lanes."""
+        return sum(self.at_work.values())
+
+    def full(self, lane: Lane) -> bool:
+        """Whether who comes now in a lane would wait for longer than is of use."""
+        return lane is not Lane.UPKEEP and (self.at_work[lane] > self.limits.at_once or self.late > self.limits.late)
 
 
 @final
@@ -67,14 +72,14 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
         arrived, desk = monotonic(), self._desk
-        service = desk.service
-        desk.at_once += 1
+        service, lane = desk.service, self._route.lane
+        desk.at_work[lane] += 1
         try:
             reply = await self._reply(scope, receive, arrived)
         except Exception as error:
             reply = self._failed(error)
         finally:
-            desk.at_once -= 1
+            desk.at_work[lane] -= 1
         await _send(reply, send)
         if service is not None:
             service.metrics.requests.labels(self._route.path, int(reply.status)).inc()
@@ -101,7 +106,7 @@ class Gate:
         return await self._route.answer(Call(desk.service, body, scope["path_params"], actor, arrived, query, trusted))
 
     def _enter(self) -> None:
-        if self._desk.full:
+        if self._desk.full(self._route.lane):
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", mend="try again", headers=AGAIN)
 
     def _who(self, headers: dict[bytes, bytes], scope: Scope) -> tuple[str, bool]:
@@ -131,8 +136,8 @@ class Gate:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, no longer than it may be, whatever length was told; while it comes it takes nobody's place."""
-        desk, seconds = self._desk, self._desk.limits.slow
-        desk.at_once -= 1
+        desk, seconds, lane = self._desk, self._desk.limits.slow, self._route.lane
+        desk.at_work[lane] -= 1
         try:
             async with asyncio.timeout(seconds):
                 return await self._received(headers, receive)
@@ -140,7 +145,7 @@ class Gate:
             late, mend = "the body did not come in time", f"send all of it within {seconds:g} s"
             raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, late, mend=mend, headers={"connection": "close"}) from None
         finally:
-            desk.at_once += 1
+            desk.at_work[lane] += 1
 
     async def _received(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         most = self._desk.limits.body
@@ -163,7 +168,7 @@ class Gate:
     def _failed(self, error: Exception) -> Reply:
         found = problem(error)
         if found.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, ProblemError):
-            LOG.error("%s %s: %s", self._route.method, self._route.path, error, exc_info=error)
+            LOG.error("%s %s: %s", self._route.method, self._route.path, error, exc_info=None if isinstance(error, UserError) else error)
         if self._route.error is not None:
             return self._route.error(found)
         return Reply(found.body(), found.status, "application/problem+json", found.headers)

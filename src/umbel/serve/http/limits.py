@@ -13,8 +13,8 @@ CLIENTS = 10_000  # whose rates are remembered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on requests: bytes of a body, items to rank, rows to predict, events or users or items of a batch, requests at
-    once in a process.
+    """Bounds on requests: bytes of a body, items to rank, rows to predict, events or users or items of a batch, requests of a lane
+    at once in a process.
 
     Whoever comes while a process is more than `late` seconds behind is told to come again, at once, so that it catches up.
     A body has `slow` seconds to come.

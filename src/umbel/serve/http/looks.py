@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +15,7 @@ from umbel.errors import UserError, nearest
 from umbel.fusion import parse
 from umbel.run.page import page
 from umbel.run.report import Report
-from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.call import Call, Lane, Reply, Route
 from umbel.serve.http.lately import Lately
 from umbel.serve.http.problem import ProblemError
 from umbel.serve.looked import Audit, Glances, Latest, Monitored, Note
@@ -94,14 +95,17 @@ def looks() -> list[Route]:
         found = await asyncio.to_thread(partial(preview, pool, asked, bundle=(name, columns), policies=policies))
         return Reply(found if call.trusted else replace(found, examples=call.service.whom.hide(found.examples)))
 
-    return [
+    found = [
         Route(method="GET", path="/v1/decisions", answer=decisions, says="The latest decisions", asks=Latest, gives=Glances),
         Route(method="GET", path="/v1/monitor", answer=monitored, says="Canary, drift, skew and quality, as found last", gives=Monitored),
         Route(method="GET", path="/v1/decisions/{request}", answer=explained, says="One decision, and why", gives=Why),
         Route(method="GET", path="/v1/audit", answer=audit, says="Who changed what", asks=Latest, gives=Audit),
+        Route(method="POST", path="/v1/fusion:preview", answer=previewed, says="Preview a policy", reads=PreviewRequest, gives=Preview),
+    ]
+    return [
+        *(dataclasses.replace(one, lane=Lane.STORE) for one in found),
         Route(method="GET", path="/v1/bundles/{label}/report", answer=report, says="The report of a bundle's run", gives=dict[str, Any]),
         Route(method="GET", path="/v1/bundles/{label}/report.html", answer=report_page, says="The same as a page", kind="text/html"),
-        Route(method="POST", path="/v1/fusion:preview", answer=previewed, says="Preview a policy", reads=PreviewRequest, gives=Preview),
     ]  # fmt: skip
 
 

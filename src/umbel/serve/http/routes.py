@@ -25,7 +25,7 @@ from umbel.serve.http.answers import (
     SentEvents,
     SentPolicy,
 )
-from umbel.serve.http.call import Call, Reply, Route
+from umbel.serve.http.call import Call, Lane, Reply, Route
 from umbel.serve.http.catalogue import catalogues
 from umbel.serve.http.keys import Scope
 from umbel.serve.http.problem import ProblemError
@@ -169,16 +169,16 @@ def v1() -> list[Route]:
         Route(method="POST", path="/v1/predict", answer=predict, says="Predict rows", reads=PredictRequest, gives=PredictAnswer),
         Route(
             method="POST", path="/v1/events", answer=record, says="Tell what happened", scope=Scope.WRITE, reads=SentEvents,
-            gives=EventsAnswer, partly=True,
+            gives=EventsAnswer, partly=True, lane=Lane.STORE,
         ),
         Route(method="GET", path="/healthz", answer=alive, says="Does the process live", scope=None, gives=Alive),
         Route(method="GET", path="/readyz", answer=ready, says="May it be asked", scope=None, gives=Ready),
-        Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus", kind="text/plain"),
-        Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer", gives=BundlesAnswer),
+        Route(method="GET", path="/metrics", answer=metrics, says="Figures for Prometheus", kind="text/plain", lane=Lane.UPKEEP),
+        Route(method="GET", path="/v1/bundles", answer=show_bundles, says="Which bundles answer", gives=BundlesAnswer, lane=Lane.UPKEEP),
         Route(method="GET", path="/v1/fusion", answer=show_fusion, says="The policy that ranks", gives=SentPolicy),
         Route(
             method="POST", path="/v1/erasures", answer=erase, says="Erase all of a user", scope=Scope.ADMIN, reads=EraseRequest,
-            gives=ErasedAnswer,
+            gives=ErasedAnswer, lane=Lane.UPKEEP,
         ),
         *catalogues(),
         *_changes(),
@@ -195,7 +195,9 @@ def _changes() -> Iterator[Route]:
         ("PUT", "/v1/fusion", activate, "Rank by a policy", SentPolicy),
         ("DELETE", "/v1/fusion", deactivate, "Rank by the bundles' policies", None),
     ):  # fmt: skip
-        yield Route(method=method, path=path, answer=answer, says=says, scope=Scope.ADMIN, reads=reads, gives=BundlesAnswer)
+        yield Route(
+            method=method, path=path, answer=answer, says=says, scope=Scope.ADMIN, reads=reads, gives=BundlesAnswer, lane=Lane.UPKEEP,
+        )  # fmt: skip
 
 
 async def _change(call: Call, new: State, *, action: str, detail: dict[str, Value]) -> Reply:

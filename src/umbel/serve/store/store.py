@@ -65,6 +65,11 @@ class Store:
         """Its connections, for what reads or writes much at once."""
         return self._session
 
+    @property
+    def busy(self) -> float:
+        """The seconds that what is being written has taken so far; 0 where nothing is."""
+        return self._writer.busy
+
     def log(self, decision: Decision) -> Future[Answer]:
         """Keep a decision; one of the same request id that is there already stays as it is.
 

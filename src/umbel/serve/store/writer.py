@@ -30,6 +30,7 @@ class Writer(Generic[Job, Answer]):
         self._write, self._where, self._window = write, where, window
         self._queue: SimpleQueue[tuple[Job, Future[Answer]] | None] = SimpleQueue()
         self._door, self._closed = Lock(), False  # nothing comes in after the last one
+        self._began: float | None = None
         self._thread = Thread(target=self._run, name="umbel-store", daemon=True)
         self._thread.start()
 
@@ -43,6 +44,12 @@ class Writer(Generic[Job, Answer]):
                 raise UnavailableError(f"{self._where}: the store is closed", mend="open it again")
             self._queue.put((job, future))
         return future
+
+    @property
+    def busy(self) -> float:
+        """The seconds that what is being written has taken so far; 0 where nothing is."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def close(self) -> None:
         """Do what was asked for, then end."""
@@ -74,7 +81,7 @@ class Writer(Generic[Job, Answer]):
     def _do(self, group: Sequence[tuple[Job, Future[Answer]]]) -> None:
         wanted = [(job, future) for job, future in group if future.set_running_or_notify_cancel()]
         try:
-            answers = self._write([job for job, _ in wanted])
+            answers = self._written([job for job, _ in wanted])
         except UnavailableError as error:
             for _, future in wanted:
                 future.set_exception(error)
@@ -91,6 +98,13 @@ class Writer(Generic[Job, Answer]):
     def _alone(self, one: tuple[Job, Future[Answer]]) -> None:
         job, future = one
         try:
-            future.set_result(self._write([job])[0])
+            future.set_result(self._written([job])[0])
         except Exception as error:
             future.set_exception(error)
+
+    def _written(self, jobs: Sequence[Job]) -> Sequence[Answer]:
+        self._began = time.monotonic()
+        try:
+            return self._write(jobs)
+        finally:
+            self._began = None
