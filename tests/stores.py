@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -66,6 +67,20 @@ class Server:
         if not (self.data / "postmaster.pid").exists():
             return
         run([str(self.programs / "pg_ctl"), "-D", str(self.data), "-w", "-m", "immediate", "stop"])
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Its processes stand still while the block lasts: what they are sent is taken, and nothing comes back."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        told = [(int(one.parent.name), one.read_text().rpartition(")")[2].split()) for one in Path("/proc").glob("[0-9]*/stat")]
+        every = [first, *(number for number, fields in told if int(fields[1]) == first)]
+        for number in every:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for number in every:
+                os.kill(number, signal.SIGCONT)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests import stores
 from tests.journeys.conftest import Job
 from tests.loads import event
 from tests.server import here, problem, serving
+from tests.untrained import bundle
 from umbel.serve import service as service_module
 from umbel.serve.store import engine
 from umbel.serve.store.store import Store
@@ -91,3 +94,34 @@ def test_a_database_that_goes_and_comes_back_under_a_service(job: Job, tmp_path:
         with Store(place) as store:
             assert store.decision(first["request_id"]) is not None
             assert {one.id for one in store.history("1")} == {"before", "while"}
+
+
+def test_a_database_that_says_nothing_under_a_service(tmp_path: Path) -> None:
+    """What it is sent is taken, and nothing comes back: ranks are answered, many events that come at once are told to come again."""
+    if why := stores.absent():
+        pytest.skip(why)
+    if stores.programs() is None:
+        pytest.skip("a server that is not ours is not stopped")
+    words = ["--set", "budget=200", "--set", "at_once=8", "--set", "late=600"]
+    with stores.folder() as folder, stores.server(folder) as postgres:
+        place = stores.database(postgres.base)
+        with serving(bundle(tmp_path), tmp_path, "--store", place, *words) as server, ThreadPoolExecutor(40) as pool:
+            client, asked = server.client, {"items": ["i1", "i2"], "user_id": "u1"}
+            assert client.post("/v1/rank", json=asked).json()["logged"] is True
+            with postgres.hanging():
+                told = [pool.submit(client.post, "/v1/events", json=[event(f"e{place}")]) for place in range(30)]
+                ranked = [pool.submit(client.post, "/v1/rank", json=asked) for _ in range(5)]
+                for one in [*ranked, *(pool.submit(client.post, "/v1/rank", json=asked) for _ in range(3))]:
+                    answer = one.result().json()
+                    assert (answer["logged"], len(answer["items"])) == (False, 2)
+                assert client.get("/metrics").status_code == 200
+                details = {problem(one.result(), 503) for one in told}
+                assert details <= {AWAY, "too many requests at once; try again"}
+                assert AWAY in details
+            sent, ends = [event(f"e{place}") for place in range(30)], time.monotonic() + 60
+            while client.post("/v1/events", json=sent).status_code == 503:  # what it was sent before is written first
+                assert time.monotonic() < ends
+                time.sleep(0.1)
+            assert client.post("/v1/rank", json=asked).json()["logged"] is True
+        with Store(place) as store:
+            assert {one.id for one in store.history("1")} == {f"e{place}" for place in range(30)}

@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -241,6 +243,79 @@ def test_a_commit_waits_for_the_disk_whatever_the_database_says(server: stores.S
             with transaction() as connected:
                 assert connected.exec_driver_sql("SHOW synchronous_commit").scalar_one() == found
                 assert str(connected.exec_driver_sql("SHOW search_path").scalar_one()).startswith("umbel_")
+
+
+LIMITS = ("lock_timeout", "statement_timeout")
+
+
+def limits(place: str) -> dict[str, list[str]]:
+    """What limits a transaction that writes, and one that reads."""
+    with Store(place) as store:
+        found = {}
+        for name, transaction in (("writes", store.session.writing), ("reads", store.session.reading)):
+            with transaction() as connected:
+                found[name] = [str(connected.exec_driver_sql(f"SHOW {one}").scalar_one()) for one in LIMITS]
+    return found
+
+
+def test_nothing_waits_for_ever_for_a_server(server: stores.Server) -> None:
+    plain = stores.database(server.base)
+    assert limits(plain) == {"writes": ["10s", "1min"], "reads": ["10s", "0"]}
+    url = sa.make_url(plain)
+    own = url.update_query_dict({"options": f"{url.query['options']} -c lock_timeout=3s -c statement_timeout=4s"})
+    assert limits(own.render_as_string(hide_password=False)) == {"writes": ["3s", "4s"], "reads": ["3s", "4s"]}
+
+
+def test_a_server_that_is_gone_without_a_word_is_given_up(server: stores.Server) -> None:
+    """By the machine's own network, as libpq is told: a socket file, on which the tests' own server listens, has nothing of it."""
+    plain = sa.make_url(stores.database(server.base))
+    told = {"connect_timeout": "10", "tcp_user_timeout": "10000", "keepalives_idle": "5", "keepalives_interval": "2"}
+    told["keepalives_count"] = "3"
+    for url, expected in ((plain, told), (plain.update_query_dict({"tcp_user_timeout": "77"}), {**told, "tcp_user_timeout": "77"})):
+        with Store(url.render_as_string(hide_password=False)) as store, store.session.reading() as connected:
+            driver: Any = connected.connection.driver_connection
+            given = driver.info.get_parameters()
+            assert {name: given.get(name) for name in told} == expected
+
+
+def test_a_lock_is_waited_for_then_said(server: stores.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WAIT", 1_000)
+    plain = stores.database(server.base)
+    with Store(plain) as store, Store(plain) as other:
+        with other.session.writing() as holds:
+            holds.execute(sa.text("LOCK TABLE events IN EXCLUSIVE MODE"))
+            with pytest.raises(UnavailableError, match=r"another process writes to it, for too long; try again when it has ended"):
+                added(store, "e")
+            assert store.history("u1") == []  # reading goes on
+        assert added(store, "e") is Result.ACCEPTED
+
+
+def test_a_statement_is_waited_for_then_said(server: stores.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(stores.database(server.base)) as store:
+        monkeypatch.setattr(engine, "HANGS", 50)
+        with pytest.raises(UnavailableError, match="the server gave a statement up; see what else"), store.session.writing() as connected:
+            connected.execute(sa.text("SELECT pg_sleep(60)"))
+        assert added(store, "e") is Result.ACCEPTED
+        with store.session.reading() as connected:  # what only reads may take long
+            connected.execute(sa.text("SELECT pg_sleep(0.2)"))
+
+
+def test_a_migration_may_take_long(server: stores.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WAIT", 1_000)
+    monkeypatch.setattr(engine, "HANGS", 100)
+    with Store(stores.database(server.base)) as store, store.session.writing() as connected:
+        assert connected.exec_driver_sql("SHOW statement_timeout").scalar_one() == "100ms"
+        store.session.place.begin_migration(connected)
+        assert [connected.exec_driver_sql(f"SHOW {one}").scalar_one() for one in LIMITS] == ["0", "0"]
+
+
+def test_more_who_ask_than_there_are_connections_are_told_so(tmp_path: Path) -> None:
+    with Store(tmp_path / "umbel.db") as store, ExitStack() as held:
+        pool = store.session.engine.pool
+        pool._timeout = 0.05  # type: ignore[attr-defined]
+        with pytest.raises(UnavailableError, match=r"umbel\.db: every connection is in use; see what else it is asked to do"):
+            for _ in range(100):
+                held.enter_context(store.session.reading())
 
 
 def test_no_server_at_all(tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from umbel.lock import HeldError
 from umbel.serve.store.tables import METADATA
 
 Insert = sqlite.Insert | postgresql.Insert
-WAIT = 10_000       # milliseconds that a write waits for another process's
+WAIT = 10_000       # milliseconds that a write waits for another process's, and anything for a server that says nothing
+HANGS = 60_000      # milliseconds after which a statement that writes is given up
 MIGRATION = 0x756D  # the number of the lock that two servers of one database take in turn when they open it
 OTHER = "stop that one, or give this one a store of its own or a PostgreSQL database"
 EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+LOCKED, CANCELLED = "55P03", "57014"  # PostgreSQL's SQLSTATE of a lock, and of a statement, that was waited for too long
+UNLESS_LIMITED = "SELECT set_config('{0}', '{1}', {2}) WHERE current_setting('{0}') = '0'"  # by database, user or URL
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",            # a commit is on the disk
@@ -31,9 +34,10 @@ PRAGMAS = (
     "wal_autocheckpoint = 8192",     # pages: fewer, larger write-backs than by default
     "journal_size_limit = 67108864",  # bytes that the log keeps of the disk once it is written back
 )
+BUSY = "another process writes to it, for too long", "try again when it has ended"
 MENDS = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free some space; all that was acknowledged is there"),
-    sqlite3.SQLITE_BUSY: ("another process writes to it, for too long", "try again when it has ended"),
+    sqlite3.SQLITE_BUSY: BUSY,
     sqlite3.SQLITE_READONLY: ("not writable", "choose a file you may write to"),
     sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "name a file in a folder you may write to"),
     sqlite3.SQLITE_NOTADB: ("is no store", "name the file that `umbel serve` made, or a new one"),
@@ -95,6 +99,8 @@ class Place(ABC):
             if why is None:
                 raise
             raise UnavailableError(f"{self.where}: {why[0]}", mend=why[1]) from error
+        except sa.exc.TimeoutError as error:
+            raise UnavailableError(f"{self.where}: every connection is in use", mend="see what else it is asked to do") from error
 
 
 @final
@@ -160,13 +166,24 @@ class Postgres(Place):
         self.url, self.where = url.set(drivername="postgresql+psycopg"), url.render_as_string(hide_password=True)
 
     def engine(self) -> sa.Engine:
-        """Connections, tried before use, so that a server that went and came back is met by a new one."""
+        """Connections, tried before use, so that a server that went and came back is met by a new one.
+
+        None waits for ever, for a server that is gone without a word, a lock, or what it writes; a URL may set other limits.
+        """
+        seconds = WAIT // 1000
+        told = {
+            "connect_timeout": seconds, "tcp_user_timeout": WAIT, "keepalives_idle": seconds // 2, "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }  # fmt: skip
+        given = {name: value for name, value in told.items() if name not in self.url.query}
         try:
-            engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": WAIT // 1000})
+            engine = sa.create_engine(self.url, pool_pre_ping=True, pool_timeout=seconds, connect_args=given)
         except ModuleNotFoundError as error:
             raise UserError(f"{self.where}: PostgreSQL needs {error.name}", mend="pip install 'umbel[postgres]'") from None
         if "synchronous_commit" not in str(self.url.query.get("options", "")):
             sa.event.listen(engine, "connect", _commit_to_disk)
+        sa.event.listen(engine, "connect", _locks)
+        sa.event.listen(engine, "begin", _statements)
         return engine
 
     def snapshots(self, engine: sa.Engine) -> sa.Engine:
@@ -178,7 +195,9 @@ class Postgres(Place):
         return postgresql.insert(table)
 
     def begin_migration(self, connection: sa.Connection) -> None:
-        """A lock of the database, freed with the transaction."""
+        """A lock of the database, freed with the transaction; another's migration is waited for, and may take as long as ours."""
+        for name in ("lock_timeout", "statement_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {name} = 0")
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION)))
 
     def write_back(self, engine: sa.Engine) -> bool:
@@ -191,8 +210,12 @@ class Postgres(Place):
             connection.exec_driver_sql(f"VACUUM FULL {', '.join(METADATA.tables)}")
 
     def why(self, error: DBAPIError) -> tuple[str, str] | None:
-        """A lost or refused connection, a full disk, or a server that stops."""
+        """A lost or refused connection, a full disk, a server that stops, or what was waited for too long."""
         state = str(getattr(error.orig, "sqlstate", None) or "")
+        if state == LOCKED:
+            return BUSY
+        if state == CANCELLED:
+            return "the server gave a statement up", "see what else it is asked to do; the next request tries again"
         if state.startswith("53"):
             return "the server has no room", "free some space; all that was acknowledged is there"
         if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
@@ -247,6 +270,18 @@ def _commit_to_disk(connection: Any, _: object) -> None:  # noqa: ANN401
     """Wait for the disk at a commit where the database says not to; what waits for more, such as a copy, stays."""
     connection.execute("SELECT set_config(name, 'on', false) FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'")
     connection.commit()
+
+
+def _locks(connection: Any, _: object) -> None:  # noqa: ANN401
+    """Wait for no lock longer than for another process's write."""
+    connection.execute(UNLESS_LIMITED.format("lock_timeout", WAIT, "false"))
+    connection.commit()
+
+
+def _statements(connection: sa.Connection) -> None:
+    """Let no statement of a transaction that writes take for ever; what only reads may take long."""
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql(UNLESS_LIMITED.format("statement_timeout", HANGS, "true"))
 
 
 def _begin(connection: sa.Connection) -> None:
