@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from umbel.errors import UserError
 from umbel.feedback import Amount, Attribution, Feedback, Rule
 from umbel.serve.records import Candidates, Decision, Event, Known, Outcome, Result, Rung, Shown
 from umbel.serve.store import Store
+from umbel.serve.store.engine import ConflictError, UnavailableError
 from umbel.serve.store.erase import Erased
 from umbel.serve.store.migrate import HERE, migrate
-from umbel.serve.store.tables import METADATA, candidates, events, shown
+from umbel.serve.store.session import AGAIN
+from umbel.serve.store.tables import METADATA, audit, candidates, decisions, events, shown
 
 ACCEPTED, DUPLICATE, REJECTED = Result.ACCEPTED, Result.DUPLICATE, Result.REJECTED
 NOW = 1_700_000_000_000
@@ -385,6 +387,72 @@ def test_many_threads_share_a_store(store: Store) -> None:
         one.join()
     assert len(accepted) == len(set(accepted)) == 8 * 20 + 20
     assert count(store, events) == 180
+
+
+@pytest.mark.parametrize("contest", range(3))
+def test_stores_that_are_sent_the_same_in_opposite_orders_are_in_nobodys_way(
+    fresh: Open, contest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As workers are: by a client that tries again, or two that replay one log. No transaction has to be done again."""
+    monkeypatch.setattr("umbel.serve.store.session.AGAIN", 0)
+    place = fresh()
+    with Store(place) as one, Store(place) as other:
+        for batch in range(4):
+            told = [event(f"{contest}-{batch}-{number}") for number in range(500)]
+            made = [replace(decision(f"{contest}-{batch}-{number}"), candidates=None) for number in range(200)]
+            both = [one.record(told, received=NOW), other.record(told[::-1], received=NOW)]
+            both += [store.log(each) for pair in zip(made, made[::-1], strict=True) for store, each in zip((one, other), pair, strict=True)]
+            wait(both)
+            first, second = both[0].result(), both[1].result()[::-1]
+            found = [sorted(pair) for pair in zip(results(first), results(second), strict=True)]
+            assert found == [[ACCEPTED, DUPLICATE]] * len(told)
+            assert all(each.result() == () for each in both[2:])
+        assert (count(one, events), count(one, decisions)) == (2_000, 800)
+
+
+def test_catalogues_that_are_sent_the_same_in_opposite_orders_are_in_nobodys_way(fresh: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umbel.serve.store.session.AGAIN", 0)
+    place = fresh()
+    with Store(place) as one, Store(place) as other, ThreadPoolExecutor(2) as pool:
+        for batch in range(8):
+            known = [Known(id=f"i{number}", fields={"batch": batch}, time=batch) for number in range(800)]
+            for done in [pool.submit(one.items.put, known), pool.submit(other.items.put, known[::-1])]:
+                done.result()
+            assert {each.fields["batch"] for each in one.items.all()} == {batch}
+        assert len(list(one.items.all())) == 800
+
+
+@pytest.mark.parametrize(("failures", "done"), [(0, True), (1, True), (AGAIN, True), (AGAIN + 1, False)])
+def test_a_transaction_that_others_were_in_the_way_of_is_done_again(store: Store, failures: int, done: bool) -> None:
+    tried: list[int] = []
+
+    def work(connection: sa.Connection) -> str:
+        connection.execute(sa.insert(audit).values(time=len(tried), actor="a", action="b", detail="{}"))
+        tried.append(1)
+        if len(tried) <= failures:
+            raise ConflictError("here: another was in the way", mend="again")
+        return "done"
+
+    if done:
+        assert store.session.write(work) == "done"
+        assert count(store, audit) == 1, "what was tried before is undone"
+    else:
+        with pytest.raises(UnavailableError, match="another was in the way"):
+            store.session.write(work)
+        assert count(store, audit) == 0
+    assert len(tried) == min(failures, AGAIN) + 1
+
+
+def test_a_transaction_that_fails_otherwise_is_not_done_again(store: Store) -> None:
+    tried: list[int] = []
+
+    def work(connection: sa.Connection) -> None:
+        tried.append(1)
+        raise UnavailableError("here: gone", mend="wait")
+
+    with pytest.raises(UnavailableError, match="here: gone"):
+        store.session.write(work)
+    assert tried == [1]
 
 
 def test_two_open_stores_of_one_place_see_each_other(fresh: Open) -> None:

@@ -7,8 +7,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from tests import stores
 from umbel.errors import UserError
 from umbel.serve.records import Event, Result
 from umbel.serve.store import Store, UnavailableError, engine, sole
-from umbel.serve.store.engine import Postgres, Sqlite, place
+from umbel.serve.store.engine import ConflictError, Postgres, Sqlite, place
 
 NOW = 1_700_000_000_000
 SERVER = """
@@ -288,6 +291,42 @@ def test_a_lock_is_waited_for_then_said(server: stores.Server, monkeypatch: pyte
                 added(store, "e")
             assert store.history("u1") == []  # reading goes on
         assert added(store, "e") is Result.ACCEPTED
+
+
+def test_a_deadlock_is_done_again_by_whoever_lost_it(server: stores.Server) -> None:
+    """Two transactions that take the same two locks in opposite orders: PostgreSQL ends one, which then finds the locks free."""
+    met, began = Barrier(2), [0, 0]
+
+    def work(connection: sa.Connection, own: int) -> int:
+        began[own] += 1
+        for lock in (own, 1 - own):
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            if began[own] == 1 and lock == own:
+                met.wait(60)
+        return own
+
+    with Store(stores.database(server.base)) as store, ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(store.session.write, partial(work, own=own)) for own in range(2)]
+        assert [one.result() for one in done] == [0, 1]
+    assert sorted(began) == [1, 2]
+
+
+@pytest.mark.parametrize(("state", "kind", "says"), [
+    ("40P01", ConflictError, "another process writes to it, for too long"),
+    ("40001", ConflictError, "another process writes to it, for too long"),
+    ("55P03", UnavailableError, "another process writes to it, for too long"),
+    ("57014", UnavailableError, "the server gave a statement up"),
+    ("53100", UnavailableError, "the server has no room"), ("57P01", UnavailableError, "the server does not answer"),
+    (None, UnavailableError, "the server does not answer"),
+])  # fmt: skip
+def test_a_failure_of_postgresql_is_told_by_its_state(state: str | None, kind: type[UnavailableError], says: str) -> None:
+    class RefusedError(Exception):
+        sqlstate = state
+
+    with pytest.raises(UnavailableError) as caught, place("postgresql://host/db").failures():
+        raise sa.exc.OperationalError("INSERT", None, RefusedError("no"))
+    assert type(caught.value) is kind
+    assert caught.value.what.startswith(f"postgresql://host/db: {says}")
 
 
 def test_a_statement_is_waited_for_then_said(server: stores.Server, monkeypatch: pytest.MonkeyPatch) -> None:

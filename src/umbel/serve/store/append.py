@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import sqlalchemy as sa
 
@@ -82,12 +83,15 @@ def _add_decisions(connection: sa.Connection, place: Place, made: Sequence[Decis
 
 
 def _insert_new(connection: sa.Connection, place: Place, rows: Sequence[Row], *, table: sa.Table) -> set[str]:
-    """Insert the rows whose key is not there, and say which those were."""
+    """Insert the rows whose key is not there, and say which those were.
+
+    They are inserted in the order of their keys: of two processes that add the same, the second waits, and neither for the other.
+    """
     if not rows:
         return set()
     (key,) = table.primary_key.columns
     statement = place.insert(table).on_conflict_do_nothing().returning(key)
-    return set(connection.execute(statement, rows).scalars())
+    return set(connection.execute(statement, sorted(rows, key=itemgetter(key.name))).scalars())
 
 
 def _stored(connection: sa.Connection, ids: Sequence[str]) -> Iterator[Event]:

@@ -30,15 +30,15 @@ class Catalogue:
     def put(self, known: Sequence[Known]) -> None:
         """Write them whole, durably; of two of one id the later in time stays, whichever comes first, and of one time the last."""
         place = self.session.place
-        rows = [known_row(one) for one in {one.id: one for one in sorted(known, key=lambda one: one.time)}.values()]
+        last = {one.id: one for one in sorted(known, key=lambda one: one.time)}
+        rows = [known_row(last[one]) for one in sorted(last)]  # by id, so that two who write the same do not wait for each other
         insert = place.insert(self.table)
         given = insert.excluded
         statement = insert.on_conflict_do_update(
             index_elements=["id"], set_={"fields": given.fields, "time": given.time}, where=self.table.c.time <= given.time
         )
-        with self.session.writing() as connection:
-            if rows:
-                connection.execute(statement, rows)
+        if rows:
+            self.session.write(lambda connection: connection.execute(statement, rows))
 
     def get(self, ids: Sequence[str]) -> dict[str, Known]:
         """Those of them that are known."""
@@ -52,10 +52,14 @@ class Catalogue:
     def delete(self, known: str, *, time: int) -> bool:
         """Forget its attributes; whether it was known. Others who hold a copy learn by `changed` which it was, by `mark` that one was."""
         gone = sa.delete(self.table) if self.personal else sa.update(self.table).values(fields=None, time=time)
-        with self.session.writing() as connection:
+
+        def deleted(connection: sa.Connection) -> bool:
             found = connection.execute(gone.where(self.table.c.id == known, self._there)).rowcount > 0
             if found and self.personal:
                 put_in(connection, self.session.place, name=DELETED, content={"last": secrets.token_hex(8)})
+            return found
+
+        found = self.session.write(deleted)
         if self.personal:
             self.session.place.write_back(self.session.engine)
         return found

@@ -25,6 +25,7 @@ MIGRATION = 0x756D  # the number of the lock that two servers of one database ta
 OTHER = "stop that one, or give this one a store of its own or a PostgreSQL database"
 EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
 LOCKED, CANCELLED = "55P03", "57014"  # PostgreSQL's SQLSTATE of a lock, and of a statement, that was waited for too long
+CONFLICTS = ("40P01", "40001")        # of a deadlock, and of transactions that cannot both have been
 UNLESS_LIMITED = "SELECT set_config('{0}', '{1}', {2}) WHERE current_setting('{0}') = '0'"  # by database, user or URL
 PRAGMAS = (
     "journal_mode = WAL",
@@ -47,6 +48,10 @@ MENDS = {
 
 class UnavailableError(UserError):
     """The store cannot be read or written now; nothing that was acknowledged is lost."""
+
+
+class ConflictError(UnavailableError):
+    """A transaction that others were in the way of: it was undone, and may be done again."""
 
 
 class Place(ABC):
@@ -98,7 +103,8 @@ class Place(ABC):
             why = self.why(error)
             if why is None:
                 raise
-            raise UnavailableError(f"{self.where}: {why[0]}", mend=why[1]) from error
+            kind = ConflictError if _state(error) in CONFLICTS else UnavailableError
+            raise kind(f"{self.where}: {why[0]}", mend=why[1]) from error
         except sa.exc.TimeoutError as error:
             raise UnavailableError(f"{self.where}: every connection is in use", mend="see what else it is asked to do") from error
 
@@ -211,8 +217,8 @@ class Postgres(Place):
 
     def why(self, error: DBAPIError) -> tuple[str, str] | None:
         """A lost or refused connection, a full disk, a server that stops, or what was waited for too long."""
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        if state == LOCKED:
+        state = _state(error)
+        if state in (LOCKED, *CONFLICTS):
             return BUSY
         if state == CANCELLED:
             return "the server gave a statement up", "see what else it is asked to do; the next request tries again"
@@ -252,6 +258,10 @@ def sole(store: str) -> Iterator[None]:
             except HeldError as error:
                 raise UserError(f"{where.where}: another server ({error.holder}) uses it", mend=OTHER) from None
         yield
+
+
+def _state(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or "")
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -55,14 +55,16 @@ def _repeated(session: Session, tables: list[sa.Table], condition: sa.ColumnElem
     """Remove, from each of the tables, the rows of the keys that satisfy a condition on the last of them."""
     last = tables[-1]
     (key,) = last.primary_key.columns
-    total, found = 0, 1
-    while found:
-        with session.writing() as connection:
-            chosen = list(connection.execute(sa.select(key).where(condition).limit(AT_ONCE)).scalars())
-            for some in chunks(chosen):
-                for table in tables:
-                    connection.execute(sa.delete(table).where(table.c[key.name].in_(some)))
-        found = len(chosen)
+
+    def some_removed(connection: sa.Connection) -> int:
+        chosen = list(connection.execute(sa.select(key).where(condition).limit(AT_ONCE)).scalars())
+        for some in chunks(chosen):
+            for table in tables:
+                connection.execute(sa.delete(table).where(table.c[key.name].in_(some)))
+        return len(chosen)
+
+    total = 0
+    while found := session.write(some_removed):
         total += found
     return total
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar, final
 
 import sqlalchemy as sa
 
-from umbel.serve.store.engine import Place, place
+from umbel.serve.store.engine import ConflictError, Place, place
 from umbel.serve.store.migrate import migrate
+
+AGAIN = 4  # times that a transaction is done again which others were in the way of
+Done = TypeVar("Done")
 
 
 @final
@@ -41,6 +44,17 @@ class Session:
         """
         with self.place.failures(), self._writes.begin() as connection:
             yield connection
+
+    def write(self, work: Callable[[sa.Connection], Done]) -> Done:
+        """Do all of some work in a transaction, again where other processes' were in its way; durable when it returns.
+
+        :raises UnavailableError: if it cannot be done now.
+        """
+        for _ in range(AGAIN):
+            with suppress(ConflictError), self.writing() as connection:
+                return work(connection)
+        with self.writing() as connection:
+            return work(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -162,5 +162,4 @@ class Store:
         self._session.close()
 
     def _write(self, asked: Sequence[Append]) -> list[Answer]:
-        with self._session.writing() as connection:
-            return append(connection, self._session.place, asked)
+        return self._session.write(lambda connection: append(connection, self._session.place, asked))
