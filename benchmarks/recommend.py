@@ -29,7 +29,7 @@ from umbel.nn.towers import Sides, TowerSizes, TwoTower
 from umbel.retrieve.neighbours import neighbours
 from umbel.retrieve.retrieval import Retrieval
 from umbel.retrieve.sides import schema_of
-from umbel.serve.bundles import Ordering, State
+from umbel.serve.bundles import Ordering
 from umbel.serve.order import Order
 from umbel.serve.recommend.asked import RecommendRequest
 from umbel.serve.recommend.recommend import recommend
@@ -38,6 +38,7 @@ from umbel.serve.requests import Candidate, RankRequest
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import State
 
 CATALOGUES = (2_000, 20_000, 100_000)
 EVENTS, TURNS = 30, 5

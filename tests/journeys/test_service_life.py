@@ -22,10 +22,10 @@ from tests.server import Here, Server, command, here, problem, serving
 from umbel.bundle import Bundle
 from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
-from umbel.serve.bundles import saved, swapped
 from umbel.serve.http.keys import PREFIX, add_key
 from umbel.serve.served import Served, load
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import saved, swapped
 
 CALM = ("--set", "budget=20000", "--set", "late=600")
 

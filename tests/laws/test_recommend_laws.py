@@ -20,7 +20,7 @@ from tests.untrained import bundle
 from umbel.errors import UserError
 from umbel.run.run import train
 from umbel.run.settings import read
-from umbel.serve.bundles import Ordering, State
+from umbel.serve.bundles import Ordering
 from umbel.serve.order import Order
 from umbel.serve.recommend import recommend as module
 from umbel.serve.recommend.asked import Filters, RecommendAnswer, RecommendRequest
@@ -31,6 +31,7 @@ from umbel.serve.service import Service, Serving
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import State
 
 NEW = 12
 MET = ("0", "5", "8", f"{ITEMS + 1}")  # items of which user 1 has events

@@ -11,7 +11,6 @@ import pytest
 from tests.stores import Open
 from tests.told import RULES, decision, event
 
-from umbel.serve.bundles import State
 from umbel.serve.monitor.guard import SETTLES, Guard
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.records import Adapted, Rung, request_id
@@ -21,6 +20,7 @@ from umbel.serve.store.labels import START, among_latest
 from umbel.serve.store.sampled import SAMPLED, latest, sampled
 from umbel.serve.store.session import Session, now
 from umbel.serve.store.visits import answered
+from umbel.serve.wanted import State
 
 COUNT = 120
 BEGIN = 1_700_000_000_000

@@ -13,7 +13,7 @@ from tests.told import RULES, decision, event
 
 from umbel.feedback import Attribution, Feedback, Rule
 from umbel.run.drifting import Finding
-from umbel.serve.bundles import State, chance
+from umbel.serve.bundles import chance
 from umbel.serve.monitor.gauges import Gauges
 from umbel.serve.monitor.guard import LEVEL, SETTLES, Guard
 from umbel.serve.monitor.guarded import Guarded
@@ -22,6 +22,7 @@ from umbel.serve.store.facts import lease
 from umbel.serve.store.labels import START
 from umbel.serve.store.store import Store
 from umbel.serve.store.visits import answered
+from umbel.serve.wanted import State
 
 STATE = State(stable="s", canary="c", share=0.5, since=1_000_000, session=0)
 CLICK = Guarded(RULES.rules[0])

@@ -12,12 +12,13 @@ import pytest
 from tests.untrained import bundle
 
 from umbel.errors import UserError
-from umbel.serve.bundles import Ordering, State
+from umbel.serve.bundles import Ordering
 from umbel.serve.order import Order
 from umbel.serve.records import Known, Rung, Value
 from umbel.serve.requests import Candidate, RankAnswer, RankRequest
 from umbel.serve.service import Service, Serving
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import State
 
 BUDGET = 3.0
 

@@ -22,7 +22,7 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.serve import ranker as module
 from umbel.serve import service as service_module
-from umbel.serve.bundles import FACT, Bundles, Ordering, State, active, hashed, saved
+from umbel.serve.bundles import Bundles, Ordering, active, hashed
 from umbel.serve.http.limits import Limits
 from umbel.serve.known import OVERLAP, Memory
 from umbel.serve.order import Order
@@ -36,6 +36,7 @@ from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.facts import put
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import FACT, State, saved
 from umbel.serve.why import policy_of
 
 CLICK = Fusion((Term("click", Linear(1.0)),), "clicks")

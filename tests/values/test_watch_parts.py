@@ -20,7 +20,7 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.run.drifting import Finding
 from umbel.run.profile import profile
-from umbel.serve.bundles import Ordering, State, saved
+from umbel.serve.bundles import Ordering
 from umbel.serve.monitor import watch as module
 from umbel.serve.monitor.guard import Guard
 from umbel.serve.monitor.recent import drifts
@@ -33,6 +33,7 @@ from umbel.serve.service import Service, Serving
 from umbel.serve.store.facts import FOUND, get
 from umbel.serve.store.labels import START
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import State, saved
 
 CLICK = Fusion((Term("click", Linear(1.0)),), "clicks")
 BAD = Finding("guard click", True, "guard click: worse", 2.0)

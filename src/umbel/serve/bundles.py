@@ -4,54 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 from umbel.errors import UserError
-from umbel.feedback import UNITS
 from umbel.fusion import Fusion, parse
 from umbel.serve.monitor.guarded import guarded
 from umbel.serve.order import Order
 from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.records import Value
 from umbel.serve.served import Served, load
-from umbel.serve.store.facts import get, swap
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import Label, State, saved, swapped
 from umbel.serve.why import remember
 
-FACT = "service"  # under which the store keeps the state
-SHARES = 10_000   # into which users are hashed
-
-Label = Literal["stable", "canary", "shadow"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What all workers of a store serve: folders of bundles by label, the stable one's predecessor, the active fusion if not the bundle's.
-
-    `number` goes up by one at each change; `share` of the users are answered by the canary, which is compared from the moment `since`
-    on: when the canary, its share or the stable bundle last changed. `guard` has the tasks that it must not do worse in, with the share of
-    the stable bundle's figure that is to be kept (None: all that events say yes or no to), and a user counts with the first `session`
-    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with.
-    """
-
-    stable: str
-    previous: str | None = None
-    canary: str | None = None
-    share: float = 0.0
-    shadow: str | None = None
-    fusion: Mapping[str, object] | None = None
-    number: int = 0
-    since: int = 0
-    guard: Mapping[str, float] | None = None
-    session: int = 10 * UNITS["m"]
-    named: str | None = None
-
-    def compares(self, other: State) -> bool:
-        """Whether the same canary is compared with the same stable bundle."""
-        return (self.stable, self.canary, self.share) == (other.stable, other.canary, other.share)
+SHARES = 10_000  # into which users are hashed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,17 +218,6 @@ def _made(
     if made.canary is not None:
         guarded(stable, state.guard)
     return made, bundles
-
-
-def saved(store: Store) -> State | None:
-    """The state that a store has; None in a new one."""
-    found = get(store.session, FACT)
-    return None if found is None else State(**found)
-
-
-def swapped(store: Store, before: int | None, state: State) -> bool:
-    """Let a store have a state in place of the one of this number; False where it has another by now, which stays."""
-    return swap(store.session, FACT, asdict(state), number=before)
 
 
 def active(served: Served, state: State) -> Fusion:

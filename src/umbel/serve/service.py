@@ -15,7 +15,7 @@ from typing import final
 
 from umbel.errors import UserError
 from umbel.feedback import SKEW
-from umbel.serve.bundles import Bundles, Ordering, State
+from umbel.serve.bundles import Bundles, Ordering
 from umbel.serve.http.limits import Limits
 from umbel.serve.http.metrics import Metrics
 from umbel.serve.known import Memory
@@ -32,6 +32,7 @@ from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 from umbel.serve.unread import remarked
+from umbel.serve.wanted import State
 from umbel.serve.whom import Whom
 
 LOG = logging.getLogger("umbel.serve")

@@ -11,7 +11,6 @@ from pathlib import Path
 from umbel.errors import UserError, nearest
 from umbel.feedback import duration
 from umbel.fusion import parse
-from umbel.serve.bundles import State
 from umbel.serve.http.answers import (
     Alive,
     BundlesAnswer,
@@ -42,6 +41,7 @@ from umbel.serve.requests import (
     decode_object,
 )
 from umbel.serve.service import Service
+from umbel.serve.wanted import State
 
 LABELS = ("stable", "canary", "shadow")
 

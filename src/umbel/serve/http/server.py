@@ -20,12 +20,13 @@ from types import FrameType
 from fastapi import FastAPI
 
 from umbel.errors import UserError
-from umbel.serve.bundles import State, saved, started
+from umbel.serve.bundles import started
 from umbel.serve.http.app import Opening, make
 from umbel.serve.http.metrics import SHARED
 from umbel.serve.http.told import Told, check
 from umbel.serve.store.engine import place, sole
 from umbel.serve.store.store import Store
+from umbel.serve.wanted import State, saved
 
 LOG = logging.getLogger("umbel.serve")
 TOLD = "UMBEL_SERVE"  # the variable in which worker processes find what they are told

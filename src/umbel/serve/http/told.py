@@ -12,12 +12,13 @@ from umbel.chosen import told
 from umbel.cores import cores
 from umbel.errors import UserError
 from umbel.fusion import read as read_fusion
-from umbel.serve.bundles import Ordering, State
+from umbel.serve.bundles import Ordering
 from umbel.serve.http.app import Opening
 from umbel.serve.http.keys import read_keys
 from umbel.serve.http.limits import Limits
 from umbel.serve.order import Order
 from umbel.serve.service import Serving
+from umbel.serve.wanted import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from umbel.evaluate.sequential import Evidence, mismatch, worse
 from umbel.feedback import Feedback
 from umbel.run.drifting import Finding
-from umbel.serve.bundles import State, chance
+from umbel.serve.bundles import chance
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.monitor.sessions import Sessions, Visit
 from umbel.serve.records import Rung
 from umbel.serve.store.labels import Cursor, Extent, Page, label_column, pages, watermark
 from umbel.serve.store.session import Session
 from umbel.serve.store.visits import Answered, answered
+from umbel.serve.wanted import State
 
 LEVEL = 0.05     # the chance, at most, that a canary that is not worse is ever dropped
 SETTLES = 2_000  # milliseconds in which every worker has followed a change, and what was answered is in the store
