@@ -249,12 +249,10 @@ def test_what_another_worker_changed_is_looked_at_first(root: Path, tmp_path: Pa
         assert before is not None
         changed = replace(before, previous=str(root / "b" / "bundle"), number=before.number + 1)
         assert swapped(store, before.number, changed)
-        assert "the bundles were changed meanwhile" in problem(server.client.put("/v1/fusion", json=policy.to_json()), 409)
-        assert saved(store) == changed
-        assert server.client.get("/v1/bundles").json()["previous"] == str(root / "b" / "bundle")
-        assert server.client.put("/v1/fusion", json=policy.to_json()).status_code == 200
+        told = server.client.put("/v1/fusion", json=policy.to_json())
+        assert (told.status_code, told.json()["previous"]) == (200, str(root / "b" / "bundle"))
         assert saved(store) == replace(changed, fusion=policy.to_json(), number=changed.number + 1)
-        assert [note[2] for note in store.notes(2)] == ["activate fusion", "refused: activate fusion"]
+        assert [note[2] for note in store.notes(2)] == ["activate fusion", "start"]
 
 
 def test_what_a_policy_file_decided_is_explained(root: Path, tmp_path: Path) -> None:

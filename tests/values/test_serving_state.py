@@ -7,12 +7,14 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 import pytest
 from tests.logs import SPLIT, source
+from tests.small import PATIENCE, Slow
 from tests.values.test_bundle import EVERY, RICH, made
 
 from umbel.data.ingest import ingest
@@ -40,6 +42,7 @@ from umbel.serve.wanted import FACT, State, saved
 from umbel.serve.why import policy_of
 
 CLICK = Fusion((Term("click", Linear(1.0)),), "clicks")
+WITHOUT = partial(replace, canary=None, share=0.0)
 BOTH = Fusion((Term("click", Linear(1.0)), Term("spent", Linear(2.0), -1)), "both")
 
 
@@ -244,7 +247,7 @@ def test_a_change_counts_is_noted_and_followed(folders: Mapping[str, Path], tmp_
     told: list[Exception] = []
     with Store(tmp_path / "umbel.db") as store:
         one, other = (opened(store, State(stable=str(folders["a"])), told) for _ in range(2))
-        one.change(replace(one.state, canary=str(folders["c"]), share=1.0), actor="ops", action="try", detail={"x": 1})
+        one.change(partial(replace, canary=str(folders["c"]), share=1.0), actor="ops", action="try", detail={"x": 1})
         assert one.state.number == 1
         assert set(one.labels) == {"stable", "canary"}
         assert one.labels["canary"].arm == "canary"
@@ -271,7 +274,7 @@ def test_what_cannot_be_served_leaves_all_as_it_was(
         new = replace(one.state, **{label: str(folders[name]) for label, name in change.items()})  # type: ignore[arg-type]
         stable = one.stable
         with pytest.raises(UserError, match=said):
-            one.change(new, actor="x", action="y", detail={})
+            one.change(lambda _: new, actor="x", action="y", detail={})
         assert (one.stable, one.state, saved(store), list(store.notes())) == (stable, State(stable=str(folders["a"])), one.state, [])
         keep(store, replace(new, number=4))
         one.refresh()
@@ -279,26 +282,68 @@ def test_what_cannot_be_served_leaves_all_as_it_was(
         assert (one.stable, one.state.number, one.wanted.number) == (stable, 0, 4)
         one.refresh()
         assert len(told) == 1, "it is told once, not at every look"
-        one.change(replace(one.wanted, **{label: str(folders["b"]) for label in change}), actor="x", action="y", detail={})  # type: ignore[arg-type]
+        one.change(partial(replace, **{label: str(folders["b"]) for label in change}), actor="x", action="y", detail={})
         assert (one.state, one.state.number) == (saved(store), 5), "what could not be followed can be changed"
 
 
-def test_of_two_workers_that_change_the_same_the_second_is_refused(folders: Mapping[str, Path], tmp_path: Path) -> None:
+def test_of_two_workers_that_change_the_same_the_second_changes_what_the_first_left(folders: Mapping[str, Path], tmp_path: Path) -> None:
     """A canary that the one dropped does not come back with what the other changes, and both serve the same in the end."""
     with Store(tmp_path / "umbel.db") as store:
         first = State(stable=str(folders["a"]), canary=str(folders["c"]), share=0.5)
         one, other = (opened(store, first) for _ in range(2))
-        one.change(replace(one.wanted, canary=None, share=0.0), actor="guard", action="drop canary", detail={})
-        new = replace(other.wanted, fusion=BOTH.to_json())
-        with pytest.raises(UserError, match="the bundles were changed meanwhile; look again"):
-            other.change(new, actor="ops", action="activate fusion", detail={})
-        assert other.state == one.state == saved(store), "whoever was refused follows at once"
-        other.change(replace(other.wanted, fusion=BOTH.to_json()), actor="ops", action="activate fusion", detail={})
+        one.change(WITHOUT, actor="guard", action="drop canary", detail={})
+        assert set(other.labels) == {"stable", "canary"}, "it has not looked since"
+        other.change(partial(replace, fusion=BOTH.to_json()), actor="ops", action="activate fusion", detail={})
         one.refresh()
         assert one.state == other.state == saved(store) == replace(one.state, canary=None, fusion=BOTH.to_json(), number=2)
         assert [set(each.labels) for each in (one, other)] == [{"stable"}] * 2
         assert {each.stable.policy.fusion for each in (one, other)} == {BOTH}
         assert [note[2] for note in store.notes()] == ["activate fusion", "drop canary"]
+
+
+def test_a_change_between_a_look_and_its_swap_is_looked_at_again(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    with Store(tmp_path / "umbel.db") as store:
+        first = State(stable=str(folders["a"]), canary=str(folders["c"]), share=0.5)
+        one, other = (opened(store, first) for _ in range(2))
+        seen = list[int]()
+
+        def to(state: State) -> State:
+            if not seen:
+                one.change(WITHOUT, actor="guard", action="drop canary", detail={})
+            seen.append(state.number)
+            return replace(state, fusion=BOTH.to_json())
+
+        other.change(to, actor="ops", action="activate fusion", detail={})
+        assert seen == [0, 1]
+        assert (other.state, set(other.labels)) == (saved(store), {"stable"})
+
+
+def test_what_another_worker_serves_is_loaded_before_it_is_followed(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change itself loads nothing then; what cannot be loaded ahead is told when it is followed, once."""
+    told, loaded = list[Exception](), list[str]()
+
+    def counted(folder: Path) -> Served:
+        loaded.append(folder.name)
+        return load(folder)
+
+    monkeypatch.setattr("umbel.serve.bundles.load", counted)
+    with Store(tmp_path / "umbel.db") as store:
+        one, other = (opened(store, State(stable=str(folders["a"])), told) for _ in range(2))
+        assert other.ahead() == []
+        one.change(partial(replace, canary=str(folders["c"]), share=0.5), actor="x", action="y", detail={})
+        loaded.clear()
+        ready = other.ahead()
+        assert ([str(each.folder) for each in ready], loaded, set(other.labels)) == ([str(folders["c"])], ["c"], {"stable"})
+        other.refresh(ready)
+        assert (loaded, set(other.labels), other.state) == (["c"], {"stable", "canary"}, one.state)
+        assert other.labels["canary"].served is ready[0]
+        keep(store, replace(one.state, shadow=str(folders["none"]), number=5))
+        assert (other.ahead(), told) == ([], [])
+        other.refresh()
+        assert ["not a bundle" in str(error) for error in told] == [True]
+        assert other.ahead() == [], "it is not tried at every look"
 
 
 @pytest.mark.parametrize(("label", "name", "said"), [
@@ -359,12 +404,12 @@ def test_what_decides_can_be_explained_later(folders: Mapping[str, Path], tmp_pa
     with Store(tmp_path / "start.db") as store:
         one = opened(store, State(stable=str(folders["bare"]), fusion=BOTH.to_json()))
         assert [policy_of(store.session, name, []) for name in named.values()] == [None, BOTH]
-        one.change(replace(one.state, fusion=CLICK.to_json()), actor="x", action="y", detail={})
+        one.change(partial(replace, fusion=CLICK.to_json()), actor="x", action="y", detail={})
         assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, BOTH]
     with Store(tmp_path / "own.db") as store:
         one = opened(store, State(stable=str(folders["a"])))
         assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, None]
-        one.change(replace(one.state, canary=str(folders["c"]), share=0.5), actor="x", action="y", detail={})
+        one.change(partial(replace, canary=str(folders["c"]), share=0.5), actor="x", action="y", detail={})
         assert [policy_of(store.session, name, []) for name in named.values()] == [CLICK, BOTH]
 
 
@@ -475,7 +520,7 @@ def test_a_shadow_that_fails_is_counted_and_told_to_nobody(
         asyncio.run(go(service))
         assert figure(service, 'umbel_failures_total{part="service"} 1.0')
         assert "ValueError: the shadow falls" in caplog.text
-        service.bundles.change(State(stable=str(folders["c"])), actor="x", action="y", detail={})
+        service.bundles.change(lambda _: State(stable=str(folders["c"])), actor="x", action="y", detail={})
         service.changed()
         assert figure(service, f'umbel_bundle{{bundle="{load(folders["a"]).name}",label="stable"}} 0.0')
         assert figure(service, f'umbel_bundle{{bundle="{load(folders["c"]).name}",label="shadow"}} 0.0')
@@ -534,19 +579,46 @@ def test_other_workers_are_followed_and_failures_are_tried_again(
             await asyncio.sleep(0.001)
         following.cancel()
 
-    refresh, calls = Bundles.refresh, list[int]()
+    refresh, calls = Bundles.refresh, list[list[str]]()
 
-    def once_broken(self: Bundles) -> None:
-        calls.append(1)
+    def once_broken(self: Bundles, ready: Sequence[Served]) -> None:
+        calls.append([one.folder.name for one in ready])
         if len(calls) == 1:
             raise UnavailableError("gone", mend="wait")
-        refresh(self)
+        refresh(self, ready)
 
     monkeypatch.setattr(Bundles, "refresh", once_broken)
     with Store(tmp_path / "umbel.db") as store:
         service = Service(store, serving(folders["a"]))
         keep(store, State(stable=str(folders["c"]), number=3))
         asyncio.run(asyncio.wait_for(until(service, 3), 30))
-        assert len(calls) >= 2
+        assert calls[:2] == [["c"], ["c"]], "it is loaded by then"
         assert figure(service, 'umbel_failures_total{part="store"} 1.0')
         assert service.bundles.stable.policy.fusion == BOTH
+
+
+def test_whoever_changes_waits_for_no_bundle_that_another_worker_named(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was rolled back by the time that it was loaded here, and never answers."""
+    monkeypatch.setattr(service_module, "REFRESH", 0.001)
+    slow = Slow(folders["c"])
+
+    async def go(service: Service) -> None:
+        following = asyncio.create_task(service.follow())
+        assert await asyncio.to_thread(slow.begun.wait, PATIENCE)
+        async with asyncio.timeout(PATIENCE), service.changing:
+            assert not slow.ends.is_set()
+            change = partial(service.bundles.change, WITHOUT, actor="ops", action="drop canary", detail={})
+            await asyncio.to_thread(change)
+        slow.ends.set()
+        await asyncio.sleep(0.05)
+        following.cancel()
+
+    with Store(tmp_path / "umbel.db") as store:
+        service = Service(store, serving(folders["a"]))
+        monkeypatch.setattr("umbel.serve.bundles.load", slow.load)
+        keep(store, State(stable=str(folders["a"]), canary=str(folders["c"]), share=1.0, number=3))
+        asyncio.run(go(service))
+        assert (set(service.bundles.labels), service.bundles.state) == ({"stable"}, saved(store))
+        assert service.bundles.state.number == 4

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.untrained import bundle
 
+from umbel.serve.recommend import shelves as module
 from umbel.serve.recommend.shelf import Shelf, united
 from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.recommend.stock import Stock
@@ -137,6 +138,26 @@ def test_shelves_follow_the_store_in_one_step(served: Served, tmp_path: Path) ->
         store.items.delete("q", time=6)
         shelves.follow(*store.items.changed(5), [served])
         assert shelves.of(served).stock.ids == ("a", "b", "c")
+
+
+def test_what_is_written_while_a_shelf_is_put_up_is_on_it(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread follows the store meanwhile."""
+    with Store(tmp_path / "umbel.db") as store:
+        shelves, new, seen = Shelves(store.items), module._new, list[int]()
+
+        def slow(bundle: Served, stock: Stock) -> Shelf:
+            seen.append(len(stock))
+            if len(seen) == 1:
+                store.items.put([Known(id="q", time=4)])
+                shelves.follow(*store.items.changed(1), [])
+            return new(bundle, stock)
+
+        monkeypatch.setattr(module, "_new", slow)
+        assert (shelves.of(served).stock.ids, seen) == (("q",), [0, 1])
+        assert shelves.of(served).stock.ids == ("q",)
+        store.items.put([Known(id="r", time=6)])
+        shelves.follow(*store.items.changed(5), [served])
+        assert (set(shelves.of(served).stock.ids), seen) == ({"q", "r"}, [0, 1]), "and follows from then on"
 
 
 def test_shelves_begin_with_what_the_store_has(served: Served, tmp_path: Path) -> None:

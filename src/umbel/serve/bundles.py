@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -45,7 +45,8 @@ class _Serving:
 class Bundles:
     """The rankers of a worker, kept to the state in the store: `change` writes it, `refresh` follows what other workers wrote.
 
-    A change is one of the state that the store has: of two workers that change the same one, the second is refused.
+    A change is one of the state that the store has: of two workers that change it, the second changes what the first left.
+    Loading takes long: it is done before (`load`, `ahead`), so that changes of what is at hand wait for none.
     What cannot be served is refused, and what was served goes on; at the start it is left out (`started`), so that a folder that is gone
     ends no service. `prepare` is told of each bundle before it answers.
 
@@ -66,7 +67,7 @@ class Bundles:
 
     @property
     def wanted(self) -> State:
-        """What is to be served, as the store was last read: what every change begins with, though it could not be followed here."""
+        """What is to be served, as the store was last read, though it could not be followed here."""
         return self._wanted
 
     @property
@@ -91,36 +92,64 @@ class Bundles:
         now = self._serving
         return now.canary if now.canary is not None and hashed(whom, now.canary.served.name) < now.state.share else now.stable
 
-    def change(self, new: State, *, actor: str, action: str, detail: Mapping[str, Value]) -> None:
-        """Serve another state, made of the one `wanted`, and tell the other workers and the audit.
+    def load(self, folder: str) -> Served:
+        """A bundle, loaded and prepared while others answer, for `change` to find ready; :raises UserError: if it cannot be served."""
+        served = load(Path(folder))
+        if self._prepare is not None:
+            self._prepare(served)
+        return served
 
-        :raises UserError: if it cannot be served, or another worker has changed what is wanted; nothing is changed then.
+    def ahead(self) -> list[Served]:
+        """What another worker's change names and is not at hand, loaded, for `refresh` to find ready; what cannot be is left to it."""
+        found = self.latest()
+        if found.number == self._wanted.number:
+            return []
+        try:
+            return [self.load(folder) for folder in found.folders if folder not in self._loaded]
+        except UserError:
+            return []
+
+    def latest(self) -> State:
+        """What is to be served by now, of the store."""
+        found = saved(self._store)
+        assert found is not None  # since the start
+        return found
+
+    def change(
+        self, to: Callable[[State], State], *, actor: str, action: str, detail: Mapping[str, Value], ready: Iterable[Served] = (),
+    ) -> None:
+        """Serve what `to` makes of the state that the store has, and tell the other workers and the audit.
+
+        :raises UserError: if it cannot be served; nothing is changed then.
         """
-        since = self._wanted.since if new.compares(self._wanted) else now()
-        made, loaded = self._made(replace(new, number=new.number + 1, since=since))
-        _remember(self._store, made)
-        if not swapped(self._store, new.number, made.state):
-            self.refresh()
-            raise UserError("the bundles were changed meanwhile", mend="look again, then decide")
+        while True:
+            new = to(before := self.latest())
+            since = before.since if new.compares(before) else now()
+            made, loaded = self._made(replace(new, number=before.number + 1, since=since), ready)
+            _remember(self._store, made)
+            if swapped(self._store, before.number, made.state):  # else another worker changed it meanwhile
+                break
         self._serving, self._loaded, self._wanted = made, loaded, made.state
         served = self.stable.served
         if served.bundle.feedback is not None:
             self._store.declare(served.bundle.feedback, served.logged)
-        self._store.note(actor, action, detail)
+        moved = {"from": before.stable, "to": new.stable} if new.stable != before.stable else {}
+        self._store.note(actor, action, {**detail, **moved})
 
-    def refresh(self) -> None:
+    def refresh(self, ready: Iterable[Served] = ()) -> None:
         """Follow the state in the store; what cannot be served is told to `failed`, and left."""
-        found = saved(self._store)
-        if found is None or found.number == self._wanted.number:
+        found = self.latest()
+        if found.number == self._wanted.number:
             return
         self._wanted = found
         try:
-            self._serving, self._loaded = self._made(found)
+            self._serving, self._loaded = self._made(found, ready)
         except UserError as error:
             self._failed(error)
 
-    def _made(self, state: State) -> tuple[_Serving, Mapping[str, Served]]:
-        made, loaded = _made(state, self._ordering, failed=self._failed, loaded=self._loaded)
+    def _made(self, state: State, ready: Iterable[Served]) -> tuple[_Serving, Mapping[str, Served]]:
+        at_hand = {**self._loaded, **{str(one.folder): one for one in ready}}
+        made, loaded = _made(state, self._ordering, failed=self._failed, loaded=at_hand)
         self._prepared(loaded)
         return made, loaded
 
@@ -203,8 +232,7 @@ def _made(
     state: State, ordering: Ordering, *, failed: Callable[[Exception], None], loaded: Mapping[str, Served],
 ) -> tuple[_Serving, dict[str, Served]]:
     """A state ready to answer, and the bundles that it names, of which some are loaded; :raises UserError: if it cannot be served."""
-    wanted = [folder for folder in (state.stable, state.previous, state.canary, state.shadow) if folder is not None]
-    bundles = {folder: loaded.get(folder) or load(Path(folder)) for folder in wanted}
+    bundles = {folder: loaded.get(folder) or load(Path(folder)) for folder in state.folders}
 
     def ranker(folder: str | None, label: Label) -> Ranker | None:
         if folder is None:

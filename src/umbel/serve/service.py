@@ -27,6 +27,7 @@ from umbel.serve.recommend.shelves import Shelves
 from umbel.serve.records import Decision, Event, Outcome, Value, read_event, request_id
 from umbel.serve.requests import PredictAnswer, PredictRequest, RankAnswer, RankedItem, RankRequest, candidates, check_ids
 from umbel.serve.scales import on_scale
+from umbel.serve.served import Served
 from umbel.serve.states import How, Personal, States
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.session import now
@@ -73,7 +74,7 @@ class Service:
         self.bundles = Bundles(store, serving.first, serving.ordering, failed=self.failed, prepare=self.shelves.of)
         self.states = States(store.session, count=self._had, failed=self.failed)
         self.whom = Whom(store.session)
-        self.changing = asyncio.Lock()
+        self.changing, self.loading = asyncio.Lock(), asyncio.Lock()
         self.ready = True
         self._told: set[tuple[str, str]] = set()
         self.changed()
@@ -127,8 +128,9 @@ class Service:
         while True:
             await asyncio.sleep(REFRESH)
             try:
+                ready = await asyncio.to_thread(self.bundles.ahead)
                 async with self.changing:
-                    await asyncio.to_thread(self._refresh)
+                    await asyncio.to_thread(self._refresh, ready)
             except Exception as error:  # it is tried again
                 self.failed(error)
 
@@ -145,12 +147,12 @@ class Service:
             self.metrics.bundles.labels(*one).set(one in told)
         self._told = told
 
-    def _refresh(self) -> None:
+    def _refresh(self, ready: Sequence[Served]) -> None:
         self.users.refresh(now())
         if self.states.refresh():
             for ranker in self.bundles.labels.values():
                 ranker.forget()
-        self.bundles.refresh()
+        self.bundles.refresh(ready)
         self.items.refresh(now(), tell=partial(self.shelves.follow, serving=self.bundles.loaded))
         self.changed()
 

@@ -37,6 +37,11 @@ class State:
     session: int = 10 * UNITS["m"]
     named: str | None = None
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All that it names."""
+        return tuple(folder for folder in (self.stable, self.previous, self.canary, self.shadow) if folder is not None)
+
     def compares(self, other: State) -> bool:
         """Whether the same canary is compared with the same stable bundle."""
         return (self.stable, self.canary, self.share) == (other.stable, other.canary, other.share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from umbel.serve.requests import (
     decode_list,
     decode_object,
 )
+from umbel.serve.served import Served
 from umbel.serve.service import Service
 from umbel.serve.wanted import State
 
@@ -93,48 +95,57 @@ async def show_bundles(call: Call) -> Reply:
 
 async def label(call: Call) -> Reply:
     """Serve a bundle under a label; the stable one's predecessor is kept for a rollback."""
-    asked, name, state = decode(call.body, LabelRequest), _label(call), call.service.bundles.wanted
-    folder = str(_folder(call.service, asked.folder))
-    changes: dict[str, Callable[[], State]] = {
-        "stable": lambda: replace(state, stable=folder, previous=state.stable),
-        "canary": lambda: replace(
-            state, canary=folder, share=asked.share, guard=asked.guard, session=duration(asked.session, where="session")
-        ),
-        "shadow": lambda: replace(state, shadow=folder),
+    asked, name, service = decode(call.body, LabelRequest), _label(call), call.service
+    folder, session = str(_folder(service, asked.folder)), duration(asked.session, where="session")
+    changes: dict[str, Callable[[State], State]] = {
+        "stable": lambda state: replace(state, stable=folder, previous=state.stable),
+        "canary": lambda state: replace(state, canary=folder, share=asked.share, guard=asked.guard, session=session),
+        "shadow": lambda state: replace(state, shadow=folder),
     }
     detail: dict[str, Value] = {"folder": folder, "share": asked.share}
     if asked.guard is not None:
         detail["guard"] = [f"{task}={keep:g}" for task, keep in asked.guard.items()]
-    return await _change(call, changes[name](), action=f"serve as {name}", detail=detail)
+    before = await asyncio.to_thread(service.bundles.latest)
+
+    def to(state: State) -> State:
+        if state.number != before.number:  # whoever went back while this was loading does not get it after all
+            raise UserError("the bundles were changed meanwhile", mend="look again, then decide")
+        return changes[name](state)
+
+    return await _change(call, to, action=f"serve as {name}", detail=detail, folder=folder)
 
 
 async def promote(call: Call) -> Reply:
     """Make the canary the stable bundle."""
     decode(call.body, Nothing)
-    state = call.service.bundles.wanted
-    if state.canary is None:
-        raise ProblemError(HTTPStatus.CONFLICT, "there is no canary", mend="POST /v1/bundles/canary first")
-    new = replace(state, stable=state.canary, previous=state.stable, canary=None, share=0.0)
-    return await _change(call, new, action="promote", detail={"from": state.stable, "to": state.canary})
+
+    def to(state: State) -> State:
+        if state.canary is None:
+            raise ProblemError(HTTPStatus.CONFLICT, "there is no canary", mend="POST /v1/bundles/canary first")
+        return replace(state, stable=state.canary, previous=state.stable, canary=None, share=0.0)
+
+    return await _change(call, to, action="promote", detail={})
 
 
 async def rollback(call: Call) -> Reply:
     """Go back to the stable bundle before this one, without a canary."""
     decode(call.body, Nothing)
-    state = call.service.bundles.wanted
-    if state.previous is None:
-        raise ProblemError(HTTPStatus.CONFLICT, "there is no bundle to go back to", mend="POST /v1/bundles/stable")
-    new = replace(state, stable=state.previous, previous=state.stable, canary=None, share=0.0)
-    return await _change(call, new, action="rollback", detail={"from": state.stable, "to": state.previous})
+
+    def to(state: State) -> State:
+        if state.previous is None:
+            raise ProblemError(HTTPStatus.CONFLICT, "there is no bundle to go back to", mend="POST /v1/bundles/stable")
+        return replace(state, stable=state.previous, previous=state.stable, canary=None, share=0.0)
+
+    return await _change(call, to, action="rollback", detail={})
 
 
 async def drop(call: Call) -> Reply:
     """Serve no canary, or no shadow, any more."""
-    name, state = _label(call), call.service.bundles.wanted
+    name = _label(call)
     if name == "stable":
         raise ProblemError(HTTPStatus.CONFLICT, "something has to answer", mend="serve another bundle as stable instead")
-    new = replace(state, canary=None, share=0.0) if name == "canary" else replace(state, shadow=None)
-    return await _change(call, new, action=f"drop {name}", detail={})
+    without = partial(replace, canary=None, share=0.0) if name == "canary" else partial(replace, shadow=None)
+    return await _change(call, without, action=f"drop {name}", detail={})
 
 
 async def show_fusion(call: Call) -> Reply:
@@ -146,12 +157,12 @@ async def activate(call: Call) -> Reply:
     """Rank by another policy from now on."""
     policy = parse(decode_object(call.body), where="fusion")
     detail: dict[str, Value] = {"fusion": f"{policy.name}@{policy.version}"}
-    return await _change(call, replace(call.service.bundles.wanted, fusion=policy.to_json()), action="activate fusion", detail=detail)
+    return await _change(call, partial(replace, fusion=policy.to_json()), action="activate fusion", detail=detail)
 
 
 async def deactivate(call: Call) -> Reply:
     """Rank by the policies that the bundles carry."""
-    return await _change(call, replace(call.service.bundles.wanted, fusion=None), action="deactivate fusion", detail={})
+    return await _change(call, partial(replace, fusion=None), action="deactivate fusion", detail={})
 
 
 async def erase(call: Call) -> Reply:
@@ -200,17 +211,29 @@ def _changes() -> Iterator[Route]:
         )  # fmt: skip
 
 
-async def _change(call: Call, new: State, *, action: str, detail: dict[str, Value]) -> Reply:
+async def _change(
+    call: Call, to: Callable[[State], State], *, action: str, detail: dict[str, Value], folder: str | None = None,
+) -> Reply:
+    """Change the state, of which `folder` is new: it is loaded first, while others change and answer."""
     service = call.service
-    async with service.changing:
-        try:
-            await asyncio.to_thread(service.bundles.change, new, actor=call.actor, action=action, detail=detail)
-        except UserError as error:
-            await asyncio.to_thread(service.store.note, call.actor, f"refused: {action}", {**detail, "why": str(error)})
-            raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
-        finally:
-            service.changed()
+    try:
+        ready = [] if folder is None else [await _loaded(service, folder)]
+        async with service.changing:
+            change = partial(service.bundles.change, actor=call.actor, action=action, detail=detail, ready=ready)
+            await asyncio.to_thread(change, to)
+    except ProblemError:
+        raise
+    except UserError as error:
+        await asyncio.to_thread(service.store.note, call.actor, f"refused: {action}", {**detail, "why": str(error)})
+        raise ProblemError(HTTPStatus.CONFLICT, error.what, mend=error.mend) from error
+    finally:
+        service.changed()
     return await show_bundles(call)
+
+
+async def _loaded(service: Service, folder: str) -> Served:
+    async with service.loading:  # one at a time: each takes memory
+        return await asyncio.to_thread(service.bundles.load, folder)
 
 
 def _label(call: Call) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from umbel.errors import UserError
 from umbel.evaluate.sequential import Evidence, mismatch, worse
 from umbel.feedback import Feedback
 from umbel.run.drifting import Finding
@@ -63,6 +64,16 @@ class Guard:
         own = [_Labelled(one, of, start=start, length=length) for one, of in zip(tasks, rules, strict=False)]
         self._tests: list[_Test] = [*own, _Answers(start, length)]
         self._level = _Level(chance(state.share), log((len(own) + 2) / LEVEL))
+
+    def of(self, state: State) -> bool:
+        """Whether it is the canary of this state, compared since the same moment, that is guarded."""
+        return state.canary is not None and self.state.compares(state) and self.state.since == state.since
+
+    def without(self, state: State) -> State:
+        """The state without the canary; :raises UserError: if another one answers by now."""
+        if not self.of(state):
+            raise UserError("the canary was changed while it was looked at", mend="the next look is at the one that answers now")
+        return replace(state, canary=None, share=0.0)
 
     def look(self, session: Session, now: int) -> tuple[Finding, ...]:
         """Read on, and say how the canary does; :raises UnavailableError: if the store does not answer."""

@@ -137,13 +137,11 @@ class Watch:
         """Serve no canary any more, unless what is served was changed meanwhile."""
         service, guard = self._service, self._guard
         async with service.changing:
-            state = service.bundles.wanted
-            if guard is None or state.canary is None or not guard.state.compares(state) or guard.state.since != state.since:
+            if guard is None or not guard.of(service.bundles.wanted):
                 return
-            why = [one.says for one in against]
-            new = replace(state, canary=None, share=0.0)
-            detail: dict[str, Value] = {"folder": state.canary, "why": why}
-            await asyncio.to_thread(service.bundles.change, new, actor=ACTOR, action="drop canary", detail=detail)
+            canary, why = guard.state.canary, [one.says for one in against]
+            detail: dict[str, Value] = {"folder": canary, "why": why}
+            await asyncio.to_thread(service.bundles.change, guard.without, actor=ACTOR, action="drop canary", detail=detail)
         service.changed()
         service.metrics.watched.dropped.inc()
-        LOG.warning("the canary %s is dropped: %s", state.canary, "; ".join(why))
+        LOG.warning("the canary %s is dropped: %s", canary, "; ".join(why))
