@@ -13,11 +13,11 @@ from tests.told import RULES, decision, event
 
 from umbel.feedback import Attribution, Feedback, Rule
 from umbel.run.drifting import Finding
-from umbel.serve.bundles import chance
 from umbel.serve.monitor.gauges import Gauges
 from umbel.serve.monitor.guard import LEVEL, SETTLES, Guard
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.records import Rung
+from umbel.serve.shares import chance
 from umbel.serve.store.facts import lease
 from umbel.serve.store.labels import START
 from umbel.serve.store.store import Store

@@ -12,7 +12,6 @@ import pytest
 
 from umbel.errors import UserError
 from umbel.serve import known as known_module
-from umbel.serve.bundles import hashed
 from umbel.serve.http import limits as limits_module
 from umbel.serve.http.keys import PREFIX, Scope, add_key, read_keys
 from umbel.serve.http.limits import Rates
@@ -21,6 +20,7 @@ from umbel.serve.http.told import Told, check, tell
 from umbel.serve.known import Memory
 from umbel.serve.records import Known
 from umbel.serve.requests import Candidate, MalformedError, RankRequest, candidates, check_ids, decode, decode_list, decode_object
+from umbel.serve.shares import hashed
 from umbel.serve.store.catalogue import Catalogue
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.store import Store

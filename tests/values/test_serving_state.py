@@ -24,7 +24,7 @@ from umbel.fusion import Fusion, Term
 from umbel.fusion.shapes import Linear
 from umbel.serve import ranker as module
 from umbel.serve import service as service_module
-from umbel.serve.bundles import Bundles, Ordering, active, hashed
+from umbel.serve.bundles import Bundles, Ordering, active
 from umbel.serve.http.limits import Limits
 from umbel.serve.known import OVERLAP, Memory
 from umbel.serve.order import Order
@@ -34,6 +34,7 @@ from umbel.serve.records import Known, Result, Rung, Value
 from umbel.serve.requests import PredictRequest, RankRequest
 from umbel.serve.served import Served, load
 from umbel.serve.service import Service, Serving
+from umbel.serve.shares import hashed
 from umbel.serve.store.engine import UnavailableError
 from umbel.serve.store.facts import put
 from umbel.serve.store.session import now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,17 +9,17 @@ from typing import final
 
 from umbel.errors import UserError
 from umbel.fusion import Fusion, parse
+from umbel.manifest import name_of
 from umbel.serve.monitor.guarded import guarded
 from umbel.serve.order import Order
 from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.records import Value
 from umbel.serve.served import Served, load
+from umbel.serve.shares import hashed
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 from umbel.serve.wanted import Label, State, saved, swapped
 from umbel.serve.why import remember
-
-SHARES = 10_000  # into which users are hashed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +92,11 @@ class Bundles:
         return now.canary if now.canary is not None and hashed(whom, now.canary.served.name) < now.state.share else now.stable
 
     def load(self, folder: str) -> Served:
-        """A bundle, loaded and prepared while others answer, for `change` to find ready; :raises UserError: if it cannot be served."""
-        served = load(Path(folder))
+        """What lies in a folder now, loaded and prepared while others answer, for `change` to find ready.
+
+        :raises UserError: if it cannot be served.
+        """
+        served = _there(folder, self._loaded)
         if self._prepare is not None:
             self._prepare(served)
         return served
@@ -105,7 +107,7 @@ class Bundles:
         if found.number == self._wanted.number:
             return []
         try:
-            return [self.load(folder) for folder in found.folders if folder not in self._loaded]
+            return [self.load(folder) for folder in found.folders if not _at_hand(folder, found, self._loaded)]
         except UserError:
             return []
 
@@ -123,8 +125,9 @@ class Bundles:
         :raises UserError: if it cannot be served; nothing is changed then.
         """
         while True:
-            new = to(before := self.latest())
-            since = before.since if new.compares(before) else now()
+            new = to(before := self.latest()).holding({str(one.folder): one.name for one in ready})
+            replaced = self._replaced(new, ready)
+            since = before.since if new.compares(before) and not replaced else now()
             made, loaded = self._made(replace(new, number=before.number + 1, since=since), ready)
             _remember(self._store, made)
             if swapped(self._store, before.number, made.state):  # else another worker changed it meanwhile
@@ -146,6 +149,15 @@ class Bundles:
             self._serving, self._loaded = self._made(found, ready)
         except UserError as error:
             self._failed(error)
+
+    def _replaced(self, new: State, ready: Iterable[Served]) -> bool:
+        """Whether what answers has become another in its folder; :raises UserError: if another label answers by what lay there before."""
+        others = [str(one.folder) for one in ready if (old := self._loaded.get(str(one.folder))) is not None and old.name != one.name]
+        for folder in others:
+            if new.folders.count(folder) > 1:
+                what = f"{folder}: what lay there before answers under another label"
+                raise UserError(what, mend="put the new bundle into a folder of its own")
+        return bool(others)
 
     def _made(self, state: State, ready: Iterable[Served]) -> tuple[_Serving, Mapping[str, Served]]:
         at_hand = {**self._loaded, **{str(one.folder): one for one in ready}}
@@ -232,7 +244,7 @@ def _made(
     state: State, ordering: Ordering, *, failed: Callable[[Exception], None], loaded: Mapping[str, Served],
 ) -> tuple[_Serving, dict[str, Served]]:
     """A state ready to answer, and the bundles that it names, of which some are loaded; :raises UserError: if it cannot be served."""
-    bundles = {folder: loaded.get(folder) or load(Path(folder)) for folder in state.folders}
+    bundles = {folder: loaded[folder] if _at_hand(folder, state, loaded) else _there(folder, loaded) for folder in state.folders}
 
     def ranker(folder: str | None, label: Label) -> Ranker | None:
         if folder is None:
@@ -248,6 +260,18 @@ def _made(
     return made, bundles
 
 
+def _at_hand(folder: str, state: State, loaded: Mapping[str, Served]) -> bool:
+    """Whether what is loaded of a folder is what a state wants of it, whatever lies there by now."""
+    found = loaded.get(folder)
+    return found is not None and found.name == (state.held or {}).get(folder, found.name)
+
+
+def _there(folder: str, loaded: Mapping[str, Served]) -> Served:
+    """What lies in a folder now; :raises UserError: if it cannot be served."""
+    found = loaded.get(folder)
+    return found if found is not None and found.name == name_of(found.folder) else load(Path(folder))
+
+
 def active(served: Served, state: State) -> Fusion:
     """The fusion of a bundle in a state: the state's, else its own; :raises UserError: where there is neither, or it does not fit."""
     if state.fusion is not None:
@@ -255,26 +279,3 @@ def active(served: Served, state: State) -> Fusion:
     if served.bundle.fusion is None:
         raise UserError(f"{served.folder}: the bundle has no fusion policy", mend="give one: --fusion FILE, or PUT /v1/fusion")
     return served.bundle.fusion
-
-
-def hashed(whom: str, salt: str) -> float:
-    """Where somebody falls in [0, 1), the same for the same salt on every machine.
-
-    Example
-    -------
-    >>> hashed("u1", "a") == hashed("u1", "a"), hashed("u1", "a") == hashed("u1", "b")
-    (True, False)
-    """
-    digest = hashlib.sha256(f"{salt}:{whom}".encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") % SHARES / SHARES
-
-
-def chance(share: float) -> float:
-    """The chance that somebody falls below a share: `hashed` has so many places.
-
-    Example
-    -------
-    >>> chance(0.05), chance(0.00001), chance(1.0)
-    (0.05, 0.0001, 1.0)
-    """
-    return sum(place / SHARES < share for place in range(SHARES)) / SHARES

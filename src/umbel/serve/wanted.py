@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from umbel.feedback import UNITS
@@ -22,7 +22,8 @@ class State:
     `number` goes up by one at each change; `share` of the users are answered by the canary, which is compared from the moment `since`
     on: when the canary, its share or the stable bundle last changed. `guard` has the tasks that it must not do worse in, with the share of
     the stable bundle's figure that is to be kept (None: all that events say yes or no to), and a user counts with the first `session`
-    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with.
+    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with. `held` tells the contents of
+    folders, by the names of their bundles, as they were put into service over HTTP: what lies there by now may be another's.
     """
 
     stable: str
@@ -36,11 +37,17 @@ class State:
     guard: Mapping[str, float] | None = None
     session: int = 10 * UNITS["m"]
     named: str | None = None
+    held: Mapping[str, str] | None = None
 
     @property
     def folders(self) -> tuple[str, ...]:
         """All that it names."""
         return tuple(folder for folder in (self.stable, self.previous, self.canary, self.shadow) if folder is not None)
+
+    def holding(self, held: Mapping[str, str]) -> State:
+        """The same with folders whose contents are these now."""
+        known = {**(self.held or {}), **held}
+        return replace(self, held={folder: name for folder, name in known.items() if folder in self.folders} or None)
 
     def compares(self, other: State) -> bool:
         """Whether the same canary is compared with the same stable bundle."""

@@ -98,7 +98,8 @@ async def label(call: Call) -> Reply:
     asked, name, service = decode(call.body, LabelRequest), _label(call), call.service
     folder, session = str(_folder(service, asked.folder)), duration(asked.session, where="session")
     changes: dict[str, Callable[[State], State]] = {
-        "stable": lambda state: replace(state, stable=folder, previous=state.stable),
+        # A bundle that was replaced in its own folder is nothing to go back to.
+        "stable": lambda state: state if folder == state.stable else replace(state, stable=folder, previous=state.stable),
         "canary": lambda state: replace(state, canary=folder, share=asked.share, guard=asked.guard, session=session),
         "shadow": lambda state: replace(state, shadow=folder),
     }

@@ -15,10 +15,10 @@ from umbel.errors import UserError
 from umbel.evaluate.sequential import Evidence, mismatch, worse
 from umbel.feedback import Feedback
 from umbel.run.drifting import Finding
-from umbel.serve.bundles import chance
 from umbel.serve.monitor.guarded import Guarded
 from umbel.serve.monitor.sessions import Sessions, Visit
 from umbel.serve.records import Rung
+from umbel.serve.shares import chance
 from umbel.serve.store.labels import Cursor, Extent, Page, label_column, pages, watermark
 from umbel.serve.store.session import Session
 from umbel.serve.store.visits import Answered, answered

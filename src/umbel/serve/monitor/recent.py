@@ -22,11 +22,11 @@ from umbel.run.monitor import POSITIVES, quality
 from umbel.run.record import figures_to_json
 from umbel.run.report import Report
 from umbel.schema import Task
-from umbel.serve.bundles import hashed
 from umbel.serve.ranker import Ranker
 from umbel.serve.reader import Raw, logged_rows
 from umbel.serve.recommend.forms import MISSING, SINGLE, form
 from umbel.serve.served import Served
+from umbel.serve.shares import hashed
 from umbel.serve.store.labels import Extent, among_latest, label_column, pages
 from umbel.serve.store.logged import PREDICTED, predictions
 from umbel.serve.store.sampled import latest
