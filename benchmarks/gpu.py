@@ -4,7 +4,8 @@ Run `python benchmarks/gpu.py` where CUDA is. Eight category fields of 16 number
 task), gates 128-64, towers 128-64, two tasks. The real log's counts of values are not published: those here are of its order (5.5
 million ids in all), drawn by Zipf's law; batches lie on the device. Ways to step, and bare products, take turns: each holds a table and
 its moments all the while (by arithmetic 13 GB in all, and what L2 keeps for a while). Before it times, it checks that steps on the
-device are those on the CPU, with a listwise loss, too, and in bfloat16 nearly. `--device cpu --shrink 1000 --batches 256` tries the script itself.
+device are those on the CPU, with a listwise loss, too, and in bfloat16 nearly. The script itself is tried by
+`--device cpu --shrink 1000 --batches 256`.
 """
 
 from __future__ import annotations

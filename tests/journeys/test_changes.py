@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from tests.server import problem
 from tests.small import PATIENCE, POLICIES, Slow, Small, bundles, named, small
+from umbel.serve.store.engine import UnavailableError
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,29 @@ def test_the_audit_says_from_which_bundle_to_which(service: Small) -> None:
     assert (forth, forths) == ("promote", {"from": places["b"], "to": places["c"]})
     assert (canary, {"from", "to"} & set(canaries)) == ("serve as canary", set())
     assert (stable, stables["from"], stables["to"]) == ("serve as stable", places["a"], places["b"])
+
+
+def test_a_store_that_does_not_answer_is_no_refusal(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes to it for too long: nothing is changed, and where the store lies is nobody's to know."""
+    monkeypatch.setattr("umbel.serve.store.engine.WAIT", 50)
+    with small(root, tmp_path) as service, sqlite3.connect(service.store, isolation_level=None) as other:
+        before = service.client.get("/v1/bundles").json()
+        other.execute("BEGIN IMMEDIATE")
+        for answer in (service.serve("stable", "b"), service.client.put("/v1/fusion", json=POLICIES["b"].to_json())):
+            assert problem(answer, 503) == "the store does not answer; try again"
+            assert answer.headers["retry-after"] == "1"
+        other.execute("ROLLBACK")
+        assert service.client.get("/v1/bundles").json() == before
+        assert [action for action, _ in service.audit()] == ["start"], "it was not refused, either"
+        assert service.serve("stable", "b").status_code == 200
+    other.close()
+
+
+def test_where_the_store_lies_is_told_to_nobody(service: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise UnavailableError("postgresql://secret: the disk is full", mend="free some space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("umbel.serve.bundles.swapped", full)
+        assert problem(service.serve("canary", "a"), 503) == "the store does not answer; try again"
+    assert [action for action, _ in service.audit(1)] == ["serve as stable"], "whether it was done is not known: it is no refusal"

@@ -66,9 +66,10 @@ def length(function: Function) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
-def starred(function: Function) -> list[ast.arg]:
-    """`*args`, if it takes any."""
-    return [function.args.vararg] if function.args.vararg else []
+def untyped(function: Function) -> list[str]:
+    """Its parameters without a type, `*args` too."""
+    starred = [function.args.vararg] if function.args.vararg else []
+    return [one.arg for one in (*parameters(function), *starred) if one.annotation is None]
 
 
 def code(path: Path) -> list[str]:
@@ -83,8 +84,11 @@ def copied(files: Mapping[Path, list[str]], run: int) -> dict[Path, int]:
     for path, lines in files.items():
         for at in range(len(lines) - run + 1):
             found.setdefault(tuple(lines[at : at + run]), set()).add(path)
-    places = {path: [at for at in range(len(lines) - run + 1) if len(found[tuple(lines[at : at + run])]) > 1] for path, lines in files.items()}
-    return {path: len({line for at in starts for line in range(at, at + run)}) for path, starts in places.items()}
+    counts = {}
+    for path, lines in files.items():
+        starts = [at for at in range(len(lines) - run + 1) if len(found[tuple(lines[at : at + run])]) > 1]
+        counts[path] = len({line for at in starts for line in range(at, at + run)})
+    return counts
 
 
 def percentile(values: list[int], share: float) -> int:
@@ -122,8 +126,7 @@ def test_functions_are_small_and_typed(path: Path) -> None:
         assert len(positional) <= 3, f"{where}: {len(positional)} parameters that need no keyword"
         assert function.args.kwarg is None, f"{where}: **kwargs"
         assert function.returns is not None, f"{where}: no return type"
-        untyped = [one.arg for one in (*parameters(function), *starred(function)) if one.annotation is None]
-        assert not untyped, f"{where}: {untyped} without type"
+        assert not untyped(function), f"{where}: {untyped(function)} without type"
         defaults = [*function.args.defaults, *(one for one in function.args.kw_defaults if one)]
         assert not any(isinstance(one, ast.List | ast.Dict | ast.Set) for one in defaults), f"{where}: a mutable default"
 
@@ -161,9 +164,11 @@ def test_a_copy_is_found_where_it_is_as_long_as_a_run_and_in_another_file() -> N
 
 
 def test_parameters_of_any_kind_are_asked_for_their_type() -> None:
-    (function,) = ast.parse("def f(a, /, b, *c, d, **e): ...").body
-    assert isinstance(function, Function)
-    assert [one.arg for one in (*parameters(function), *starred(function))] == ["a", "b", "d", "c"]
+    (bare, typed, mine) = ast.parse("def f(a, /, b, *c, d): ...\ndef g(a: int, /, *b: int, c: int): ...\ndef h(self, *, cls): ...").body
+    assert isinstance(bare, Function)
+    assert isinstance(typed, Function)
+    assert isinstance(mine, Function)
+    assert [untyped(bare), untyped(typed), untyped(mine)] == [["a", "b", "d", "c"], [], []]
 
 
 def test_no_import_circle() -> None:

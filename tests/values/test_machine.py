@@ -11,8 +11,8 @@ from umbel import machine
 
 
 @pytest.mark.parametrize(("count", "said"), [
-    (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (2_500_000, "2.5 MB"), (64 * 10**9, "64.0 GB"),
-    (2_560, "2.6 kB"), (10**12, "1.0 TB"), (10**15, "1.0 PB"), (10**19, "10,000.0 PB"), (98 * 10**14, "9.8 PB"), (12_345 * 10**15, "12,345.0 PB"),
+    (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2_560, "2.6 kB"), (999_949, "999.9 kB"), (2_500_000, "2.5 MB"),
+    (64 * 10**9, "64.0 GB"), (10**12, "1.0 TB"), (10**15, "1.0 PB"), (98 * 10**14, "9.8 PB"), (10**19, "10,000.0 PB"),
 ])  # fmt: skip
 def test_bytes_are_said_in_the_unit_that_they_fill(count: int, said: str) -> None:
     assert machine.said(count) == said

@@ -105,7 +105,7 @@ def test_what_may_not_be_read_is_not_called_damaged(folder: Path, monkeypatch: p
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_closed_folder_within_is_named(folder: Path) -> None:
     (folder / "encoder").chmod(0)
-    with pytest.raises(UserError, match="encoder.*: may not be read"):
+    with pytest.raises(UserError, match=r"encoder.*: may not be read"):
         verify(folder)
 
 

@@ -16,12 +16,13 @@ from tests.loads import event
 from tests.untrained import bundle
 
 from umbel.serve import service as module
-from umbel.serve.bundles import Ordering, State
+from umbel.serve.bundles import Ordering
 from umbel.serve.order import Order
 from umbel.serve.records import Outcome, Result, Rung
 from umbel.serve.requests import RankAnswer, RankRequest
 from umbel.serve.service import Service, Serving
 from umbel.serve.store import Store, UnavailableError, engine
+from umbel.serve.wanted import State
 
 ASKED = RankRequest(items=["i1", "i2"], user_id="u1")
 

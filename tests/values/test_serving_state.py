@@ -14,7 +14,7 @@ from time import monotonic
 import numpy as np
 import pytest
 from tests.logs import SPLIT, source
-from tests.small import PATIENCE, Slow
+from tests.small import PATIENCE, RULES, Slow
 from tests.values.test_bundle import EVERY, RICH, made
 
 from umbel.data.ingest import ingest
@@ -49,7 +49,7 @@ BOTH = Fusion((Term("click", Linear(1.0)), Term("spent", Linear(2.0), -1)), "bot
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Bundles whose policy is that of clicks: two names of one content, another's, none's, and one that lets clocks differ."""
+    """Bundles whose policy is that of clicks: two names of one content, another's, none's, one that lets clocks differ, one with rules."""
     root = tmp_path_factory.mktemp("state")
     table = ingest(source(root, RICH), EVERY, SPLIT, folder=root / "table")
     plain = made(table)
@@ -58,7 +58,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     replace(plain, fusion=BOTH).save(root / "c", golden=table.golden())
     plain.save(root / "bare", golden=table.golden())
     replace(plain, fusion=CLICK, feedback=Feedback(rules=(), skew=duration("1h"))).save(root / "hour", golden=table.golden())
-    return {name: root / name for name in ("a", "b", "c", "bare", "hour", "none")}
+    replace(plain, fusion=CLICK, feedback=RULES).save(root / "ruled", golden=table.golden())
+    return {name: root / name for name in ("a", "b", "c", "bare", "hour", "ruled", "none")}
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +318,32 @@ def test_a_change_between_a_look_and_its_swap_is_looked_at_again(folders: Mappin
         other.change(to, actor="ops", action="activate fusion", detail={})
         assert seen == [0, 1]
         assert (other.state, set(other.labels)) == (saved(store), {"stable"})
+        assert [note[2] for note in store.notes()] == ["activate fusion", "drop canary"], "each is told once"
+
+
+@pytest.mark.parametrize("fails", ["note_in", "check_rules"])
+def test_a_change_that_cannot_be_noted_is_not_made(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Nor one whose rules of labels cannot be kept: the state, the audit and the rules are of one transaction."""
+    def gone(*_: object, **__: object) -> None:
+        raise UnavailableError("the store: the disk is full", mend="free some space")
+
+    with Store(tmp_path / "umbel.db") as store:
+        one = opened(store, State(stable=str(folders["a"])))
+        before, serving = saved(store), one.stable
+        change = partial(one.change, partial(replace, stable=str(folders["ruled"])), actor="x", action="y", detail={"z": 1})
+        with monkeypatch.context() as patched:
+            patched.setattr(f"umbel.serve.store.facts.{fails}", gone)
+            with pytest.raises(UnavailableError):
+                change()
+        assert (saved(store), one.state, one.stable, store.notes()) == (before, before, serving, [])
+        with pytest.raises(UserError, match="has no rules of labels"):
+            _ = store.feedback
+        change()
+        assert (saved(store), store.feedback) == (one.state, RULES)
+        moved = {"z": 1, "from": str(folders["a"]), "to": str(folders["ruled"])}
+        assert [note[1:] for note in store.notes()] == [("x", "y", moved)]
 
 
 def test_what_another_worker_serves_is_loaded_before_it_is_followed(

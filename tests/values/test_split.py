@@ -164,7 +164,7 @@ def test_a_column_says_the_part(tmp_path: Path) -> None:
         (ByUser(0.5, 0.5), {"user": [1]}, "their sum below 1"),
         (ByUser(0.0, 0.5), {"user": [1]}, "both above 0"),
         (ByColumn("part", "valid", "test"), {"parts": ["train"]}, "no column 'part'; did you mean 'parts'"),
-        (ByColumn("p", "late", "late"), {"p": ["late"]}, "split: 'late' is the value of two parts; give train, valid and test a value each"),
+        (ByColumn("p", "late", "late"), {"p": ["late"]}, "'late' is the value of two parts; give train, valid and test a value each"),
         (ByColumn("p", "train", "test"), {"p": ["train"]}, "split: 'train' is the value of two parts"),
         (ByColumn("p", "valid", "old", train="old"), {"p": ["old"]}, "split: 'old' is the value of two parts"),
         (ByColumn("p", "a", "a", train="a"), {"p": ["a"]}, "split: 'a' is the value of two parts"),

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pytest
@@ -62,7 +63,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return close
 
 
-def denied(*_: object, **__: object) -> None:
+def denied(*_: object, **__: object) -> NoReturn:
     raise PermissionError(DENIED)
 
 
@@ -144,7 +145,7 @@ def test_a_table_to_join_that_may_not_be_read_is_named(
     collect, schema = pl.LazyFrame.collect, one_field(Field("city", NUMBER))
 
     def asked(lazy: pl.LazyFrame) -> pl.DataFrame:
-        return denied() if "city" in lazy.collect_schema() else collect(lazy)  # type: ignore[return-value]
+        return denied() if "city" in lazy.collect_schema() else collect(lazy)
 
     closed(users) if suffix == ".csv" else monkeypatch.setattr(pl.LazyFrame, "collect", asked)
     with pytest.raises(UserError, match=rf"users\{suffix}: cannot be read \(Permission denied.*\){MEND}"):

@@ -16,7 +16,7 @@ _REFUSED = re.compile(r"(?:data type mismatch for|did not find) column (.*?)(?::
 def scan(found: Sequence[str], like: pl.DataFrame | None) -> pl.LazyFrame:
     """The files, lazily, in the types of `like` (None: those of the first); integers may be narrower, and there may be other columns."""
     wide, schema = pl.ScanCastOptions(integer_cast="upcast"), None if like is None else like.schema
-    return pl.scan_parquet(found, glob=False, schema=schema, cast_options=wide, extra_columns="ignore")
+    return pl.scan_parquet(list(found), glob=False, schema=schema, cast_options=wide, extra_columns="ignore")
 
 
 def common(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

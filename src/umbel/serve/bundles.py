@@ -16,6 +16,7 @@ from umbel.serve.ranker import Policy, Ranker
 from umbel.serve.records import Value
 from umbel.serve.served import Served, load
 from umbel.serve.shares import hashed
+from umbel.serve.store.facts import Said
 from umbel.serve.store.session import now
 from umbel.serve.store.store import Store
 from umbel.serve.wanted import Label, State, saved, swapped
@@ -130,14 +131,14 @@ class Bundles:
             since = before.since if new.compares(before) and not replaced else now()
             made, loaded = self._made(replace(new, number=before.number + 1, since=since), ready)
             _remember(self._store, made)
-            if swapped(self._store, before.number, made.state):  # else another worker changed it meanwhile
+            moved = {"from": before.stable, "to": new.stable} if new.stable != before.stable else {}
+            served = made.stable.served
+            said = Said(
+                actor=actor, action=action, detail={**detail, **moved}, feedback=served.bundle.feedback, columns=served.logged,
+            )  # fmt: skip
+            if swapped(self._store, before.number, made.state, said=said):  # else another worker changed it meanwhile
                 break
         self._serving, self._loaded, self._wanted = made, loaded, made.state
-        served = self.stable.served
-        if served.bundle.feedback is not None:
-            self._store.declare(served.bundle.feedback, served.logged)
-        moved = {"from": before.stable, "to": new.stable} if new.stable != before.stable else {}
-        self._store.note(actor, action, {**detail, **moved})
 
     def refresh(self, ready: Iterable[Served] = ()) -> None:
         """Follow the state in the store; what cannot be served is told to `failed`, and left."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from umbel.feedback import UNITS
-from umbel.serve.store.facts import get, swap
+from umbel.serve.store.facts import Said, get, swap
 from umbel.serve.store.store import Store
 
 FACT = "service"  # under which the store keeps the state
@@ -60,6 +60,6 @@ def saved(store: Store) -> State | None:
     return None if found is None else State(**found)
 
 
-def swapped(store: Store, before: int | None, state: State) -> bool:
-    """Let a store have a state in place of the one of this number; False where it has another by now, which stays."""
-    return swap(store.session, FACT, asdict(state), number=before)
+def swapped(store: Store, before: int | None, state: State, *, said: Said | None = None) -> bool:
+    """Let a store have a state in place of the one of this number, and what is said of it; False where it has another, which stays."""
+    return swap(store.session, FACT, asdict(state), number=before, said=said)

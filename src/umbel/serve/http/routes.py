@@ -43,6 +43,7 @@ from umbel.serve.requests import (
 )
 from umbel.serve.served import Served
 from umbel.serve.service import Service
+from umbel.serve.store.engine import UnavailableError
 from umbel.serve.wanted import State
 
 LABELS = ("stable", "canary", "shadow")
@@ -222,7 +223,7 @@ async def _change(
         async with service.changing:
             change = partial(service.bundles.change, actor=call.actor, action=action, detail=detail, ready=ready)
             await asyncio.to_thread(change, to)
-    except ProblemError:
+    except (ProblemError, UnavailableError):  # the one says what it is; of the other nobody knows whether it was done
         raise
     except UserError as error:
         await asyncio.to_thread(service.store.note, call.actor, f"refused: {action}", {**detail, "why": str(error)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,12 +12,25 @@ import sqlalchemy as sa
 from umbel.data.columns import Types
 from umbel.errors import UserError
 from umbel.feedback import Feedback, from_json
+from umbel.serve.records import Value
 from umbel.serve.store.engine import Place
 from umbel.serve.store.labels import check_rules
+from umbel.serve.store.rows import to_json
 from umbel.serve.store.session import Session, now
-from umbel.serve.store.tables import facts
+from umbel.serve.store.tables import audit, facts
 
 FEEDBACK, COLUMNS, ERASED, FOUND = "feedback", "columns", "erased", "monitor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What goes with a change, in its transaction: a line of the audit, and the rules of labels and raw columns from then on, if any."""
+
+    actor: str
+    action: str
+    detail: Mapping[str, Value]
+    feedback: Feedback | None = None
+    columns: Types | None = None
 
 
 def declare(session: Session, feedback: Feedback, columns: Types | None = None) -> None:
@@ -23,9 +38,20 @@ def declare(session: Session, feedback: Feedback, columns: Types | None = None) 
 
     :raises UserError: for a rule that cannot be computed, or two of one task.
     """
+    with session.writing() as connection:
+        declare_in(connection, session.place, feedback, columns=columns)
+
+
+def declare_in(connection: sa.Connection, place: Place, feedback: Feedback, *, columns: Types | None) -> None:
+    """Keep them as part of a transaction."""
     check_rules(feedback)
-    put(session, FEEDBACK, feedback.to_json())
-    put(session, COLUMNS, dict(columns or {}))
+    put_in(connection, place, name=FEEDBACK, content=feedback.to_json())
+    put_in(connection, place, name=COLUMNS, content=dict(columns or {}))
+
+
+def note_in(connection: sa.Connection, actor: str, action: str, *, detail: Mapping[str, Value]) -> None:
+    """Add a line to the audit as part of a transaction."""
+    connection.execute(sa.insert(audit).values(time=now(), actor=actor, action=action, detail=to_json(detail)))
 
 
 def declared(session: Session) -> Feedback:
@@ -57,18 +83,30 @@ def put_new(session: Session, name: str, content: dict[str, Any]) -> dict[str, A
     return found
 
 
-def swap(session: Session, name: str, content: object, *, number: int | None) -> bool:
-    """Keep a fact in place of the one with this `number` in it (None: where there is none); whether that was the one there."""
-    row = facts.c.name == name
+def swap(session: Session, name: str, content: object, *, number: int | None, said: Said | None = None) -> bool:
+    """Keep a fact in place of the one with this `number` in it (None: where there is none), and what is said of it.
+
+    Whether that was the one there; nothing is kept otherwise.
+    """
     with session.writing() as connection:
-        if number is None:
-            insert = session.place.insert(facts).values(name=name, content=json.dumps(content)).on_conflict_do_nothing()
-            return connection.execute(insert.returning(facts.c.name)).first() is not None
-        # The row is locked, as in `lease`.
-        found = connection.execute(sa.select(facts.c.content).where(row).with_for_update()).scalar_one_or_none()
-        if found is None or json.loads(found)["number"] != number:
-            return False
-        connection.execute(sa.update(facts).where(row).values(content=json.dumps(content)))
+        done = _swapped(connection, session.place, name, content=content, number=number)
+        if done and said is not None:
+            note_in(connection, said.actor, said.action, detail=said.detail)
+            if said.feedback is not None:
+                declare_in(connection, session.place, said.feedback, columns=said.columns)
+    return done
+
+
+def _swapped(connection: sa.Connection, place: Place, name: str, *, content: object, number: int | None) -> bool:
+    row = facts.c.name == name
+    if number is None:
+        insert = place.insert(facts).values(name=name, content=json.dumps(content)).on_conflict_do_nothing()
+        return connection.execute(insert.returning(facts.c.name)).first() is not None
+    # The row is locked, as in `lease`.
+    found = connection.execute(sa.select(facts.c.content).where(row).with_for_update()).scalar_one_or_none()
+    if found is None or json.loads(found)["number"] != number:
+        return False
+    connection.execute(sa.update(facts).where(row).values(content=json.dumps(content)))
     return True
 
 

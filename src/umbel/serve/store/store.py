@@ -16,8 +16,8 @@ from umbel.serve.records import Decision, Event, Outcome, Value, wrong_decision
 from umbel.serve.store.append import Append, append
 from umbel.serve.store.catalogue import Catalogue
 from umbel.serve.store.erase import Erased, erase, forget
-from umbel.serve.store.facts import declare, declared
-from umbel.serve.store.rows import to_decision, to_event, to_json
+from umbel.serve.store.facts import declare, declared, note_in
+from umbel.serve.store.rows import to_decision, to_event
 from umbel.serve.store.session import Session, now
 from umbel.serve.store.tables import audit, candidates, decisions, events, items, shown, users
 from umbel.serve.store.writer import WINDOW, Writer
@@ -148,7 +148,7 @@ class Store:
     def note(self, actor: str, action: str, detail: Mapping[str, Value]) -> None:
         """Add a line to the audit: who did what, and why."""
         with self._session.writing() as connection:
-            connection.execute(sa.insert(audit).values(time=now(), actor=actor, action=action, detail=to_json(detail)))
+            note_in(connection, actor, action, detail=detail)
 
     def notes(self, most: int = 100) -> list[tuple[int, str, str, dict[str, Value]]]:
         """The latest lines of the audit, the latest first: time, actor, action, detail."""
