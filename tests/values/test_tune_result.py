@@ -257,9 +257,16 @@ def test_weights_are_listed_where_they_were_in_effect(capsys: pytest.CaptureFixt
     assert f"balancer {balancer}, " in tune_page(found)
 
 
-def test_options_are_listed_where_the_recipe_takes_them() -> None:
+def test_options_and_sizes_are_listed_where_the_model_takes_them() -> None:
     point = {"model.recipe": "stem", "model.options.taught": True, "model.options.rank": 4, "model.views": "own"}
     assert in_effect(point) == {"model.recipe": "stem", "model.options.taught": True, "model.views": "own"}
     assert in_effect({**point, "model.recipe": "home"}) == {"model.recipe": "home", "model.options.rank": 4, "model.views": "own"}
     assert in_effect({**point, "model.recipe": "ame"}) == {"model.recipe": "ame"}
+    sizes = {"model.shared": 3, "model.gate": "[4]", "model.interact": "fm", "model.interact_sizes.rank": 2, "model.sequence": "din",
+             "model.sequence_sizes.hidden": 8}
+    left = {"model.interact": "fm", "model.sequence": "din", "model.sequence_sizes.hidden": 8}
+    assert in_effect({**sizes, "model.recipe": "shared_bottom"}) == {**left, "model.recipe": "shared_bottom"}
+    assert in_effect({**sizes, "model.recipe": "alone", "model.specific": 1}) == {**left, "model.recipe": "alone", "model.specific": 1}
+    assert "model.gate" in in_effect({**sizes, "model.recipe": "alone"}), "the run file may give a task several experts"
+    assert in_effect({"model.shared": 3, "model.interact_sizes.rank": 2}) == {"model.shared": 3, "model.interact_sizes.rank": 2}
     assert in_effect({"model.options.rank": 4, "balance.weights.buy": 2.0}) == {"model.options.rank": 4, "balance.weights.buy": 2.0}

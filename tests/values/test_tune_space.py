@@ -76,7 +76,8 @@ def test_tables_too() -> None:
     ],
 )  # fmt: skip
 def test_a_range_is_whole_where_its_setting_is(key: str, low: float, high: float, *, whole: bool) -> None:
-    assert one(key, {"low": low, "high": high}) == Range(key, low, high, log=False, whole=whole)
+    model = {"recipe": "stem", "interact": "dcn"}
+    assert one(key, {"low": low, "high": high}, model=model) == Range(key, low, high, log=False, whole=whole)
 
 
 def test_a_range_of_what_only_some_recipes_take_knows_what_it_is() -> None:
@@ -166,6 +167,32 @@ def test_a_setting_that_nothing_searched_would_take() -> None:
     assert len(dimensions(settings({"balance.weights.like": [1.0, 2.0]}, fit={"balancer": "static"}))) == 1
 
 
+@pytest.mark.parametrize(("key", "model", "says"), [
+    ("model.shared", {"recipe": "alone"}, "no recipe that is searched takes 'model.shared'; they are alone"),
+    ("model.specific", {"recipe": "pepnet"}, "no recipe that is searched takes 'model.specific'; they are pepnet"),
+    ("model.gate", {"recipe": "shared_bottom", "expert": [8]}, "no recipe that is searched takes 'model.gate'; they are shared_bottom"),
+    ("model.gate", {"recipe": "aitm"}, "no recipe that is searched takes 'model.gate'; they are aitm"),
+    ("model.interact_sizes.rank", {"recipe": "stem", "interact": "autoint"}, "no interact that is searched takes"),
+    ("model.sequence_sizes.heads", {"recipe": "stem", "sequence": "mean"}, "no sequence that is searched takes"),
+])  # fmt: skip
+def test_a_size_that_nothing_searched_has_a_use_for(key: str, model: dict[str, Any], says: str) -> None:
+    tasks = {"click": {}, "buy": {"given": "click"}}
+    values = [[], [4]] if key == "model.gate" else [1, 2]
+    assert f"tune.space: {says}" in refused({key: values}, model=model, tasks=tasks)
+
+
+@pytest.mark.parametrize(("space", "model"), [
+    ({"model.shared": [1, 2], "model.recipe": ["alone", "mmoe"]}, {"recipe": "alone"}),
+    ({"model.gate": [[], [4]], "model.specific": [1, 2]}, {"recipe": "alone"}),
+    ({"model.gate": [[], [4]]}, {"recipe": "alone", "specific": 2}),
+    ({"model.interact_sizes.rank": ["none", 2], "model.interact": ["fm", "dcn"]}, {"recipe": "stem", "interact": "fm"}),
+    ({"model.sequence_sizes.layers": [1, 2], "model.sequence": ["mean", "sasrec"]}, {"recipe": "stem"}),
+])  # fmt: skip
+def test_a_size_that_one_of_the_searched_has_a_use_for(space: dict[str, Any], model: dict[str, Any]) -> None:
+    fields = {"item": {"kind": "id"}, "seen": {"kind": "sequence", "like": "item", "target": "item"}}
+    assert {one.key for one in dimensions(settings(space, model=model, fields=fields))} == set(space)
+
+
 def test_the_usual_space_is_allowed_and_holds_what_the_run_file_says() -> None:
     base = settings(model={"recipe": "me_ple", "interact": "fm"})
     space = usual(base)
@@ -210,7 +237,8 @@ def test_a_point_sets_its_keys_and_no_other() -> None:
 
 
 def test_a_point_is_a_run_file_that_comes_back() -> None:
-    base = settings({"tasks.like.weight": [1.0, 2.5], "model.gate": [[], [4]], "model.interact_sizes.layers": [1, 3]})
+    base = settings({"tasks.like.weight": [1.0, 2.5], "model.gate": [[], [4]], "model.interact_sizes.layers": [1, 3]},
+                    model={"recipe": "stem", "interact": "autoint"})
     found = pointed(base, dimensions(base), {"tasks.like.weight": 2.5, "model.gate": "[4]", "model.interact_sizes.layers": 3})
     assert found.tasks["like"].weight == 2.5
     assert found.model.gate == (4,)
@@ -224,7 +252,8 @@ def test_none_leaves_out_what_may_be_left_out() -> None:
     assert made("fit.balancer", ["none", "pcgrad"], "none", fit={"balancer": "mgda"}).fit.balancer is None
     assert made("model.views", ["none", "shared"], "none", model={"recipe": "stem", "views": "own"}).model.views is None
     assert made("fit.balancer", ["none", "pcgrad"], "pcgrad").fit.balancer == "pcgrad"
-    assert made("model.interact_sizes.rank", ["none", 2], "none").model.interact_sizes.rank is None
+    low = {"recipe": "stem", "interact": "dcn", "interact_sizes": {"rank": 2}}
+    assert made("model.interact_sizes.rank", ["none", 2], "none", model=low).model.interact_sizes.rank is None
 
 
 @pytest.mark.parametrize("key", ["fit.rate", "model.interact", "model.dim"])
@@ -238,6 +267,22 @@ def test_what_one_recipe_takes_is_left_out_for_another() -> None:
     assert found.model.options.legacy is None
     assert found.model.views == "own", "every table takes views"
     assert pointed(base, dimensions(base), {"model.recipe": "stem"}).model.options.legacy
+
+
+def test_what_one_piece_of_a_model_takes_is_left_out_for_another() -> None:
+    """Every trial of such a search is a run file that training takes."""
+    space = {"model.recipe": ["alone", "mmoe"], "model.shared": [1, 3], "model.gate": [[], [4]], "model.specific": [1, 2],
+             "model.interact": ["fm", "dcn"], "model.interact_sizes.rank": ["none", 2]}
+    base = settings(space, model={"recipe": "mmoe"})
+    among = dimensions(base)
+    point = {"model.shared": 3, "model.gate": "[4]", "model.specific": 1, "model.interact": "dcn", "model.interact_sizes.rank": 2}
+    both, alone = (pointed(base, among, {**point, "model.recipe": name}).model for name in ("mmoe", "alone"))
+    assert (both.shared, both.gate, both.interact_sizes.rank) == (3, (4,), 2)
+    assert (alone.shared, alone.gate, alone.interact_sizes.rank) == (2, (), 2)
+    assert pointed(base, among, {**point, "model.recipe": "alone", "model.specific": 2}).model.gate == (4,)
+    plain = pointed(base, among, {**point, "model.recipe": "alone", "model.interact": "fm"})
+    assert plain.model.interact_sizes.rank is None
+    resolve.check(plain)
 
 
 def test_what_one_balancer_takes_is_left_out_for_another() -> None:

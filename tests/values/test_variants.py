@@ -40,7 +40,7 @@ def test_a_variant_differs_in_what_it_names_and_nothing_else() -> None:
 
 
 def test_a_table_of_sizes_is_changed_key_by_key() -> None:
-    made = one(model={"interact_sizes": {"rank": 2}})
+    made = one(model={"interact": "dcn", "interact_sizes": {"rank": 2}})
     assert (made.model.interact_sizes.layers, made.model.interact_sizes.rank) == (3, 2)
 
 
@@ -48,6 +48,26 @@ def test_options_stay_with_the_recipe_they_were_meant_for() -> None:
     assert one(model={"recipe": "stem", "dropout": 0.1}).model.options.taught is True
     assert one(model={"recipe": "mmoe"}).model.options.taught is None
     assert one(model={"recipe": "ple", "options": {"legacy": True}}).model.options.legacy is True
+
+
+def test_what_the_run_file_means_for_another_stays_there() -> None:
+    """A run file's cross layers are not those of a variant without any; what the variant itself says it must read."""
+    base = settings({"plain": {"model": {"interact": "fm"}}, "apart": {"model": {"recipe": "alone"}}})
+    wide = base.model_copy(update={"model": base.model.model_copy(update={"interact": "dcn", "shared": 5, "gate": (4,)})})
+    grids = {one.name: one.grid(wide)[0].model for one in entrants(wide) if one.variant}
+    assert (grids["plain"].interact_sizes.layers, grids["plain"].shared, grids["plain"].gate) == (2, 5, (4,))
+    assert (grids["apart"].interact_sizes.layers, grids["apart"].shared, grids["apart"].gate) == (3, 2, ())
+
+
+@pytest.mark.parametrize(("model", "says"), [
+    ({"recipe": "alone", "shared": 5}, r"mine: model\.shared: recipe 'alone' has no use for it; leave it out"),
+    ({"recipe": "alone", "gate": [4]}, r"mine: model\.gate: a task of recipe 'alone' hears one expert, and needs none"),
+    ({"interact": "dcn", "interact_sizes": {"heads": 2}}, r"mine: model\.interact_sizes\.heads: interact 'dcn' has no use for it"),
+    ({"sequence": "din"}, r"mine: model\.sequence: no field is a bag or a sequence"),
+])  # fmt: skip
+def test_what_a_variant_says_it_must_read(model: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=rf"^compare\.variants\.{says}"):
+        one(model=model)
 
 
 def test_a_balancer_gets_its_settings() -> None:

@@ -14,8 +14,9 @@ from umbel.recipes.gated import home, pepnet
 from umbel.recipes.tables import alone, grouped, me_mmoe, me_ple, mmoe, omoe, ple, routed, shared_bottom, stem, stem_al, stem_fields
 
 __all__ = [
-    "RECIPES", "adatt", "aitm", "alone", "ame", "cross_stitch", "escm2", "esmm", "grouped", "home", "me_mmoe", "me_ple", "mmoe", "omoe",
-    "pepnet", "ple", "routed", "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "stem_fields", "taken", "views_of",
+    "MANY", "RECIPES", "SIZES", "adatt", "aitm", "alone", "ame", "cross_stitch", "escm2", "esmm", "grouped", "home", "me_mmoe", "me_ple",
+    "mmoe", "omoe", "pepnet", "ple", "routed", "shared_bottom", "snr_aver", "snr_trans", "stem", "stem_al", "stem_fields", "taken",
+    "unsized", "views_of",
 ]  # fmt: skip
 
 RECIPES: Mapping[str, Callable[..., Recommender]] = {
@@ -41,6 +42,32 @@ RECIPES: Mapping[str, Callable[..., Recommender]] = {
     "escm2": escm2,
     "aitm": aitm,
 }
+
+SIZES = frozenset({"specific", "shared", "gate"})  # that some recipes have no use for; every one has for `layers`
+UNSIZED: Mapping[str, frozenset[str]] = {
+    "alone": frozenset({"shared"}),
+    "shared_bottom": SIZES,
+    "cross_stitch": SIZES,
+    "snr_trans": frozenset({"gate"}),
+    "snr_aver": frozenset({"gate"}),
+    "pepnet": frozenset({"specific", "shared"}),
+    "esmm": frozenset({"shared"}),
+    "escm2": frozenset({"shared"}),
+    "aitm": frozenset({"shared"}),
+}
+APART = frozenset({"alone", "esmm", "escm2", "aitm"})  # gates weigh a task's own experts there, and one expert needs none
+MANY = 2  # experts of a task from which on gates have a use in all these
+
+
+def unsized(recipe: str, specific: int) -> frozenset[str]:
+    """Which of `specific`, `shared` and `gate` a recipe has no use for, where a task has so many experts of its own.
+
+    Example
+    -------
+    >>> sorted(unsized("alone", 1)), sorted(unsized("alone", 2)), sorted(unsized("mmoe", 1))
+    (['gate', 'shared'], ['shared'], [])
+    """
+    return UNSIZED.get(recipe, frozenset()) | ({"gate"} if recipe in APART and specific == 1 else set())
 
 
 def taken(recipe: str) -> frozenset[str]:

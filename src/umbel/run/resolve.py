@@ -38,6 +38,7 @@ from umbel.run.inputs import check_inputs
 from umbel.run.settings import ColumnSplit, FitSection, Settings, TaskSection, TimeSplit
 from umbel.run.sizing import check_size
 from umbel.run.slicing import beside
+from umbel.run.unread import check_read
 from umbel.schema import NO_EDGES, Edges, Field, FieldKind, Schema, Task
 from umbel.statistic import Statistic, check_time
 
@@ -50,8 +51,8 @@ def check(settings: Settings) -> None:
     """Find what is wrong with a run file by itself, before hours go into its log.
 
     :raises UserError: for a schema that contradicts itself, a recipe, paradigm or device that is not there, a recipe of a chain where
-        there is none, an impossible slice, rows shared out in a training that needs all of them, or an optimiser of rows
-        where there is none.
+        there is none, an impossible slice, rows shared out in a training that needs all of them, an optimiser of rows
+        where there is none, or a key that nothing in the run would read.
     """
     found = schema(settings)
     fit, new = settings.fit, settings.episodes is not None
@@ -69,6 +70,7 @@ def check(settings: Settings) -> None:
         raise UserError(f"fit.window = {fit.window}: less than a batch", mend=f"say {fit.batch} rows (fit.batch) or more, best many")
     check_memory(settings, found, rows=dict.fromkeys(found.tables, 1), plan=how)
     built(settings, dict.fromkeys(found.tables, 1))(found)
+    check_read(settings)
     if settings.model.recipe in CHAINED and settings.model.head is None and not chains(found):
         raise UserError(f"model.recipe: {settings.model.recipe!r}, but no yes-or-no task is given another",
                         mend="say it, e.g. given = 'click' under [tasks.buy], or use recipe 'alone' with views 'shared'")

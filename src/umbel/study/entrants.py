@@ -16,6 +16,7 @@ from umbel.run import resolve
 from umbel.run.coldstart import section_of
 from umbel.run.comparing import Chosen
 from umbel.run.settings import ModelSection, OptionSection, Settings
+from umbel.run.unread import as_read
 from umbel.study.variants import changed, check_names
 
 # Who stands, with one shared view, for a recipe that cannot have one or is another then; every other recipe stands for itself.
@@ -65,7 +66,7 @@ class Entrant:
         views = model.views if self.wider == 1 else None  # a control keeps its recipe's one view
         model = model.model_copy(update={"dim": dim * self.wider, "views": views})
         fit = settings.fit.model_copy(update={"rate": rate})
-        return settings.model_copy(update={"model": model, "fit": fit})
+        return as_read(settings.model_copy(update={"model": model, "fit": fit}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from umbel.errors import UserError, nearest
 from umbel.recipes import RECIPES
 from umbel.run.comparing import CompareSection
 from umbel.run.settings import Settings, parse
+from umbel.run.unread import OF_MODELS
 
 MAY_DIFFER = ("model", "fit", "balance")  # all else decides the table, which entrants have in common
 NAME = re.compile(r"(?! )[\w ,.+()-]{1,80}(?<! )")
@@ -20,8 +21,8 @@ def changed(settings: Settings, name: str) -> Settings:
 
     A recipe of its own brings no options of the run file's along.
 
-    :raises UserError: for a name that another entrant has or that makes no folder, a section or key that may not differ, or a
-        value that a run file refuses.
+    :raises UserError: for a name that another entrant has or that makes no folder, a section or key that may not differ, a value
+        that a run file refuses, or a key that its own model has no use for.
     """
     where = f"compare.variants.{name}"
     asked = settings.compare.variants[name]
@@ -35,6 +36,9 @@ def changed(settings: Settings, name: str) -> Settings:
     found = parse(tree, where=where)
     if found.model.recipe not in RECIPES:
         raise UserError(f"{where}: no recipe {found.model.recipe!r}", mend=nearest(found.model.recipe, RECIPES))
+    for rule in OF_MODELS:
+        if rule.idle(found) and _says(asked, rule.key):
+            raise rule.refusal(found, f"{where}: ")
     return found.model_copy(update={"compare": settings.compare})
 
 
@@ -69,6 +73,13 @@ def _check(compare: CompareSection, asked: Mapping[str, Mapping[str, object]], w
     for section, key, budget in (("fit", "rate", compare.rates), ("model", "dim", compare.dims)):
         if key in asked.get(section, {}) and budget:
             raise UserError(f"{where}: {section}.{key} is chosen from compare.{key}s", mend="leave one of them out")
+
+
+def _says(asked: object, key: str) -> bool:
+    """Whether a variant itself says a key, where the run file may mean it for another."""
+    for step in key.split("."):
+        asked = asked.get(step) if isinstance(asked, Mapping) else None
+    return asked is not None
 
 
 def _lay(tree: dict[str, object], keys: Mapping[str, object]) -> None:

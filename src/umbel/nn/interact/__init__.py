@@ -13,7 +13,7 @@ from umbel.nn.interact.interact import Interact, InteractSizes, MakeInteract, Sh
 from umbel.nn.interact.lent import Lent
 from umbel.nn.interact.masknet import MaskNet
 
-__all__ = ["INTERACTS", "Concatenate", "Interact", "InteractSizes", "Lent", "MakeInteract", "Shape"]
+__all__ = ["INTERACTS", "READS", "Concatenate", "Interact", "InteractSizes", "Lent", "MakeInteract", "Shape"]
 
 INTERACTS: Mapping[str, Callable[[InteractSizes], MakeInteract]] = {
     "concatenate": lambda _: Concatenate,
@@ -21,4 +21,12 @@ INTERACTS: Mapping[str, Callable[[InteractSizes], MakeInteract]] = {
     "dcn": lambda sizes: partial(DCN, layers=sizes.layers, rank=sizes.rank),
     "masknet": lambda sizes: partial(MaskNet, layers=sizes.layers, hidden=sizes.hidden),
     "autoint": lambda sizes: partial(AutoInt, layers=sizes.layers, heads=sizes.heads),
+}
+# The sizes that each has a use for.
+READS: Mapping[str, frozenset[str]] = {
+    "concatenate": frozenset(),
+    "fm": frozenset(),
+    "dcn": frozenset({"layers", "rank"}),
+    "masknet": frozenset({"layers", "hidden"}),
+    "autoint": frozenset({"layers", "heads"}),
 }

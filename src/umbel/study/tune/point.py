@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from umbel.balance.named import BALANCERS, takes_of
-from umbel.recipes import RECIPES, taken
+from umbel.nn import interact, sequence
+from umbel.recipes import MANY, RECIPES, taken, unsized
 from umbel.run.balancing import BalanceSection
 from umbel.run.section import OptionSection, Section
 from umbel.run.settings import FitSection, InteractSection, ModelSection, SequenceSection, Settings, parse
 from umbel.run.tuning import TuneSection
+from umbel.run.unread import as_read
 from umbel.study.entrants import taken_by
 from umbel.study.tune.dimension import Dimension, Point
 
@@ -27,13 +29,13 @@ OMITTED = frozenset(
 def pointed(settings: Settings, among: Sequence[Dimension], point: Point) -> Settings:
     """The run file of one point: its own settings with the searched ones in their places, and no search.
 
-    What is meant for one recipe or balancer is left out where another would refuse it.
+    What is meant for one recipe, balancer or piece of a model is left out where another would refuse it.
 
     :raises UserError: for a value that the run file refuses.
     """
     found = placed(settings, among, point)
     model = taken_by(found.model.recipe, found.model) if found.model.recipe in RECIPES else found.model
-    return found.model_copy(update={"model": model, "balance": _taken(found.fit.balancer, found.balance)})
+    return as_read(found.model_copy(update={"model": model, "balance": _taken(found.fit.balancer, found.balance)}))
 
 
 def placed(settings: Settings, among: Sequence[Dimension], point: Point) -> Settings:
@@ -45,7 +47,7 @@ def placed(settings: Settings, among: Sequence[Dimension], point: Point) -> Sett
 
 
 def in_effect(point: Point) -> Point:
-    """The settings of a point that its run file has: without those that the balancer or recipe that it names does not take.
+    """The settings of a point that its run file has: without those that the balancer, recipe or piece that it names does not take.
 
     Example
     -------
@@ -60,7 +62,16 @@ def in_effect(point: Point) -> Point:
     if recipe in RECIPES:
         own = {f"model.options.{name}" for name in taken(str(recipe))} | ({"model.views"} if "paradigm" in taken(str(recipe)) else set())
         left |= {key for key in point if key.startswith(("model.options.", "model.views")) and key not in own}
+        left |= {f"model.{name}" for name in unsized(str(recipe), int(point.get("model.specific", MANY)))}
+    left |= _idle(point, "model.interact", interact.READS) | _idle(point, "model.sequence", sequence.READS)
     return {key: value for key, value in point.items() if key not in left}
+
+
+def _idle(point: Point, key: str, reads: Mapping[str, frozenset[str]]) -> set[str]:
+    """The sizes that the piece which a point names has no use for; none where it names none."""
+    own = reads.get(str(point.get(key)))
+    above = f"{key}_sizes."
+    return set() if own is None else {size for size in point if size.startswith(above) and size.removeprefix(above) not in own}
 
 
 def _taken(balancer: str | None, section: BalanceSection) -> BalanceSection:

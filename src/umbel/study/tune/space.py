@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from umbel.balance.named import BALANCERS, takes_of
 from umbel.errors import UserError, nearest
-from umbel.recipes import taken
+from umbel.nn import interact, sequence
+from umbel.recipes import MANY, SIZES, taken, unsized
 from umbel.run import resolve
 from umbel.run.settings import Settings
 from umbel.run.tuning import RangeSection, Searched
@@ -109,15 +111,42 @@ def _named(one: Dimension, value: object, does: Callable[[], Found]) -> Found:
 
 def _heard(settings: Settings, among: Sequence[Dimension]) -> None:
     """:raises UserError: for a setting that nothing which is searched would take."""
-    recipes = _names(among, "model.recipe", settings.model.recipe)
-    balancers = [name for name in _names(among, "fit.balancer", settings.fit.balancer) if name in BALANCERS]
-    options = {f"model.options.{name}" for recipe in recipes for name in taken(recipe)}
-    takes = {f"balance.{name}" for balancer in balancers for name in ("at", "scalar", *takes_of(balancer))}
     for key in (one.key for one in among):
-        if key.startswith("model.options.") and key not in options:
-            raise UserError(f"tune.space: no recipe that is searched takes {key!r}", mend=f"they are {', '.join(recipes)}")
-        if key.startswith("balance.") and ".".join(key.split(".")[:2]) not in takes:
-            raise UserError(f"tune.space: no balancer that is searched takes {key!r}", mend="add one that does to 'fit.balancer'")
+        for taker in _takers(settings, among):
+            if _under(key, taker.of) and not _under(key, taker.takes):
+                raise UserError(f"tune.space: no {taker.what} that is searched takes {key!r}", mend=taker.mend)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taker:
+    """Whose settings those are that lie under `of`, and which of them somebody takes who is searched."""
+
+    what: str
+    of: Sequence[str]
+    takes: Sequence[str]
+    mend: str
+
+
+def _under(key: str, above: Sequence[str]) -> bool:
+    return any(f"{key}.".startswith(f"{one}.") for one in above)
+
+
+def _takers(settings: Settings, among: Sequence[Dimension]) -> tuple[_Taker, ...]:
+    model = settings.model
+    recipes = _names(among, "model.recipe", model.recipe)
+    balancers = [name for name in _names(among, "fit.balancer", settings.fit.balancer) if name in BALANCERS]
+    own = MANY if any(one.key == "model.specific" for one in among) else model.specific
+    options = [f"model.options.{name}" for recipe in recipes for name in taken(recipe)]
+    sizes = [f"model.{name}" for recipe in recipes for name in SIZES - unsized(recipe, own)]
+    weighed = [f"balance.{name}" for balancer in balancers for name in ("at", "scalar", *takes_of(balancer))]
+    met = [f"model.interact_sizes.{key}" for one in _names(among, "model.interact", model.interact) for key in interact.READS[one]]
+    read = [f"model.sequence_sizes.{key}" for one in _names(among, "model.sequence", model.sequence) for key in sequence.READS[one]]
+    return (
+        _Taker("recipe", ["model.options", *(f"model.{name}" for name in SIZES)], [*options, *sizes], f"they are {', '.join(recipes)}"),
+        _Taker("balancer", ["balance"], weighed, "add one that does to 'fit.balancer'"),
+        _Taker("interact", ["model.interact_sizes"], met, "add one that does to 'model.interact'"),
+        _Taker("sequence", ["model.sequence_sizes"], read, "add one that does to 'model.sequence'"),
+    )
 
 
 def _names(among: Sequence[Dimension], key: str, otherwise: str | None) -> list[str]:
