@@ -123,7 +123,7 @@ def test_compose_mounts_bundles_read_only_and_gives_nothing_away() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [
     ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("StateDirectory", "umbel"), ("Restart", "on-failure"),
-    ("RestartPreventExitStatus", "2"), ("KillMode", "mixed"), ("CapabilityBoundingSet", ""),
+    ("RestartPreventExitStatus", "2"), ("KillMode", "mixed"), ("CapabilityBoundingSet", ""), ("MemoryMax", "80%"),
 ])  # fmt: skip
 def test_the_unit_is_hardened(name: str, value: str) -> None:
     assert unit()[name] == value

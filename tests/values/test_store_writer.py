@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 
@@ -114,6 +117,96 @@ def test_too_many_that_wait_are_refused(slow: Slow, made: Made, monkeypatch: pyt
         made.add(4)
     slow.leave.set()
     assert [one.result() for one in futures] == [1, 4, 9]
+
+
+def weighed(slow: Slow) -> Made:
+    """A writer to whom a job holds as many bytes as it says."""
+    return Writer(slow, where="here", window=0, size=lambda job: job)
+
+
+def test_what_holds_too_much_is_refused_until_there_is_room(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROOM", 100)
+    made = weighed(slow)
+    first = made.add(60)
+    assert slow.began.wait(10)
+    second = made.add(40)
+    with pytest.raises(UnavailableError, match="here: 1 writes are waiting; try again later"):
+        made.add(1)
+    assert second.cancel(), "given up, it holds nothing"
+    third = made.add(39)
+    with pytest.raises(UnavailableError):
+        made.add(2)
+    slow.leave.set()
+    wait([first, third])
+    assert slow.groups == [[60], [39]]
+    assert made.add(100).result() == 10_000, "what is done holds nothing"
+    made.close()
+
+
+def test_one_that_holds_more_than_there_is_room_is_done_where_nothing_else_waits(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROOM", 100)
+    slow.leave.set()
+    made = weighed(slow)
+    assert made.add(1_000).result() == 1_000_000
+    assert made.add(0).result() == 0
+    made.close()
+
+
+def test_failures_and_ends_give_their_room_back(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROOM", 100)
+    made: Made = Writer(slow, where="here", window=0, size=abs)
+    slow.leave.set()
+    for _ in range(5):
+        assert isinstance(made.add(-90).exception(), ZeroDivisionError)
+    assert made.add(90).result() == 8_100
+    made.close()
+
+
+class Large:
+    """A job that can be watched going."""
+
+
+def gone(watched: Sequence[weakref.ref[Large]]) -> bool:
+    gc.collect()
+    return all(one() is None for one in watched)
+
+
+def test_a_job_that_is_given_up_is_let_go_of_at_once_and_any_other_when_it_is_done() -> None:
+    began, leave = threading.Event(), threading.Event()
+
+    def work(jobs: Sequence[Large]) -> Sequence[None]:
+        began.set()
+        assert leave.wait(10)
+        return [None] * len(jobs)
+
+    made: Writer[Large, None] = Writer(work, where="here", window=0)
+    jobs = [Large() for _ in range(20)]
+    watched = [weakref.ref(one) for one in jobs]
+    futures = [made.add(jobs[0])]
+    assert began.wait(10)
+    futures += [made.add(one) for one in jobs[1:]]
+    jobs.clear()
+    assert all(one.cancel() for one in futures[1:11])
+    assert gone(watched[1:11])
+    assert not any(one() is None for one in [watched[0], *watched[11:]])
+    leave.set()
+    assert not wait(futures, timeout=10).not_done
+    ends = time.monotonic() + 10
+    while not gone(watched):
+        assert time.monotonic() < ends, "the thread waits for more, and holds what it has done"
+        time.sleep(0.01)
+    made.close()
+
+
+def test_a_group_that_was_given_up_whole_is_not_written(slow: Slow, made: Made) -> None:
+    first = made.add(1)
+    assert slow.began.wait(10)
+    rest = [made.add(2), made.add(3)]
+    assert all(one.cancel() for one in rest)
+    slow.leave.set()
+    first.result()
+    assert made.add(4).result() == 16
+    assert slow.groups == [[1], [4]]
 
 
 @pytest.mark.parametrize("window", [0.0, 0.002])

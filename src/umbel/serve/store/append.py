@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from umbel.serve.records import Decision, Event, Outcome, Result, wrong_event
 from umbel.serve.store.engine import Place
+from umbel.serve.store.held import held
 from umbel.serve.store.rows import Row, candidates_row, decision_row, event_row, shown_rows, to_event
 from umbel.serve.store.tables import candidates, decisions, events, shown
 
@@ -25,6 +26,11 @@ class Append:
     events: tuple[Event, ...] = ()
     received: int = 0
     skew: int = 0
+
+    @property
+    def held(self) -> int:
+        """The bytes that it takes while it waits, roughly."""
+        return held(self.decisions, self.events)
 
     def judged(self) -> list[tuple[Event, str | None]]:
         """Each event, and why it is rejected if it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from operator import attrgetter
 from pathlib import Path
 from typing import final
 
@@ -45,7 +46,8 @@ class Store:
 
     def __init__(self, store: str | Path, *, window: float = WINDOW) -> None:
         self._session = Session(str(store))
-        self._writer: Writer[Append, Answer] = Writer(self._write, where=self._session.place.where, window=window)
+        where, size = self._session.place.where, attrgetter("held")
+        self._writer: Writer[Append, Answer] = Writer(self._write, where=where, window=window, size=size)
         self.users = Catalogue(self._session, users, personal=True)
         self.items = Catalogue(self._session, items)
 
