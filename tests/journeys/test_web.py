@@ -170,6 +170,36 @@ def test_a_slider_shows_what_it_would_do_and_puts_it_in_force(browser: Browser, 
     service.client.delete("/v1/fusion").raise_for_status()
 
 
+def test_a_policy_in_force_is_said_to_override_and_taken_back_by_keyboard(browser: Browser, service: Filled) -> None:
+    client = service.client
+    own = client.get("/v1/bundles").json()["labels"]["stable"]["fusion"]
+    policy = {"format": 1, "name": "likes", "family": "log", "tasks": {"like": {"weight": 2.0}}}
+    with looking(browser, f"{service.url}/#/fusion") as looked:
+        page = opened(looked, service)
+        page.get_by_role("heading", name="The policy in force").wait_for()
+        assert page.get_by_role("button", name="Back to the bundles' own").count() == 0
+        client.put("/v1/fusion", json=policy).raise_for_status()
+        page.reload()
+        back = page.get_by_role("button", name="Back to the bundles' own")
+        back.wait_for()
+        assert page.get_by_text(f"It was put in force over {own}, the bundle's own").count() == 1
+        page.goto(f"{service.url}/#/bundles")
+        page.get_by_role("region", name="Bundles in service").get_by_text(f"over its own, {own}").wait_for()
+        page.goto(f"{service.url}/#/fusion")
+        back.press("Enter")
+        assert f"by {own} instead of likes@" in page.get_by_role("dialog").inner_text()
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert client.get("/v1/bundles").json()["labels"]["stable"]["own"] == own, "what is not agreed to is not done"
+        back.press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Back to the bundles' own").press("Enter")
+        back.wait_for(state="detached")
+        assert client.get("/v1/bundles").json()["labels"]["stable"] == client.get("/v1/bundles").json()["labels"]["stable"] | {
+            "fusion": own, "own": None,
+        }  # fmt: skip
+        assert not looked.wrong
+
+
 def test_a_report_is_saved_under_the_key(browser: Browser, service: Filled, tmp_path: Path) -> None:
     with looking(browser, f"{service.url}/#/bundles") as looked:
         page = opened(looked, service)

@@ -21,6 +21,10 @@ FORMAT = 1
 STEEPEST = 700.0  # of a product's logarithm, so that it stays a number
 
 
+class UnfitError(UserError):
+    """A policy reads what a bundle does not predict."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -73,10 +77,10 @@ class Fusion:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
 
     def places(self, columns: Sequence[str]) -> list[int]:
-        """Where its tasks stand among the columns of a bundle's predictions; :raises UserError: for one that is not there."""
+        """Where its tasks stand among the columns of a bundle's predictions; :raises UnfitError: for one that is not there."""
         for task in self.tasks:
             if task not in columns:
-                raise UserError(f"fusion {self.name!r}: no prediction {task!r}", mend=nearest(task, columns))
+                raise UnfitError(f"fusion {self.name!r}: no prediction {task!r}", mend=nearest(task, columns))
         return [list(columns).index(task) for task in self.tasks]
 
     def contributions(self, predictions: Float[np.ndarray, "rows tasks"]) -> Float[np.ndarray, "rows tasks"]:

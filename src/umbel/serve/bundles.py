@@ -40,6 +40,12 @@ class _Serving:
     canary: Ranker | None = None
     shadow: Ranker | None = None
 
+    @property
+    def labels(self) -> dict[Label, Ranker]:
+        """Whatever answers, by label."""
+        found: dict[Label, Ranker | None] = {"stable": self.stable, "canary": self.canary, "shadow": self.shadow}
+        return {label: ranker for label, ranker in found.items() if ranker is not None}
+
 
 @final
 class Bundles:
@@ -78,9 +84,7 @@ class Bundles:
     @property
     def labels(self) -> dict[Label, Ranker]:
         """Whatever answers, by label."""
-        now = self._serving
-        found: dict[Label, Ranker | None] = {"stable": now.stable, "canary": now.canary, "shadow": now.shadow}
-        return {label: ranker for label, ranker in found.items() if ranker is not None}
+        return self._serving.labels
 
     @property
     def loaded(self) -> tuple[Served, ...]:
@@ -131,11 +135,9 @@ class Bundles:
             since = before.since if new.compares(before) and not replaced else now()
             made, loaded = self._made(replace(new, number=before.number + 1, since=since), ready)
             _remember(self._store, made)
-            moved = {"from": before.stable, "to": new.stable} if new.stable != before.stable else {}
             served = made.stable.served
-            said = Said(
-                actor=actor, action=action, detail={**detail, **moved}, feedback=served.bundle.feedback, columns=served.logged,
-            )  # fmt: skip
+            told = {**detail, **_noted(before, made)}
+            said = Said(actor=actor, action=action, detail=told, feedback=served.bundle.feedback, columns=served.logged)
             if swapped(self._store, before.number, made.state, said=said):  # else another worker changed it meanwhile
                 break
         self._serving, self._loaded, self._wanted = made, loaded, made.state
@@ -212,6 +214,14 @@ def started(
         failed(error)
         store.note("umbel serve", f"drop {label}", {"folder": gone[label], "why": str(error)})
     return found
+
+
+def _noted(before: State, made: _Serving) -> dict[str, Value]:
+    """What the audit says of every change: from which stable bundle to which, and whose own policy another one overrides."""
+    new = made.state
+    found: dict[str, Value] = {"from": before.stable, "to": new.stable} if new.stable != before.stable else {}
+    overridden = [f"{label}: {own}" for label, ranker in made.labels.items() if (own := ranker.overridden) is not None]
+    return {**found, "overrides": overridden} if overridden else found
 
 
 def _remember(store: Store, serving: _Serving) -> None:

@@ -150,6 +150,12 @@ class Ranker:
         self._clock, self._failed = clock, failed
         self._earlier: OrderedDict[tuple[str, tuple[str, ...]], Earlier] = OrderedDict()
 
+    @property
+    def overridden(self) -> str | None:
+        """The bundle's own policy, where another one ranks."""
+        own = self.served.bundle.fusion
+        return None if own is None or (name := Policy(fusion=own).name) == self.fusion else name
+
     def rank(self, asked: Asked) -> Ranked:
         """The answer; :raises UserError: for a field that cannot be read, or no items."""
         if not asked.items:

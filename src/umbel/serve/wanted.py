@@ -22,7 +22,8 @@ class State:
     `number` goes up by one at each change; `share` of the users are answered by the canary, which is compared from the moment `since`
     on: when the canary, its share or the stable bundle last changed. `guard` has the tasks that it must not do worse in, with the share of
     the stable bundle's figure that is to be kept (None: all that events say yes or no to), and a user counts with the first `session`
-    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with. `held` tells the contents of
+    milliseconds (`umbel.serve.monitor.guard`). `named` is the folder that the service was last started with, `given` the fusion.
+    `held` tells the contents of
     folders, by the names of their bundles, as they were put into service over HTTP: what lies there by now may be another's.
     """
 
@@ -37,6 +38,7 @@ class State:
     guard: Mapping[str, float] | None = None
     session: int = 10 * UNITS["m"]
     named: str | None = None
+    given: Mapping[str, object] | None = None
     held: Mapping[str, str] | None = None
 
     @property

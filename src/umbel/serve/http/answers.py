@@ -80,11 +80,12 @@ class WrittenAnswer(Struct, frozen=True):
 
 
 class LabelShown(Struct, frozen=True):
-    """What answers under a label."""
+    """What answers under a label; `own` is the policy that the bundle carries, where another one was put in force."""
 
     bundle: str
     folder: str
     fusion: str
+    own: str | None
 
 
 class BundlesAnswer(Struct, frozen=True, kw_only=True):

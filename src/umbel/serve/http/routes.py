@@ -88,7 +88,7 @@ async def show_bundles(call: Call) -> Reply:
     """Which bundles answer, and what came before."""
     state = call.service.bundles.state
     labels: dict[str, LabelShown] = {
-        label: LabelShown(ranker.served.name, str(ranker.served.folder), ranker.policy.name)
+        label: LabelShown(ranker.served.name, str(ranker.served.folder), ranker.policy.name, ranker.overridden)
         for label, ranker in call.service.bundles.labels.items()
     }
     return Reply(BundlesAnswer(labels=labels, previous=state.previous, share=state.share, number=state.number))

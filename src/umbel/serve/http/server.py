@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import FrameType
 from fastapi import FastAPI
 
 from umbel.errors import UserError
+from umbel.fusion import UnfitError
 from umbel.serve.bundles import started
 from umbel.serve.http.app import Opening, make
 from umbel.serve.http.metrics import SHARED
@@ -61,31 +63,46 @@ def begin(told: Told, opening: Opening) -> str:
     """Bring the store to what is to be served, and see that it can be; the folder of the bundle that is.
 
     What was put into service since the last start stays so after a restart, unless `reset`; otherwise it is the bundle that is told now.
+    So does the fusion that was put in force, or taken back, unless another one is told now.
     A bundle to go back to, a canary or a shadow that cannot be served any more is left out, with a warning.
 
     :raises UserError: if the bundle cannot be served.
     """
     first = opening.serving.first
-
-    def wants(before: State | None) -> State:
-        stays = before is not None and not told.reset and Path(before.stable).is_dir() and before.stable != before.named
-        if before is not None and (stays or before.stable == first.stable):
-            return replace(before, fusion=first.fusion or before.fusion, named=first.stable)
-        previous = None if before is None else before.previous if told.reset else before.stable
-        return replace(first, previous=previous, named=first.stable)
-
     with Store(told.store) as store:
         before = saved(store)
-        found = started(store, wants, opening.serving.ordering, failed=LOG.warning)
-        stable, served = found.state.stable, found.serving.stable.served
-        if served.bundle.feedback is not None:
-            store.declare(served.bundle.feedback, served.logged)
+        kept = _wanted(told, first, before).fusion != first.fusion
+        try:
+            found = started(store, partial(_wanted, told, first), opening.serving.ordering, failed=LOG.warning)
+        except UnfitError as error:
+            if not kept:
+                raise
+            what, mend = f"{error.what}, put in force since the last start", "--set reset=true ranks by what is named here"
+            raise UserError(what, mend=mend) from None
+        stable, ranker = found.state.stable, found.serving.stable
+        if ranker.served.bundle.feedback is not None:
+            store.declare(ranker.served.bundle.feedback, ranker.served.logged)
         if found.state != before:
             store.note("umbel serve", "start", {"folder": stable})
         if stable != first.stable:
             told_otherwise = "serves %s, which was put into service since the last start; --set reset=true serves %s"
             LOG.warning(told_otherwise, stable, first.stable)
+        if kept:
+            told_otherwise = "ranks by %s, which was put in force since the last start; --set reset=true ranks by %s"
+            LOG.warning(told_otherwise, ranker.fusion, "the bundle's own" if first.fusion is None else "the one of the file")
     return stable
+
+
+def _wanted(told: Told, first: State, before: State | None) -> State:
+    """What a start wants, where the store has the state `before`."""
+    given = replace(first, named=first.stable, given=first.fusion)
+    if before is None:
+        return given
+    fusion = first.fusion if told.reset or first.fusion != before.given else before.fusion
+    stays = not told.reset and Path(before.stable).is_dir() and before.stable != before.named
+    if stays or before.stable == first.stable:
+        return replace(before, fusion=fusion, named=given.named, given=given.given)
+    return replace(given, fusion=fusion, previous=before.previous if told.reset else before.stable)
 
 
 def worker() -> FastAPI:

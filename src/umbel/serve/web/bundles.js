@@ -55,7 +55,7 @@ async function keep(label, said) {
 function inService(now) {
   const rows = Object.entries(now.labels).map(([label, one]) => [
     [label, under(label === "canary" ? `answers ${percent(now.share)} of users` : SAYS[label])],
-    h("code", {}, one.bundle), h("code", {}, one.fusion), h("span", { class: "path" }, one.folder),
+    h("code", {}, one.bundle), [h("code", {}, one.fusion), one.own ? under(`over its own, ${one.own}`) : null], h("span", { class: "path" }, one.folder),
   ]);
   return table("Bundles in service", ["label", ["bundle", "left"], ["fusion", "left"], ["folder", "left"]], rows);
 }

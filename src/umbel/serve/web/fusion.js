@@ -9,8 +9,8 @@ const TOPS = [1, 3, 5, 10, 20];
 export const fusion = {
   title: "Fusion",
   every: 0,
-  read: async () => ask("/v1/fusion"),
-  show: (policy, again) => {
+  read: async () => ({ policy: await ask("/v1/fusion"), stable: (await ask("/v1/bundles")).labels.stable }),
+  show: ({ policy, stable }, again) => {
     const tried = { factors: Object.fromEntries(Object.keys(policy.tasks).map((task) => [task, 1])), top: 5, sweep: Object.keys(policy.tasks)[0] };
     const result = h("div", { "aria-live": "polite" }, h("p", { class: "mute" }, "Choosing again …"));
     const said = h("p", { class: "warn", role: "alert" });
@@ -19,11 +19,13 @@ export const fusion = {
     return [
       section("The policy in force",
         h("p", {}, h("b", {}, policy.name), ", of the family ", h("b", {}, policy.family), ". Move a task's weight to see what it would do; ",
-          "nothing changes until it is put in force."),
+          "nothing changes until it is put in force.",
+          stable.own ? [" It was put in force over ", h("code", {}, stable.own), ", the bundle's own, and ranks every other bundle, too."] : null),
         card(Object.entries(policy.tasks).map(([task, own]) => slider(task, own, tried, look)), choices(policy, tried, look)),
         h("div", { class: "row" },
           h("button", { type: "button", class: "strong", id: "activate", onclick: () => activate(policy, tried, said, again) }, "Put in force"),
-          h("button", { type: "button", id: "reset", onclick: () => again(true) }, "Back to the policy in force")), said),
+          h("button", { type: "button", id: "reset", onclick: () => again(true) }, "Back to the policy in force"),
+          stable.own ? h("button", { type: "button", id: "deactivate", onclick: () => deactivate(stable, said, again) }, "Back to the bundles' own") : null), said),
       result,
     ];
   },
@@ -123,8 +125,18 @@ async function activate(policy, tried, said, again) {
     return;
   }
   if (!(await agreed(`Rank everybody by this policy from now on (${told})?`, "Put in force"))) return;
+  await done({ method: "PUT", body: new_ }, said, again);
+}
+
+/** Rank by what the bundles carry. */
+async function deactivate(stable, said, again) {
+  if (!(await agreed(`Rank everybody by what each bundle carries from now on, by ${stable.own} instead of ${stable.fusion}?`, "Back to the bundles' own"))) return;
+  await done({ method: "DELETE" }, said, again);
+}
+
+async function done(change, said, again) {
   try {
-    await ask("/v1/fusion", { method: "PUT", body: new_ });
+    await ask("/v1/fusion", change);
   } catch (error) {
     said.textContent = error.message;
     return;
