@@ -18,7 +18,7 @@ import httpx
 import uvicorn
 
 from umbel.serve.http.app import make
-from umbel.serve.http.server import begin
+from umbel.serve.http.server import begin, configured
 from umbel.serve.http.told import tell
 
 STARTS = 300.0  # seconds in which a server has to be ready
@@ -66,8 +66,10 @@ def here(bundle: Path, folder: Path, *words: str, keys: Path | None = None, key:
     told = tell(str(bundle), [f"port={port}", f"store={folder / 'umbel.db'}", "budget=20000", "late=600", *held, *words])
     opening = told.opening()
     begin(told, opening)
-    server = uvicorn.Server(uvicorn.Config(make(opening), port=port, log_level="warning", lifespan="on"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", port))
+    server = uvicorn.Server(configured(told, make(opening)))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
         until = time.monotonic() + STARTS
@@ -81,6 +83,7 @@ def here(bundle: Path, folder: Path, *words: str, keys: Path | None = None, key:
     finally:
         server.should_exit = True
         thread.join(ENDS)
+        listening.close()
 
 
 @contextmanager

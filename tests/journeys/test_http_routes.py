@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -419,3 +420,20 @@ def test_a_store_keeps_what_was_served(job: Job, tmp_path: Path) -> None:
     with here(job.run / "bundle", tmp_path) as server:
         assert server.client.get("/readyz").json()["fusion"].startswith("kept@")
         assert server.client.get("/v1/bundles").json()["number"] == 1
+
+
+# Through a proxy
+
+
+@pytest.mark.parametrize(("version", "more", "status"), [
+    ("1.1", "", 200), ("1.0", "", 403), ("1.1", "X-Forwarded-For: 127.0.0.1\r\n", 403), ("1.1", "Via: 1.0 proxy\r\n", 403),
+])  # fmt: skip
+def test_without_keys_a_proxy_that_says_a_name_of_this_machine_is_answered_nothing(
+    client: httpx.Client, version: str, more: str, status: int
+) -> None:
+    """Byte by byte what nginx sends that is told nothing but where to pass requests on to, and what it may be told to add."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as proxy:
+        proxy.sendall(f"GET /v1/bundles HTTP/{version}\r\nHost: 127.0.0.1:8080\r\nConnection: close\r\n{more}\r\n".encode())
+        answered = b"".join(iter(lambda: proxy.recv(65_536), b""))
+    assert answered.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"no proxy is answered; serve with --keys FILE" in answered) == (status == 403)

@@ -54,7 +54,7 @@ class Answer:
 
 async def ask(
     gate: Gate, body: Sequence[bytes] = (b"{}",), *,
-    headers: Sequence[tuple[bytes, bytes]] = JSON, method: str = "POST", gone: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = JSON, method: str = "POST", gone: bool = False, version: str = "1.1",
 ) -> Answer:
     """One call: the body in these pieces; `gone` hangs up before its end."""
     parts = [{"type": "http.request", "body": one, "more_body": at + 1 < len(body) or gone} for at, one in enumerate(body)]
@@ -68,7 +68,9 @@ async def ask(
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    scope = {"method": method, "headers": list(headers), "path_params": {"name": "x"}, "client": ("10.0.0.7", 1)}
+    scope = {
+        "method": method, "headers": list(headers), "path_params": {"name": "x"}, "client": ("10.0.0.7", 1), "http_version": version,
+    }  # fmt: skip
     await gate(scope, receive, send)
     start, end = sent
     return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, end["body"])
@@ -149,6 +151,27 @@ def test_a_client_that_hangs_up_is_a_bad_request() -> None:
 def test_without_keys_only_names_of_this_machine_are_answered(host: bytes, status: int) -> None:
     """A page of another site that reaches this port through a browser sends its own name."""
     assert one(Gate(route(), desk()), headers=[*JSON, (b"host", host)]).status == status
+
+
+@pytest.mark.parametrize(("added", "version"), [
+    ((b"x-forwarded-for", b"10.1.1.1"), "1.1"), ((b"x-forwarded-proto", b"https"), "1.1"), ((b"x-forwarded-host", b"localhost"), "1.1"),
+    ((b"forwarded", b"for=127.0.0.1"), "1.1"), ((b"x-real-ip", b"127.0.0.1"), "1.1"), ((b"via", b"1.1 example"), "1.1"),
+    ((b"connection", b"close"), "1.0"),
+])  # fmt: skip
+def test_without_keys_nobody_is_answered_through_a_proxy(added: tuple[bytes, bytes], version: str, keys: tuple[Keys, str, str]) -> None:
+    """It may well say a name of this machine: of nginx that is the default, which speaks HTTP/1.0 and tells nothing of whom it asks for."""
+    held, read, _ = keys
+    told = [*JSON, (b"host", b"127.0.0.1:8080"), added]
+    for scope in Scope:
+        found = asyncio.run(ask(Gate(route(scope=scope), desk()), headers=told, version=version))
+        assert (found.status, found.json["detail"]) == (403, "without keys no proxy is answered; serve with --keys FILE")
+    assert asyncio.run(ask(Gate(route(scope=None), desk()), headers=told, version=version)).status == 200, "of its health anybody may know"
+    assert asyncio.run(ask(Gate(route(), desk(held)), headers=[*bearer(read), added], version=version)).status == 200
+
+
+def test_an_ordinary_client_is_none() -> None:
+    told = [*JSON, (b"host", b"localhost:8080"), (b"user-agent", b"via x"), (b"x-forward", b"1"), (b"accept", b"*/*"), (b"viable", b"1")]
+    assert one(Gate(route(), desk()), headers=told).status == 200
 
 
 @pytest.fixture

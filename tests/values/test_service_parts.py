@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from umbel.errors import UserError
 from umbel.serve import known as known_module
@@ -16,6 +18,7 @@ from umbel.serve.http import limits as limits_module
 from umbel.serve.http.keys import PREFIX, Scope, add_key, read_keys
 from umbel.serve.http.limits import Rates
 from umbel.serve.http.problem import ProblemError, problem
+from umbel.serve.http.server import configured
 from umbel.serve.http.told import Told, check, tell
 from umbel.serve.known import Memory
 from umbel.serve.records import Known
@@ -255,6 +258,14 @@ def test_workers_share_a_clients_rate_and_burst_out() -> None:
     assert (limits.rate, limits.burst) == (2.5, 10.0)
     plain = Told(bundle="b").opening().serving.limits
     assert (plain.rate, plain.burst) == (None, 100.0)
+
+
+def test_no_client_says_itself_which_address_it_has() -> None:
+    """By a header it would have a rate of its own at every request."""
+    config = configured(Told(bundle="b", workers=3), FastAPI())
+    config.load()
+    assert not isinstance(config.loaded_app, ProxyHeadersMiddleware)
+    assert (config.workers, config.factory, configured(Told(bundle="b"), "a:b").factory) == (3, False, True)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from time import monotonic
@@ -21,6 +22,7 @@ from umbel.serve.service import Service
 
 LOG = logging.getLogger("umbel.serve")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
+PROXIED = re.compile(rb"forwarded|x-forwarded(-.*)?|x-real-ip|via")  # the headers that a proxy adds
 TICK = 0.05  # seconds
 BODIES = ("POST", "PUT", "PATCH")
 ENCODER = msgspec.json.Encoder()
@@ -63,7 +65,7 @@ class Gate:
     """An ASGI application for one route.
 
     Without keys only names of this machine are answered to, so that no page of another site can reach the service through a
-    browser; bodies are JSON by type, which such a page may not send unasked.
+    browser, and nobody through a proxy, whom others may ask; bodies are JSON by type, which such a page may not send unasked.
     """
 
     def __init__(self, route: Route, desk: Desk) -> None:
@@ -114,10 +116,7 @@ class Gate:
         keys, rates = self._desk.keys, self._desk.rates
         client = str((scope.get("client") or ("",))[0])
         if keys is None:
-            host = headers.get(b"host", b"localhost").decode("latin-1").lower()
-            name, _, port = host.rpartition(":")
-            if (name if port.isdecimal() and name else host) not in LOOPBACK:
-                raise ProblemError(HTTPStatus.FORBIDDEN, "without keys only this machine is answered", mend="serve with --keys FILE")
+            _check_here(headers, scope)
             actor, trusted = "anybody", True
         else:
             kind, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -172,6 +171,19 @@ class Gate:
         if self._route.error is not None:
             return self._route.error(found)
         return Reply(found.body(), found.status, "application/problem+json", found.headers)
+
+
+def _check_here(headers: dict[bytes, bytes], scope: Scope) -> None:
+    """:raises ProblemError: for a call that is not from this machine, or that somebody passes on.
+
+    A proxy that is not told otherwise may send a name of this machine as its own (nginx 1.22 does, by HTTP/1.0, as hardly anybody else).
+    """
+    if scope.get("http_version") == "1.0" or any(map(PROXIED.fullmatch, headers)):
+        raise ProblemError(HTTPStatus.FORBIDDEN, "without keys no proxy is answered", mend="serve with --keys FILE")
+    host = headers.get(b"host", b"localhost").decode("latin-1").lower()
+    name, _, port = host.rpartition(":")
+    if (name if port.isdecimal() and name else host) not in LOOPBACK:
+        raise ProblemError(HTTPStatus.FORBIDDEN, "without keys only this machine is answered", mend="serve with --keys FILE")
 
 
 async def _send(reply: Reply, send: Send) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 from threading import Thread
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -29,6 +30,9 @@ from umbel.serve.http.told import Told, check
 from umbel.serve.store.engine import place, sole
 from umbel.serve.store.store import Store
 from umbel.serve.wanted import State, saved
+
+if TYPE_CHECKING:
+    from uvicorn import Config
 
 LOG = logging.getLogger("umbel.serve")
 TOLD = "UMBEL_SERVE"  # the variable in which worker processes find what they are told
@@ -129,6 +133,17 @@ def _bound(told: Told) -> Iterator[socket]:
         yield made
 
 
+def configured(told: Told, app: FastAPI | str) -> Config:
+    """How uvicorn serves an application, or the one that a name makes in each worker."""
+    from uvicorn import Config
+
+    return Config(
+        app, factory=isinstance(app, str), workers=told.workers, log_level="warning", access_log=False,
+        server_header=False, date_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=30, lifespan="on",
+        timeout_worker_healthcheck=PATIENCE, proxy_headers=False,  # which address a client has is not its own to say
+    )  # fmt: skip
+
+
 def _listen(told: Told, opening: Opening, listening: socket) -> None:
     import torch
     import uvicorn
@@ -137,12 +152,7 @@ def _listen(told: Told, opening: Opening, listening: socket) -> None:
     # uvicorn raises the signal again once all is closed: an end that was asked for is no failure.
     signal.signal(signal.SIGTERM, _ended)
     torch.set_num_threads(1)
-    config = uvicorn.Config(
-        "umbel.serve.http.server:worker" if told.workers > 1 else make(opening),
-        factory=told.workers > 1, workers=told.workers, log_level="warning", access_log=False,
-        server_header=False, date_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=30, lifespan="on",
-        timeout_worker_healthcheck=PATIENCE,
-    )  # fmt: skip
+    config = configured(told, "umbel.serve.http.server:worker" if told.workers > 1 else make(opening))
     if told.workers > 1:
         several = Multiprocess(config, sockets=[listening])
         several.run()
