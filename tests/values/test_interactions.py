@@ -120,6 +120,26 @@ def test_a_negative_mask_turns_the_sign() -> None:
     assert masked(-1.0) == pytest.approx([0.0, 5.25], abs=1e-4)
 
 
+@pytest.mark.parametrize(("dim", "hidden", "says"), [
+    (2, 1, "model.interact_sizes.hidden = 1: masknet's norm over a row needs 2 numbers; give 2 or more"),
+    (1, 8, "model.dim = 1: masknet's norm over a row needs 2 numbers; give 2 or more"),
+    (1, 1, "model.dim = 1: masknet's norm over a row needs 2 numbers; give 2 or more"),
+])
+def test_a_norm_over_one_number_is_refused(dim: int, hidden: int, says: str) -> None:
+    """It makes 0 of any number, and the model a constant."""
+    with pytest.raises(UserError) as caught:
+        INTERACTS["masknet"](InteractSizes(hidden=hidden))((1, 3, dim))
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_masks_of_two_numbers_tell_rows_apart(layers: int) -> None:
+    torch.manual_seed(0)
+    interact = INTERACTS["masknet"](InteractSizes(layers=layers, hidden=2))((1, 3, 2))
+    found = interact(torch.randn(16, 1, 3, 2))[0]
+    assert (found.std(0) > 0.1).all()
+
+
 @pytest.mark.parametrize("heads", [3, 5, 16])
 def test_heads_that_do_not_divide_dim(heads: int) -> None:
     with pytest.raises(UserError) as caught:
@@ -127,7 +147,7 @@ def test_heads_that_do_not_divide_dim(heads: int) -> None:
     assert str(caught.value) == f"model.interact_sizes.heads = {heads} does not divide model.dim = 8; use one of 1, 2, 4, 8"
 
 
-@pytest.mark.parametrize(("views", "fields", "dim"), [(1, 1, 1), (2, 3, 4), (4, 5, 2)])
+@pytest.mark.parametrize(("views", "fields", "dim"), [(1, 1, 2), (2, 3, 4), (4, 5, 2)])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_widths_and_parameters_by_formula(views: int, fields: int, dim: int, layers: int) -> None:
     wide = fields * dim

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from umbel.errors import UserError
 from umbel.nn.bank import Part, xavier_
 from umbel.nn.interact.interact import Interact, Shape, stacked_parts, views_first
 
@@ -18,11 +19,16 @@ class MaskNet(Interact):
     The first LN runs over each field, the second over a block's output, both row by row with gain and shift. The
     mask's hidden layer is as wide as the block's output, where the paper has a multiple of the fields' width; d_b
     starts at 1, so that training starts from fields that are not masked.
+
+    :raises UserError: for fields or blocks of one number, which a norm over the row makes 0 whatever it is.
     """
 
     def __init__(self, shape: Shape, *, layers: int, hidden: int) -> None:
         super().__init__()
         views, fields, dim = shape
+        for key, width in (("dim", dim), ("interact_sizes.hidden", hidden)):
+            if width < 2:
+                raise UserError(f"model.{key} = {width}: masknet's norm over a row needs 2 numbers", mend="give 2 or more")
         wide, blocks = fields * dim, (views, layers)
         self.shape, self.width = shape, layers * hidden
         steps = [(wide, hidden), (hidden, wide), (wide, hidden)]
