@@ -9,7 +9,15 @@ import torch
 from scipy.optimize import minimize
 from tests.gramians import draws, gramian
 from torch import Tensor
-from torchjd.aggregation import AlignedMTLWeighting, FairGradWeighting, GradVacWeighting, IMTLGWeighting, MGDAWeighting, PCGradWeighting
+from torchjd.aggregation import (
+    AlignedMTLWeighting,
+    FairGradWeighting,
+    GradVacWeighting,
+    IMTLGWeighting,
+    KrumWeighting,
+    MGDAWeighting,
+    PCGradWeighting,
+)
 from torchjd.scalarization import DWA, STCH, UW, GeometricMean, Scalarizer
 
 from umbel.balance.cone import RIDGE, unopposed
@@ -135,3 +143,22 @@ def test_dwa_over_epochs() -> None:
 
 def NOTHING() -> Tensor:  # noqa: N802
     raise AssertionError("a balancer of losses asked for the Gramian")
+
+
+@pytest.mark.parametrize("tasks", [4, 5, 7])
+def test_krum_takes_whom_torchjd_takes(tasks: int) -> None:
+    """Where no two are equally near: sums of distances, not of their squares, which would take others now and then."""
+    draw = torch.Generator().manual_seed(tasks)
+    theirs, otherwise, asked = KrumWeighting(n_byzantine=0), 0, 0
+    for _ in range(200):
+        jacobian = torch.randn(tasks, 3, generator=draw, dtype=torch.float64)
+        apart = torch.cdist(jacobian, jacobian).sort(1).values[:, :-1]
+        first, second, *_ = apart.sum(1).sort().values.tolist()
+        if second - first < 1e-3:
+            continue
+        asked += 1
+        found = balancer("krum", tasks)(torch.ones(tasks, dtype=torch.float64), gramian(jacobian))
+        assert found.tolist() == theirs(jacobian @ jacobian.T).tolist()
+        otherwise += int(apart.square().sum(1).argmin() != found.argmax())
+    assert asked > 150
+    assert (otherwise > 5) == (tasks > 4), "of four the two rules agree"

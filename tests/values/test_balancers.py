@@ -132,6 +132,15 @@ def test_krum_takes_the_one_in_the_middle_of_four() -> None:
     assert first("krum", torch.tensor([[0.0, 1.0], [0.1, 1.0], [0.3, 1.0], [9.0, 1.0]]).double()) == [0.0, 1.0, 0.0, 0.0]
 
 
+def test_krum_sums_distances_and_not_their_squares() -> None:
+    """The fourth lies .5, 3 and 3 from its neighbours, the first two 2, 2 and 3: 6.5 against 7; squared, 18.25 against 17."""
+    points = torch.tensor([[0.0, 1.0], [0.0, -1.0], [-(3**0.5), 0.0], [8**0.5, 0.0], [8**0.5 + 0.5, 0.0]]).double()
+    near = torch.cdist(points, points).sort(1).values[:, 1:4]
+    assert near[[0, 3]].tolist() == [pytest.approx([2.0, 2.0, 3.0]), pytest.approx([0.5, 3.0, 3.0])]
+    assert near.square().sum(1).argmin() != 3, "whom the paper takes"
+    assert first("krum", points) == [0.0, 0.0, 0.0, 1.0, 0.0]
+
+
 def test_gradvac_remembers_how_close_pairs_are() -> None:
     own = balancer("gradvac", 2, {"decay": 0.5})
     torch.manual_seed(0)

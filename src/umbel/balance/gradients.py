@@ -92,8 +92,10 @@ def dualproj(gramian: Float[Tensor, "tasks tasks"]) -> Float[Tensor, "tasks"]:
 def krum(gramian: Float[Tensor, "tasks tasks"]) -> Float[Tensor, "tasks"]:
     """The gradient nearest to its neighbours, alone: https://arxiv.org/abs/1703.02757, none of them taken for hostile.
 
-    Neighbours are all but oneself and the farthest. Those that are equally near share, where the paper takes any one of them:
-    of three tasks the nearest pair always is, and rounding would decide.
+    Neighbours are all but oneself and the farthest, and nearness is the sum of distances to them, as in TorchJD, which this is
+    held to. The paper sums their squares: from five tasks on it may take another gradient, where the neighbours of this one are not
+    equally far. Those that are equally near share, where the paper takes any one of them: of three tasks the nearest pair always
+    is, and rounding would decide.
     """
     squares = gramian.diagonal()
     apart = (squares[:, None] + squares - gramian - gramian.T).clamp(min=0).sqrt()
