@@ -16,13 +16,15 @@ from umbel.kinds import Binary, Regression, TaskKind
 class Objective(ABC):
     """A loss by name; its fields are the parameters that a run file may give, `kind` the only kind of task it is for (None: any).
 
-    `together` says whether what a row pays depends on the rows beside it, so that a batch cannot be parted.
+    `together` says whether what a row pays depends on the rows beside it, so that a batch cannot be parted; `proper`, whether what fits
+    it best, less `raised`, is the truth.
     To add one: its class and its line in `OBJECTIVES` here, its formula in `umbel.nn.objectives`, and a row in the tests.
     """
 
     name: ClassVar[str]
     kind: ClassVar[type[TaskKind] | None] = None
     together: ClassVar[bool] = False
+    proper: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -74,6 +76,7 @@ class Focal(Objective):
 
     name: ClassVar[str] = "focal"
     kind: ClassVar[type[TaskKind] | None] = Binary
+    proper: ClassVar[bool] = False
     gamma: float = 2.0
     positive: float = 1.0
 
@@ -122,6 +125,7 @@ class Listwise(Objective):
     name: ClassVar[str] = "listwise"
     kind: ClassVar[type[TaskKind] | None] = Binary
     together: ClassVar[bool] = True
+    proper: ClassVar[bool] = False
     share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -140,6 +144,7 @@ class Huber(Objective):
 
     name: ClassVar[str] = "huber"
     kind: ClassVar[type[TaskKind] | None] = Regression
+    proper: ClassVar[bool] = False
     delta: float = 1.0
 
     def __post_init__(self) -> None:

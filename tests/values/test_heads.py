@@ -16,7 +16,7 @@ from umbel.chosen import Choice, choose, spell
 from umbel.errors import UserError
 from umbel.nn.heads import HEADS, Aitm, Dbmtl, Escm2, Esmm, Head, Independent, MakeAitm, MakeDbmtl, MakeEscm2Dr, MakeEscm2Ips
 from umbel.nn.recommender import PLAIN, Parts, Recommender, Sizes
-from umbel.objectives import CrossEntropy, Focal
+from umbel.objectives import CrossEntropy, Focal, Listwise, Pairwise
 from umbel.recipes import RECIPES, aitm, alone, escm2, esmm
 from umbel.run import resolve
 from umbel.run.settings import Settings, parse
@@ -151,6 +151,9 @@ def test_a_head_of_chains_needs_one(head: str) -> None:
     ((Task("click", loss=CrossEntropy(positive=3.0)), Task("buy", given="click")), "click"),
     ((Task("click"), Task("buy", given="click", negatives=0.1)), "buy"),
     ((Task("click"), Task("buy", given="click", loss=Focal())), "buy"),
+    ((Task("click", loss=Focal()), Task("buy", given="click")), "click"),
+    ((Task("click", loss=Listwise()), Task("buy", given="click")), "click"),
+    ((Task("buy", given="cart"), Task("click", loss=Focal(gamma=0.5)), Task("cart", given="click")), "click"),
 ])  # fmt: skip
 def test_a_loss_that_the_chain_would_not_heed_is_refused(head: str, tasks: tuple[Task, ...], named: str) -> None:
     with pytest.raises(UserError, match=f"tasks.{named}: head '{head}' multiplies chances, and takes no 'loss' or 'negatives'"):
@@ -159,7 +162,8 @@ def test_a_loss_that_the_chain_would_not_heed_is_refused(head: str, tasks: tuple
 
 @pytest.mark.parametrize("head", CHAIN_HEADS)
 def test_beside_a_chain_and_at_its_begin_a_task_may_choose(head: str) -> None:
-    tasks = (Task("click", loss=Focal()), Task("buy", given="click"), Task("like", negatives=0.5))
+    """At its begin, whose loss is the task's own, among those that are least at the chance."""
+    tasks = (Task("click", loss=Pairwise()), Task("buy", given="click"), Task("like", negatives=0.5, loss=Focal()))
     assert choose("model.head", head, HEADS)(Schema(everykind.FIELDS, tasks), VOICE, widths=(4, 3), dropout=0.0).hears[2] == (2,)
 
 

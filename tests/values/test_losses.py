@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
 from tests.everykind import Labels
 from torch import Tensor
 
-from umbel.kinds import BINARY, REGRESSION
+from umbel.kinds import BINARY, REGRESSION, Binary
 from umbel.nn.kinds import link
 from umbel.nn.losses import Denominator, Labelled, task_losses
+from umbel.objectives import OBJECTIVES
 from umbel.schema import Field, FieldKind, Schema, Task
 
 USER = Field("user", FieldKind.ID)
@@ -138,3 +140,31 @@ def test_links_by_hand() -> None:
 def test_a_plain_value_with_labels_will_do() -> None:
     assert isinstance(Labels(LABELS, ALL), Labelled)
     assert not isinstance(object(), Labelled)
+
+
+BINARIES = [name for name, one in OBJECTIVES.items() if one.kind in (None, Binary)]
+TRUTH = (0.2, 0.5, 0.9)  # chances of three kinds of rows, one of each in a group
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_a_loss_is_proper_if_and_only_if_it_is_least_at_the_chances(name: str) -> None:
+    """Over every outcome of a group of three, weighted by its chance; what a class weight raises is taken back."""
+    loss = OBJECTIVES[name](positive=3.0) if name == "cross_entropy" else OBJECTIVES[name]()  # type: ignore[call-arg]
+    outcomes = list(product((0.0, 1.0), repeat=3))
+    chance = [math.prod(p if y else 1 - p for p, y in zip(TRUTH, one, strict=True)) for one in outcomes]
+    weight = torch.tensor(chance, dtype=torch.float64).repeat_interleave(3)[:, None]
+    group = torch.arange(len(outcomes)).repeat_interleave(3)
+    batch = Labels(torch.tensor(outcomes, dtype=torch.float64).view(-1, 1), torch.ones(24, 1, dtype=torch.bool), weight, group)
+    schema = Schema((USER,), (Task("click", loss=loss),))
+    z = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([z], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def paid() -> Tensor:
+        optimizer.zero_grad()
+        found = task_losses(z.repeat(len(outcomes))[:, None], batch, schema)[0]
+        torch.autograd.backward(found)
+        return found
+
+    optimizer.step(paid)  # type: ignore[no-untyped-call]
+    missed = ((z.detach() - loss.raised).sigmoid() - torch.tensor(TRUTH, dtype=torch.float64)).abs().max()
+    assert (float(missed) < 1e-4) == loss.proper, float(missed)

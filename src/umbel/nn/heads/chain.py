@@ -44,7 +44,8 @@ def required_chains(schema: Schema, head: str) -> dict[int, Chain]:
     """The same for a head that is of no use without.
 
     :raises UserError: if there are none, or if the chances of one would not be those of its events: a task that keeps a share of its
-        rows without the event or counts those with it more often, and a loss beside likelihood where the chain's own is paid.
+        rows without the event or counts those with it more often, a loss that is not least at the chance, and one beside likelihood where
+        the chain's own is paid.
     """
     found = chains(schema)
     if not found:
@@ -53,7 +54,7 @@ def required_chains(schema: Schema, head: str) -> dict[int, Chain]:
                         mend="add given = TASK to the task that follows another, or use head = 'independent'")
     for number in sorted({number for steps in found.values() for number in steps.tasks}):
         task = schema.tasks[number]
-        if task.raised or (number in found and task.loss != LIKELIHOOD):
+        if task.raised or not task.loss.proper or (number in found and task.loss != LIKELIHOOD):
             raise UserError(f"tasks.{task.name}: head {head!r} multiplies chances, and takes no 'loss' or 'negatives' of a task in a chain",
                             mend="leave them out, or use head = 'independent'")
     return found
