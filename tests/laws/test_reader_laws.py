@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +206,7 @@ def test_what_had_to_be_forgotten_is_not_answered_from(bundle: Bundle, monkeypat
         assert_allclose(reader.predict({"user": 1}, items), Reader(bundle).predict({"user": 1}, items), atol=TOLERANCE, rtol=0)
 
 
+<<<<<<< ours
 @pytest.fixture(scope="module")
 def catalogue(bundle: Bundle) -> tuple[list[dict[str, Value]], np.ndarray]:
     """Twelve items, of which two are alike but for their age, and what is predicted of each for one user."""
@@ -283,3 +286,43 @@ def test_most_of_a_catalogue_a_little_larger_than_the_room_stays_known(
     for _ in range(100):
         reader.predict({"user": 1}, [{"item": "a", "age": float(at)} for at in draw.choice(20, 2, replace=False)])
     assert sum(encoded) < 0.43 * 200
+=======
+def test_shared_values_that_had_to_be_forgotten_are_read_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAID", 2_000)
+    reader = Reader(bundle)
+    for row in (0, 1, 0, 2, 3, 4, 4, 5, 0, 6, 7, 8, 9, 1):
+        common, items, _ = cut([row], ["user", "age", "watched", "place"])
+        assert_allclose(reader.predict(common, items), Reader(bundle).predict(common, items), atol=TOLERANCE, rtol=0)
+
+
+def held(bundle: Bundle, request: Callable[[int], dict[str, Value]]) -> int:
+    """The bytes that a reader holds of what shared values said, once it has answered 200 requests."""
+    reader = Reader(bundle)
+    reader.predict(request(0), [{"item": "a"}])
+    gc.collect()
+    tracemalloc.start()
+    for number in range(1, 201):
+        reader.predict(request(number), [{"item": "a"}])
+    gc.collect()
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return size
+
+
+def history(number: int) -> dict[str, Value]:
+    return {"user": 1, "watched": [f"{number}-{place}" for place in range(400)]}
+
+
+def text(number: int) -> dict[str, Value]:
+    return {"user": 1, "place": f"{number:04}" * 1_000}
+
+
+@pytest.mark.parametrize("make", [history, text])
+def test_long_values_are_remembered_by_their_bytes(
+    bundle: Bundle, make: Callable[[int], dict[str, Value]], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Each is of some 4 KB, so that all 200 of them are 800."""
+    assert held(bundle, make) > 600_000, "where there is room, what was said before is not read again"
+    monkeypatch.setattr(module, "SAID", 100_000)
+    assert held(bundle, make) < 400_000
+>>>>>>> theirs

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -109,7 +110,11 @@ def test_a_store_that_hangs_holds_no_more_than_there_is_room(tmp_path: Path, mon
     most = 1_000_000 // Append(decisions=(made[0],)).held
     with Store(path, window=0) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        asked = [store.log(one) for one in made[:most]]
+        asked = [store.log(made[0])]
+        ends = monotonic() + 60
+        while not store.busy:
+            assert monotonic() < ends
+        asked += [store.log(one) for one in made[1:most]]
         with pytest.raises(UnavailableError, match=r"umbel\.db: \d+ writes are waiting; try again later"):
             store.log(made[most])
         assert asked[-1].cancel(), "whoever waited for it has gone on"

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from types import SimpleNamespace
 
 import pytest
 
@@ -198,15 +199,24 @@ def test_a_job_that_is_given_up_is_let_go_of_at_once_and_any_other_when_it_is_do
     made.close()
 
 
-def test_a_group_that_was_given_up_whole_is_not_written(slow: Slow, made: Made) -> None:
-    first = made.add(1)
-    assert slow.began.wait(10)
-    rest = [made.add(2), made.add(3)]
-    assert all(one.cancel() for one in rest)
+def test_a_group_that_is_given_up_whole_while_more_are_waited_for_is_not_written(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, given_up = threading.Event(), threading.Event()
+    futures: list[Future[int]] = []
+
+    def sleep(seconds: float) -> None:
+        assert asked.wait(10)
+        assert all(one.cancel() for one in futures)
+        given_up.set()
+
+    monkeypatch.setattr(writer, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     slow.leave.set()
-    first.result()
-    assert made.add(4).result() == 16
-    assert slow.groups == [[1], [4]]
+    made: Made = Writer(slow, where="here", window=1)
+    futures += [made.add(2), made.add(3)]
+    asked.set()
+    assert given_up.wait(10)
+    time.sleep(0.05)
+    made.close()
+    assert slow.groups == []
 
 
 @pytest.mark.parametrize("window", [0.0, 0.002])

@@ -22,10 +22,17 @@ from umbel.nn.apart import Apart
 from umbel.serve.records import Decision, Shown, Value
 from umbel.serve.series import Typed, column_types
 
+<<<<<<< ours
 ROOM = 16_384  # items that a cut remembers
 PART = 4       # one in so many of them are forgotten at a time, so that it is seldom done
 CUTS = 8       # ways to cut the columns that are remembered
 SAID = 50_000  # values of shared fields that a cut remembers
+=======
+ROOM = 16_384    # items that a cut remembers
+CUTS = 8         # ways to cut the columns that are remembered
+SAID = 32 << 20  # bytes of values of shared fields, and of what was read of them, that a cut remembers
+ENTRY = 800      # of them, that a value takes beside its text and its numbers
+>>>>>>> theirs
 
 Raw = Mapping[str, Value]
 Key = tuple[object, ...]
@@ -101,6 +108,7 @@ class _Cut:
         self._model, self._apart = bundle.model, Apart(bundle.model, once=self._once, own=self._own)
         self._numbers: dict[Key, int] = {}
         self._said: dict[Key, Tensor] = {}
+        self._held = 0  # bytes of those
 
     def logits(self, shared: Raw, items: Sequence[Raw], state: UserState | None) -> Float[np.ndarray, "items outputs"]:
         """The model's logits for each item, or the user's own, by the state."""
@@ -122,14 +130,15 @@ class _Cut:
         """What all items have in common, a row a field; a field whose columns have said the same before is not read again."""
         keys = {name: self._heard(name, shared) for name in self._once}
         new = [name for name, key in keys.items() if key not in self._said]
+        if new and self._held > SAID:
+            self._said.clear()
+            self._held, new = 0, self._once
         if new:
             columns = dict.fromkeys(column for name in new for column in self._columns[name]) or dict.fromkeys(self._shared)
             frame = self._typed.frame({column: [shared.get(column)] for column in columns})
-            if len(self._said) > SAID:
-                self._said.clear()
-                new = self._once
-                frame = self._typed.frame({column: [shared.get(column)] for column in self._shared})
-            self._said.update({keys[name]: one for name, one in self._tensors(self._encoder.some(frame, new)).items()})
+            for name, one in self._tensors(self._encoder.some(frame, new)).items():
+                self._said[keys[name]] = one
+                self._held += ENTRY + one.nbytes + _characters(keys[name])
         return {name: self._said[key] for name, key in keys.items()}
 
     def _heard(self, name: str, shared: Raw) -> Key:
@@ -184,6 +193,11 @@ class _Cut:
         schema = self._encoder.schema
         flat = {name: not (schema.field(name).many or schema.field(name).wide) for name in found}
         return {name: torch.from_numpy(one[:, 0] if flat[name] else one) for name, one in found.items()}
+
+
+def _characters(key: Key) -> int:
+    """Those of all texts that a key holds: a list in it is a tuple of one."""
+    return sum(len(one[0]) if isinstance(one, tuple) else len(one) if isinstance(one, str) else 0 for one in key)
 
 
 def names(given: Iterable[Raw]) -> frozenset[str]:
