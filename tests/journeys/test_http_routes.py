@@ -290,7 +290,7 @@ def test_bundles_are_shown(client: httpx.Client, job: Job, name: str) -> None:
     assert set(told) == {"labels", "previous", "share", "number"}
     assert set(told["labels"]) == {"stable"}
     assert told["labels"]["stable"] == {
-        "bundle": name, "folder": str((job.run / "bundle").resolve()), "fusion": client.get("/readyz").json()["fusion"],
+        "bundle": name, "folder": str((job.run / "bundle").resolve()), "fusion": client.get("/readyz").json()["fusion"], "own": None,
     }  # fmt: skip
     assert (told["previous"], told["share"]) == (None, 0.0)
 

@@ -156,6 +156,7 @@ def test_the_answer_can_be_had_again_from_the_bundle_it_names(running: Running) 
     one, again = post(running, body), post(running, body)
     assert one["request_id"] != again["request_id"]
     assert [item["item_id"] for item in shown(one)] == [item["item_id"] for item in shown(again)]
+    assert not any("propensity" in item for item in shown(one)), "an order that the client chose was not drawn"
     manifest = json.loads((running.bundle / "manifest.json").read_text())
     assert one["bundle"] == manifest["checksum"][:12]
     bundle = Bundle.load(running.bundle)

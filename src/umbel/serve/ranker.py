@@ -29,6 +29,7 @@ class Asked:
 
     `shared` holds the raw fields of user and context by column, `own` those of each item; `deadline` is a moment of `clock`. `personal`
     is what of a bundle is the user's own: other bundles answer without. `sources` say of an item what brought it, where it was not sent.
+    `seeded` is whether whoever asks chose the seed: the order is not drawn then, and its chances are not known.
     """
 
     request: str
@@ -40,6 +41,7 @@ class Asked:
     deadline: float
     count: int
     seed: int
+    seeded: bool = False
     personal: Personal | None = None
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -169,7 +171,8 @@ class Ranker:
             return Ranked(self, asked, Rung.FEWER, drawn.places, shown, adapted=adapted)
         if asked.user is not None:
             self._keep(asked.user, asked.items, (drawn.places, shown, adapted))
-        return Ranked(self, asked, Rung.FULL, drawn.places, shown, drawn.propensities, scored, adapted)
+        chances = None if asked.seeded else drawn.propensities
+        return Ranked(self, asked, Rung.FULL, drawn.places, shown, chances, scored, adapted)
 
     def forget(self) -> None:
         """Forget all earlier answers."""

@@ -41,7 +41,8 @@ class Shown:
     """One position of an answer.
 
     `propensity` is the exact probability of this item at this position given those above it; the product over positions is that of
-    the list. None where it is not known (cached and degraded answers): estimates leave those out and count them.
+    the list. None where it is not known (cached and degraded answers, and those to a request that chose its own seed): estimates leave
+    those out and count them.
     `predictions` are calibrated, in the order of the decision's `outputs`; empty where nothing was predicted. `fields` are the item's
     own, as the model saw them, where they should be in the log. `sources` are what brought it, where the service chose the candidates.
     """

@@ -38,8 +38,8 @@ class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """`POST /v1/rank`: whose items to rank, in which context, and how many to show (all by default).
 
     No item stands among `items` twice. `user` and `context` hold raw fields, which stand before those that the store knows of the
-    user; nobody's are read with `personalization` off. The same `seed` draws the same order. `explain` adds what each task
-    contributes to each score.
+    user; nobody's are read with `personalization` off. The same `seed` draws the same order, without propensities: they would not be
+    chances any more. `explain` adds what each task contributes to each score.
     """
 
     items: Annotated[list[Id | Candidate], Meta(extra_json_schema={"minItems": 1, "maxItems": 1_000, "uniqueItems": True})]

@@ -175,7 +175,7 @@ class Service:
         seed = int(request[12:], 16) if sent.seed is None else sent.seed
         asked = Asked(
             request=request, user=user, time=time, shared=shared, items=tuple(ids), own=tuple(raw), deadline=deadline,
-            count=sent.n or len(ids), seed=seed, personal=personal, sources=sources,
+            count=sent.n or len(ids), seed=seed, seeded=sent.seed is not None, personal=personal, sources=sources,
         )  # fmt: skip
         return asked, ranker
 

@@ -32,7 +32,8 @@ class RecommendRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """`POST /v1/recommend`: whom to recommend to, in which context, how many (`n`), and which items not.
 
     `user` and `context` are as in `/v1/rank`. With `personalization` off popularity and new items alone are ranked, nothing of the user
-    is read, and everybody gets one list. The same `seed` draws the same order.
+    is read, and everybody gets one list. The same `seed` draws the same order, without
+    propensities.
     """
 
     user_id: Id | None = None
