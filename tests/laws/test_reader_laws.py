@@ -206,7 +206,6 @@ def test_what_had_to_be_forgotten_is_not_answered_from(bundle: Bundle, monkeypat
         assert_allclose(reader.predict({"user": 1}, items), Reader(bundle).predict({"user": 1}, items), atol=TOLERANCE, rtol=0)
 
 
-<<<<<<< ours
 @pytest.fixture(scope="module")
 def catalogue(bundle: Bundle) -> tuple[list[dict[str, Value]], np.ndarray]:
     """Twelve items, of which two are alike but for their age, and what is predicted of each for one user."""
@@ -286,7 +285,8 @@ def test_most_of_a_catalogue_a_little_larger_than_the_room_stays_known(
     for _ in range(100):
         reader.predict({"user": 1}, [{"item": "a", "age": float(at)} for at in draw.choice(20, 2, replace=False)])
     assert sum(encoded) < 0.43 * 200
-=======
+
+
 def test_shared_values_that_had_to_be_forgotten_are_read_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAID", 2_000)
     reader = Reader(bundle)
@@ -325,4 +325,3 @@ def test_long_values_are_remembered_by_their_bytes(
     assert held(bundle, make) > 600_000, "where there is room, what was said before is not read again"
     monkeypatch.setattr(module, "SAID", 100_000)
     assert held(bundle, make) < 400_000
->>>>>>> theirs

@@ -13,7 +13,7 @@ import pytest
 from tests import logs
 from tests.laws.test_spark_laws import bits, on_spark
 from tests.logs import CATEGORY, NUMBER, ROWS, SCHEMA, SPLIT, changed, contents, one_field, source
-from tests.sparks import elsewhere, run_file, spark
+from tests.sparks import both, elsewhere, run_file, spark
 from tests.values.test_expression import EDGES, GOLDEN, same
 
 from umbel.cli import main
@@ -114,6 +114,22 @@ def test_a_join_that_spark_makes_otherwise_is_refused(table: logs.Rows, time: st
     path = logs.write(tmp_path, table, name="cities")
     given = source(tmp_path, joins=(Join(path, "user", time=time),))
     assert said.format(path=path) in refused(tmp_path, given, one_field(Field("city", CATEGORY)))
+
+
+def test_files_of_narrower_integers_are_read_as_here(tmp_path: Path) -> None:
+    """Signed and unsigned, in whichever file; and columns that the first has not."""
+    kinds = ((pl.Int8, pl.UInt8), (pl.Int64, pl.UInt32), (pl.UInt16, pl.Int16))
+    for number, (rows, own) in enumerate(zip((slice(0, 3), slice(3, 6), slice(6, 10)), kinds, strict=True)):
+        part = pl.DataFrame(ROWS, strict=False)[rows].with_columns(pl.col("user").cast(own[0]), pl.col("click").cast(own[1]))
+        logs.write(tmp_path, {**part.to_dict(), **({"more": [1] * 3} if number == 1 else {})}, name=f"log-{number}")
+    both(replace(source(tmp_path), log=str(tmp_path / "log-*.parquet")), SCHEMA, SPLIT, folder=tmp_path)
+
+
+def test_a_file_of_nulls_is_refused_by_its_column(tmp_path: Path) -> None:
+    logs.write(tmp_path, changed(age=pl.Series([None] * 10, dtype=pl.Null)), name="log-1")
+    logs.write(tmp_path, name="log-2")
+    said = refused(tmp_path, replace(source(tmp_path), log=str(tmp_path / "log-*.parquet")))
+    assert f"log-1.parquet: column 'age' is Null, in {tmp_path / 'log-2.parquet'} it is Float64; give the files" in said
 
 
 def test_a_table_whose_times_count_another_unit_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def open_file(path: str, types: Types | None = None) -> pl.LazyFrame:
     """
     found = paths(path)
     if Path(path).suffix == ".parquet":
-        return parquet.scan(found, parquet.common(list(_empty(found).values())) if len(found) > 1 else None)
+        return parquet.scan(found, parquet.common(list(empty(found).values())) if len(found) > 1 else None)
     for one in found:
         check_csv(Path(one))
     with reading(path):
@@ -59,6 +59,15 @@ def column_names(path: str) -> list[str]:
             return _names(file, Path(first))
     with reading(path):
         return pl.scan_parquet(first, glob=False).collect_schema().names()
+
+
+def empty(found: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The columns of files of Parquet, by path, without their rows."""
+    frames = {}
+    for one in found:
+        with reading(one):
+            frames[one] = pl.scan_parquet(one, glob=False).collect_schema().to_frame()
+    return frames
 
 
 @contextmanager
@@ -223,17 +232,8 @@ def _complaint(path: str, error: str) -> UserError:
     if path.endswith(".csv"):
         return UserError(_misfit(path, error) or reason, mend="correct it, or convert the log to Parquet")
     name = parquet.refused(error)
-    odd = None if name is None else parquet.odd_one(name, _empty(paths(path)))
+    odd = None if name is None else parquet.odd_one(name, empty(paths(path)))
     return odd or UserError(reason, mend="write the file again: it is damaged or no Parquet")
-
-
-def _empty(found: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """The columns of files of Parquet, by path, without their rows."""
-    frames = {}
-    for one in found:
-        with reading(one):
-            frames[one] = pl.scan_parquet(one, glob=False).collect_schema().to_frame()
-    return frames
 
 
 def _misfit(path: str, error: str) -> str | None:

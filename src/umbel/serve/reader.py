@@ -22,17 +22,11 @@ from umbel.nn.apart import Apart
 from umbel.serve.records import Decision, Shown, Value
 from umbel.serve.series import Typed, column_types
 
-<<<<<<< ours
-ROOM = 16_384  # items that a cut remembers
-PART = 4       # one in so many of them are forgotten at a time, so that it is seldom done
-CUTS = 8       # ways to cut the columns that are remembered
-SAID = 50_000  # values of shared fields that a cut remembers
-=======
 ROOM = 16_384    # items that a cut remembers
+PART = 4         # one in so many of them are forgotten at a time, so that it is seldom done
 CUTS = 8         # ways to cut the columns that are remembered
 SAID = 32 << 20  # bytes of values of shared fields, and of what was read of them, that a cut remembers
 ENTRY = 800      # of them, that a value takes beside its text and its numbers
->>>>>>> theirs
 
 Raw = Mapping[str, Value]
 Key = tuple[object, ...]

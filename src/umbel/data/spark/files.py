@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
-from umbel.data.files import paths, reading
+from umbel.data.files import empty, paths
 from umbel.data.parquet import other_part
 from umbel.data.source import Log, Source
 from umbel.data.spark.form import quoted
@@ -71,19 +71,27 @@ class Files:
 def _starts(found: Sequence[str], like: pl.DataFrame) -> tuple[dict[str, int], int]:
     """The number of the first row of each file, and how many there are in all.
 
-    :raises UserError: for a file whose columns are not those of the first.
+    :raises UserError: for a file whose columns Spark does not read as those of the others.
     """
+    _check_columns(found, like)
     starts: dict[str, int] = {}
     rows = 0
     for one in found:
-        with reading(one):
-            own = pl.scan_parquet(one, glob=False).collect_schema().to_frame()
-        for name, kind in like.schema.items():
-            if own.schema.get(name) != kind:
-                raise other_part(one, name, own, first=found[0], like=like)
         starts[one] = rows
         try:
             rows += pq.read_metadata(one).num_rows
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{one}: cannot be read ({error})", mend="write the file again: it is damaged or no Parquet") from error
     return starts, rows
+
+
+def _check_columns(found: Sequence[str], like: pl.DataFrame) -> None:
+    """Spark reads integers that are narrower, but no column of nulls as another, and none as 64 bits without a sign."""
+    frames = empty(found)
+    for name, kind in like.schema.items():
+        for one, frame in frames.items():
+            own = frame.schema.get(name)
+            wider = own is not None and own.is_integer() and kind.is_integer() and kind != pl.UInt64
+            if own != kind and not wider:
+                first = next((path for path, other in frames.items() if other.schema.get(name) == kind), found[0])
+                raise other_part(one, name, frame, first=first, like=like)
