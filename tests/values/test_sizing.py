@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -226,9 +226,12 @@ def test_wide_layers_are_told_apart_from_tables(monkeypatch: pytest.MonkeyPatch)
     assert told.endswith("lower model.dim = 4, model.expert or model.tower")
 
 
-def settings(**model: object) -> Settings:
+USER: Mapping[str, object] = {"user": {"kind": "id"}}
+
+
+def settings(*, fields: Mapping[str, object] = USER, **model: object) -> Settings:
     tree: dict[str, object] = {
-        "data": {"log": "log.parquet"}, "fields": {"user": {"kind": "id"}}, "tasks": {"click": {}},
+        "data": {"log": "log.parquet"}, "fields": dict(fields), "tasks": {"click": {}},
         "split": {"by": "user", "valid": 0.1, "test": 0.1}, "model": {"recipe": "stem", **model},
     }  # fmt: skip
     return parse(tree, where="here")
@@ -240,7 +243,7 @@ def settings(**model: object) -> Settings:
     ({"expert": [10**6, 10**6]}, "lower model.dim = 8, model.expert or model.tower"),
 ])  # fmt: skip
 def test_a_run_file_that_asks_for_more_than_there_is(model: dict[str, object], told: str) -> None:
-    error = said(lambda: resolve.check(settings(**model)))
+    error = said(lambda: resolve.check(settings(**model)))  # type: ignore[arg-type]
     assert told in error
     assert re.match(r"model: [\d.,]+ [GTP]B of weights, ", error)
 
@@ -257,13 +260,18 @@ def test_a_table_that_turned_out_long_is_refused_before_it_is_made(monkeypatch: 
 def test_the_width_that_is_told_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """All heads divide it: four alone would let 28 pass, six alone 30."""
     monkeypatch.setattr(sizing, "memory", lambda device: 1_100_000)
-    asked = settings(dim=1_200, interact="autoint", interact_sizes={"heads": 4}, sequence_sizes={"heads": 6})
+    own = {"interact": "autoint", "interact_sizes": {"heads": 4}, "sequence": "sasrec", "sequence_sizes": {"heads": 6}}
+    asked = settings(fields={"user": {"kind": "id"}, "seen": {"kind": "sequence", "length": 2}}, dim=1_200, **own)
     told = re.search(r"lower model.dim = 1200 to (\d+)", said(lambda: resolve.check(asked)))
     assert told is not None
     width = int(told[1])
     assert width % 12 == 0
-    resolve.check(settings(**{**asked.model.model_dump(), "dim": width}))
-    said(lambda: resolve.check(settings(**{**asked.model.model_dump(), "dim": width + 12})))
+    for dim, fits in ((width, True), (width + 12, False)):
+        other = asked.model_copy(update={"model": asked.model.model_copy(update={"dim": dim})})
+        if fits:
+            resolve.check(other)
+        else:
+            said(lambda other=other: resolve.check(other))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("fit", "sets"), [

@@ -364,3 +364,14 @@ def test_no_server_at_all(tmp_path: Path) -> None:
     assert "the server does not answer" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_that_is_at_work_while_its_store_is_closed_is_closed_when_it_comes_back(server: stores.Server) -> None:
+    store = Store(stores.database(server.base))
+    with store.session.reading() as connection:
+        own = connection.connection.dbapi_connection
+        assert own is not None
+        store.close()
+        assert not own.closed
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    assert own.closed

@@ -97,7 +97,8 @@ def test_a_tally_goes_on_from_its_state() -> None:
     assert other.broke() == (1, 1)
 
 
-def test_a_broken_loss_is_found_before_the_epoch_ends() -> None:
+@pytest.mark.parametrize(("wrong", "found"), [(3, 4), (300, 2 * LOOK)])
+def test_a_broken_loss_is_found_before_the_epoch_ends(wrong: int, found: int) -> None:
     drawn = []
 
     def endless(epoch: int, start: int) -> Iterator[Batch]:
@@ -105,11 +106,11 @@ def test_a_broken_loss_is_found_before_the_epoch_ends() -> None:
         bad = replace(rows, labels=torch.full_like(rows.labels, float("inf")))
         for step in range(start, 10 * LOOK):
             drawn.append(step)
-            yield bad if step == 3 else rows
+            yield bad if step == wrong else rows
 
-    with pytest.raises(UserError, match="step 4: the label of 'a' holds inf in rows 0, 1, 2 and 2 more of the table"):
+    with pytest.raises(UserError, match=f"step {wrong + 1}: the label of 'a' holds inf in rows 0, 1, 2 and 2 more of the table"):
         list(fit(toy(), endless, plan=Plan(), judge=constant))
-    assert drawn == [*range(LOOK), 2, 3]  # no step waits for the look; then the guilty batch and the one before are asked for again
+    assert drawn == [*range(found), wrong - 1, wrong]  # then the guilty batch and the one before are asked for again
 
 
 def test_random_numbers_go_on_where_they_were() -> None:

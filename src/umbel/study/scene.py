@@ -24,6 +24,7 @@ from umbel.evaluate.metrics import Undefined
 from umbel.evaluate.paired import paired
 from umbel.run.run import claim, prepare
 from umbel.run.settings import DataSection, FieldSection, FitSection, ModelSection, Settings, TaskSection, TimeSplit
+from umbel.run.unread import as_read
 from umbel.run.watch import Watch
 from umbel.study.claims import Agreement, Claim, Conflict, Gap, agreement_claims, conflict_claims
 from umbel.study.entrants import Entrant, seeded
@@ -113,7 +114,7 @@ def settings(scene: Scene, entrant: Entrant, folder: Path, *, seed: int) -> Sett
         model=scene.model.model_copy(update=takes),
         fit=scene.fit,
     )
-    return seeded(whole, seed)
+    return seeded(as_read(whole), seed)
 
 
 def run(entrant: Entrant, seed: int, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import sqlalchemy as sa
 
@@ -66,10 +66,16 @@ class Session:
             yield connection
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections; one that is still at work, for somebody who no longer waits for it, as soon as it comes back."""
+        sa.event.listen(self.engine, "checkin", _closed)
         self.engine.dispose()
 
 
 def now() -> int:
     """Milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000
+
+
+def _closed(connection: Any, _: object) -> None:  # noqa: ANN401
+    if connection is not None:
+        connection.close()
