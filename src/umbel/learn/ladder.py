@@ -52,7 +52,9 @@ class UserState:
         return not self.rows or (self.lean is None and not self.own)
 
     def to_bytes(self) -> bytes:
-        """The head form and content as bytes: 12 and four for every weight of a last layer (under 1 kB up to three tasks of 64).
+        """The head form and content as bytes: 12 and four for every weight of the last layers, biases too.
+
+        That is 792 for three tasks which read 64 numbers, and more than 1 kB from four of these on.
 
         :raises ValueError: for gradient steps, whose state is as large as the layers.
         """
